@@ -1,0 +1,9 @@
+"""Uncertainty slice sampling for annotation-efficient segmentation of CT volumes.
+
+Library arrays are (z, y, x), spacing is (z, y, x) in mm, and torch tensors are (batch, channel, z, y, x).
+The frame is the patient's: z grows towards the head, y towards the back, x towards the left (LPS).
+"""
+
+
+class UserError(Exception):
+    """A fault that the user can mend; the message names the file or key, the value, and what is accepted."""
