@@ -1,0 +1,155 @@
+"""Training patches with reflected context, and which of them an epoch takes (section II-E)."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .geometry import Axes
+
+
+def scale_intensities(hounsfield: np.ndarray, window: tuple[float, float] = (-1000, 1000)) -> np.ndarray:
+    """Return float32 intensities: `window` (HU) mapped to [-1, 1], values outside clipped."""
+    low, high = window
+    return np.clip(hounsfield, low, high).astype(np.float32) * np.float32(2 / (high - low)) - np.float32(
+        (high + low) / (high - low)
+    )
+
+
+def reflected(start: int, length: int, size: int) -> slice | np.ndarray:
+    """Return what takes `length` indices from `start` on of an axis of `size` voxels, reflected at both ends.
+
+    As numpy's "reflect" padding the end voxel is not repeated, and a context longer than the axis runs to and fro.
+    """
+    if start >= 0 and start + length <= size:
+        return slice(start, start + length)
+    if size == 1:
+        return np.zeros(length, dtype=np.intp)
+    period = 2 * (size - 1)
+    indices = np.abs(np.arange(start, start + length) % period)
+    return np.minimum(indices, period - indices)
+
+
+def extract(volume: np.ndarray, start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
+    """Return the block (z, y, x) of `shape` from `start` on, reflected where it leaves the volume.
+
+    volume: (z, y, x), may be memory-mapped: only the voxels of the block are read.
+    """
+    z, y, x = (reflected(*axis) for axis in zip(start, shape, volume.shape, strict=True))
+    return volume[z][:, y][:, :, x]
+
+
+class AnnotatedVolume(NamedTuple):
+    """A volume of the training set: HU and liver mask (z, y, x), and its annotated slices in ascending order."""
+
+    name: str
+    image: np.ndarray
+    mask: np.ndarray
+    slices: np.ndarray
+
+
+class Tile(NamedTuple):
+    """A patch to train on: index of its volume, first output voxel (z, y, x), whether it holds annotated liver."""
+
+    volume: int
+    start: Axes
+    liver: bool
+
+
+class TrainingSet:
+    """The annotated slices, cut into tiles.
+
+    In plane each slice is covered by a fixed, centred grid of tiles. Along z a volume is cut into blocks of the patch's
+    depth whose phase is drawn anew each epoch, and a block is taken where it holds an annotated slice: a fully
+    annotated volume is covered once, and a slice annotated alone gets one block, lying at any position within it.
+    """
+
+    def __init__(self, volumes: Iterable[AnnotatedVolume], patch: Axes) -> None:
+        self.volumes = list(volumes)
+        self.patch = patch
+        # Where annotated liver lies, found once: for each volume (annotated slice, tile along y, tile along x).
+        self._liver = [self._liver_tiles(index) for index in range(len(self.volumes))]
+        if not any(liver.any() for liver in self._liver):
+            raise ValueError("no annotated slice holds liver; the loss needs at least one")
+
+    def _grid(self, volume: int, axis: int) -> tuple[int, int]:
+        """Return the first start and the number of the tiles that cover an in-plane axis, centred."""
+        size, side = self.volumes[volume].mask.shape[axis], self.patch[axis]
+        count = -(-size // side)
+        return -((count * side - size) // 2), count
+
+    def _liver_tiles(self, index: int) -> np.ndarray:
+        volume = self.volumes[index]
+        (y, rows), (x, columns) = self._grid(index, 1), self._grid(index, 2)
+        _, depth_y, depth_x = self.patch
+        liver = np.zeros((len(volume.slices), rows, columns), dtype=bool)
+        for position, z in enumerate(volume.slices):
+            plane = np.pad(
+                volume.mask[z],
+                (
+                    (-y, rows * depth_y + y - volume.mask.shape[1]),
+                    (-x, columns * depth_x + x - volume.mask.shape[2]),
+                ),
+            )
+            liver[position] = plane.reshape(rows, depth_y, columns, depth_x).any(axis=(1, 3))
+        return liver
+
+    def tiles(self, generator: np.random.Generator) -> list[Tile]:
+        """Return the tiles of one epoch, volume by volume; `generator` gives each volume's phase along z."""
+        depth = self.patch[0]
+        tiles = []
+        for index, (volume, liver) in enumerate(zip(self.volumes, self._liver, strict=True)):
+            phase = int(generator.integers(depth))
+            blocks, inverse = np.unique((volume.slices + phase) // depth, return_inverse=True)
+            (y, rows), (x, columns) = self._grid(index, 1), self._grid(index, 2)
+            holds_liver = np.zeros((len(blocks), rows, columns), dtype=bool)
+            np.logical_or.at(holds_liver, inverse, liver)
+            for (block, row, column), holds in np.ndenumerate(holds_liver):
+                start = (
+                    int(blocks[block]) * depth - phase,
+                    y + row * self.patch[1],
+                    x + column * self.patch[2],
+                )
+                tiles.append(Tile(index, start, bool(holds)))
+        return tiles
+
+    def epoch(self, generator: np.random.Generator, batch_size: int) -> Iterator[list[Tile]]:
+        """Yield the mini-batches of one epoch, as many as hold the epoch's tiles once.
+
+        The first patch of each holds annotated liver (stratified sampling): the liver tiles in random order, again from
+        the start when they run out. The others are drawn without replacement from the remaining tiles, those without
+        liver first.
+        """
+        tiles = self.tiles(generator)
+        liver = [tile for tile in tiles if tile.liver]
+        background = [tile for tile in tiles if not tile.liver]
+        steps = -(-len(tiles) // batch_size)
+        order: list[int] = []
+        while len(order) < steps * batch_size:  # the last round serves where there are too few tiles for the others
+            order.extend(generator.permutation(len(liver)))
+        first = [liver[i] for i in order[:steps]]
+        others = [background[i] for i in generator.permutation(len(background))] + [liver[i] for i in order[steps:]]
+        others = [others[i] for i in generator.permutation(steps * (batch_size - 1))]
+        for step in range(steps):
+            yield [first[step], *others[step * (batch_size - 1) : (step + 1) * (batch_size - 1)]]
+
+    def batch(
+        self, tiles: list[Tile], margin: Axes, window: tuple[float, float]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return image (batch, 1, z, y, x) with its margin, label and weight (batch, z, y, x), all float32.
+
+        The context is the image itself, reflected where it ends. The weight is 1 on annotated slices within the volume
+        and 0 elsewhere (w of eq. 2).
+        """
+        shape = [size + 2 * side for size, side in zip(self.patch, margin, strict=True)]
+        images, labels, weights = [], [], []
+        for tile in tiles:
+            volume = self.volumes[tile.volume]
+            start = [first - side for first, side in zip(tile.start, margin, strict=True)]
+            images.append(scale_intensities(extract(volume.image, start, shape), window)[None])
+            labels.append(extract(volume.mask, tile.start, self.patch).astype(np.float32))
+            z, y, x = (np.arange(first, first + size) for first, size in zip(tile.start, self.patch, strict=True))
+            inside = [(axis >= 0) & (axis < size) for axis, size in zip((y, x), volume.mask.shape[1:], strict=True)]
+            weight = np.isin(z, volume.slices)[:, None, None] & inside[0][:, None] & inside[1]
+            weights.append(weight.astype(np.float32))
+        return np.stack(images), np.stack(labels), np.stack(weights)
