@@ -1,0 +1,25 @@
+"""From CT volumes to the tables and figures of an uncertainty slice sampling experiment; see README.md."""
+
+from pathlib import Path
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+configfile: Path(workflow.basedir) / "config/config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/cohort.smk"
+include: "workflow/rules/learning.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/publication.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        publications(),

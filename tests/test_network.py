@@ -1,0 +1,108 @@
+"""Laws of the network: its geometry follows from its layers, and only dropout is stochastic."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from slicesampling.geometry import Geometry
+from slicesampling.network import AnisotropicUNet, dropped, parameter_count
+
+
+def test_defaults_are_the_papers() -> None:
+    network = AnisotropicUNet()
+    assert network.margin == (20, 92, 92)
+    assert network.geometry.output_size((4, 180, 180)) == (4, 180, 180)
+    assert network.geometry.stride == (4, 16, 16)
+    # The paper states 4 975 346; its filter counts are not available.
+    assert parameter_count(network) == 4_975_206
+
+
+def test_papers_patch_gives_the_papers_output() -> None:
+    """Shapes alone (the meta device computes none of the values): 364×364×44 in, 180×180×4 out."""
+    network = AnisotropicUNet().to("meta")
+    assert network(torch.empty(2, 1, 44, 364, 364, device="meta")).shape == (2, 2, 4, 180, 180)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    levels=st.integers(2, 5),
+    in_plane=st.integers(0, 5),
+    at_least=st.tuples(st.integers(1, 9), st.integers(1, 40), st.integers(1, 40)),
+)
+def test_geometry_predicts_what_the_layers_do(levels: int, in_plane: int, at_least: tuple[int, int, int]) -> None:
+    network = AnisotropicUNet([2] * levels, min(in_plane, levels)).to("meta")
+    size = network.geometry.output_size(at_least)
+    assert all(a >= b and a - b < s for a, b, s in zip(size, at_least, network.geometry.stride, strict=True))
+    with_margin = [a + 2 * b for a, b in zip(size, network.margin, strict=True)]
+    assert network(torch.empty(1, 1, *with_margin, device="meta")).shape[2:] == size
+    encoder, decoder = network.geometry.level_sizes(size)[0]
+    assert decoder == size
+    assert encoder == tuple(a - 2 * b for a, b in zip(with_margin, network.geometry.lost[0], strict=True))
+
+
+def test_output_depends_on_exactly_the_margin() -> None:
+    """The gradient of one output voxel reaches as far as the margin says, and no further."""
+    network = AnisotropicUNet((2, 3, 4), 1).double().eval()
+    network.initialise(torch.Generator().manual_seed(0))
+    for module in network.modules():  # without ReLU dead ends: all weights positive
+        if isinstance(module, torch.nn.Conv3d | torch.nn.ConvTranspose3d):
+            module.weight.data.abs_()
+    size = network.geometry.output_size((4, 12, 12))
+    image = torch.rand(1, 1, *[a + 2 * b for a, b in zip(size, network.margin, strict=True)], dtype=torch.double)
+    image.requires_grad_()
+    network(image)[0, 1].sum().backward()
+    assert image.grad is not None
+    reached = image.grad[0, 0] != 0
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        profile = reached.any(dim=others[1]).any(dim=others[0])
+        assert profile[0]  # no voxel of the context is superfluous
+        assert profile[-1]
+
+
+def test_deterministic_without_generator_and_reproducible_with() -> None:
+    network = AnisotropicUNet((4, 8), 1).eval()
+    image = torch.rand(1, 1, 12, 28, 28)
+    assert torch.equal(network(image), network(image))
+    samples = [network(image, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    assert torch.equal(samples[0], samples[1])
+    assert not torch.equal(samples[0], samples[2])
+
+
+def test_initialisation_depends_on_the_generator_alone() -> None:
+    states = []
+    for global_seed, seed in ((1, 5), (2, 5), (1, 6)):
+        torch.manual_seed(global_seed)
+        network = AnisotropicUNet((4, 8), 1)
+        network.initialise(torch.Generator().manual_seed(seed))
+        states.append(torch.cat([value.flatten().float() for value in network.state_dict().values()]))
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+
+
+@pytest.mark.parametrize("probability", [0.1, 0.25, 0.5])
+def test_dropout_keeps_the_expectation(probability: float) -> None:
+    result = dropped(torch.ones(1_000_003), probability, torch.Generator().manual_seed(3))
+    assert set(result.unique().tolist()) == {0.0, torch.tensor(1 / (1 - probability)).item()}
+    standard_error = (probability * (1 - probability) / len(result)) ** 0.5
+    assert abs((result == 0).double().mean().item() - probability) < 5 * standard_error
+    neighbours = torch.corrcoef(torch.stack([result[:-1], result[1:]]))[0, 1]
+    assert abs(neighbours.item()) < 5 / len(result) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"filters": ()}, "filters"),
+        ({"in_plane_levels": 6}, "in_plane_levels"),
+        ({"dropout": 1.0}, "dropout"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        AnisotropicUNet(**arguments)
+
+
+def test_levels_without_kernels_along_z_need_no_context_along_z() -> None:
+    assert Geometry(3, 3).margin[0] == 0
+    assert Geometry(3, 3).stride[0] == 1

@@ -1,0 +1,85 @@
+"""Raw CT volumes in; checked volumes on one grid out.
+
+in:  the files that the cohort table names (or nothing: the synthetic cohort)
+out: results/cohort/volumes.tsv, results/preprocessed/shard*/VOLUME/{image.nii,mask.nii,native_grid.json},
+     results/annotations/reference.tsv (which slices of the data pool hold liver)
+"""
+
+
+rule phantom_cohort:
+    """Make the synthetic cohort: {params.settings[matrix]} pixels a side, seed {params.settings[seed]}."""
+    output:
+        directory("results/phantom"),
+    params:
+        settings=config.get("phantom"),
+    log:
+        "results/logs/phantom_cohort.log",
+    benchmark:
+        "results/benchmarks/phantom_cohort.tsv"
+    threads: 16
+    resources:
+        mem_mb=48000,
+        runtime="8h",
+    script:
+        "../scripts/phantom_cohort.py"
+
+
+rule check_cohort:
+    """Open every volume and refuse the cohort, with a list of all faults, before anything is computed from it."""
+    input:
+        raw(list(USED["volume"])),
+    output:
+        cohort="results/cohort/cohort.tsv",
+        volumes="results/cohort/volumes.tsv",
+    params:
+        cohort=COHORT.to_dict("list"),
+        name=config["cohort"],
+    log:
+        "results/logs/check_cohort.log",
+    benchmark:
+        "results/benchmarks/check_cohort.tsv"
+    threads: 8
+    resources:
+        mem_mb=32000,
+        runtime="4h",
+    script:
+        "../scripts/check_cohort.py"
+
+
+rule preprocess:
+    """Read a shard's volumes, convert to HU, resample to {params.spacing} mm (z y x), keep the way back."""
+    input:
+        raw=lambda wildcards: raw(volumes_in(wildcards.shard, "preprocessing")),
+        checked=ancient("results/cohort/volumes.tsv"),
+    output:
+        volumes=directory("results/preprocessed/shard{shard}"),
+        slices="results/preprocessed/shard{shard}.tsv",
+    params:
+        rows=lambda wildcards: USED[
+            USED["volume"].isin(volumes_in(wildcards.shard, "preprocessing"))
+        ].to_dict("records"),
+        spacing=config["preprocessing"]["spacing"],
+    log:
+        "results/logs/preprocess/shard{shard}.log",
+    benchmark:
+        "results/benchmarks/preprocess/shard{shard}.tsv"
+    resources:
+        mem_mb=8000,
+        runtime="2h",
+    script:
+        "../scripts/preprocess.py"
+
+
+rule reference_slices:
+    """Collect which slices of the data pool hold liver: what the simulated annotator sees."""
+    localrule: True
+    input:
+        shards("preprocessing", "results/preprocessed/shard{shard}.tsv"),
+    output:
+        "results/annotations/reference.tsv",
+    params:
+        pool=split_volumes(USED, "pool"),
+    log:
+        "results/logs/reference_slices.log",
+    script:
+        "../scripts/reference_slices.py"

@@ -1,0 +1,93 @@
+"""The configuration and the cohort, checked; the names of all models; and the functions that find a rule's inputs."""
+
+import os
+import re
+import sys
+
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow/scripts"))
+
+from slicesampling import UserError
+from slicesampling.cohort import (
+    fail_on,
+    initial_set,
+    read_cohort,
+    shard_of,
+    split_volumes,
+    table_faults,
+    used,
+)
+from slicesampling.configuration import check_configuration
+from slicesampling.phantom import plan_cohort
+from slicesampling.strategies import STRATEGIES
+
+try:
+    check_configuration(config, Path(workflow.basedir) / "workflow/schemas/config.schema.yaml")
+    if config["cohort"] == "phantom":
+        COHORT = plan_cohort(config["phantom"], "results/phantom")
+    else:
+        COHORT = read_cohort(config["cohort"])
+    if workflow.is_main_process:
+        fail_on(
+            table_faults(COHORT, config["initial_volumes"], files=config["cohort"] != "phantom"),
+            config["cohort"],
+        )
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+USED = used(COHORT)
+ITERATIONS = range(1, config["iterations"] + 1)
+LAST = config["iterations"]
+GPU = 1  # devices of a training, uncertainty or prediction job
+
+# Every model has a name: initial, uss-3 (strategy and iteration), uss-5-converged, pool-converged.
+ITERATION_MODELS = ["initial"] + [f"{strategy}-{iteration}" for strategy in config["strategies"] for iteration in ITERATIONS]
+CONVERGED_MODELS = [f"{name}-converged" for name in [f"{strategy}-{LAST}" for strategy in config["strategies"]] + ["pool"]]
+MODELS = ITERATION_MODELS + CONVERGED_MODELS
+LEDGERS = ITERATION_MODELS + ["pool"]
+
+
+wildcard_constraints:
+    seed="|".join(map(str, config["seeds"])),
+    model="|".join(MODELS),
+    strategy="|".join(config["strategies"]),
+    iteration="|".join(map(str, ITERATIONS)),
+    shard=r"\d+",
+
+
+def volumes_in(shard, stage):
+    """The used volumes of a stage's shard: preprocessing works on all, uncertainty on the pool, test on the test split."""
+    split = {"uncertainty": "pool", "test": "test"}.get(stage)
+    volumes = split_volumes(USED, split) if split else list(USED["volume"])
+    return shard_of(volumes, int(shard), config["shards"][stage])
+
+
+def preprocessed(volumes):
+    """The folders of preprocessed shards that hold `volumes`."""
+    order = {volume: position for position, volume in enumerate(USED["volume"])}
+    shards = {order[volume] % config["shards"]["preprocessing"] for volume in volumes}
+    return [f"results/preprocessed/shard{shard}" for shard in sorted(shards)]
+
+
+def raw(volumes):
+    """The files or folders that the cohort table names for `volumes`; the synthetic cohort is one folder."""
+    if config["cohort"] == "phantom":
+        return ["results/phantom"]
+    rows = COHORT[COHORT["volume"].isin(volumes)]
+    return [*rows["image"], *rows["label"]]
+
+
+def shards(stage, pattern, **wildcards):
+    """`pattern` for each shard of a stage that holds any volume, and for all values of other wildcards."""
+    filled = [shard for shard in range(config["shards"][stage]) if volumes_in(shard, stage)]
+    return expand(pattern, shard=filled, **wildcards)
+
+
+def previous(wildcards):
+    """The model, and so the ledger, that a query starts from."""
+    iteration = int(wildcards.iteration)
+    return "initial" if iteration == 1 else f"{wildcards.strategy}-{iteration - 1}"
+
+
+def training_ledger(wildcards):
+    """The ledger that a model is trained on."""
+    return f"results/annotations/seed{wildcards.seed}/{wildcards.model.removesuffix('-converged')}.tsv"

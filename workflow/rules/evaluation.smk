@@ -1,0 +1,101 @@
+"""Test predictions of every model, and their agreement with the reference masks.
+
+in:  results/models/, results/preprocessed/, results/annotations/
+out: results/predictions/seed*/MODEL/shard*/VOLUME.nii.gz (on the preprocessed grid), results/evaluation/metrics.tsv,
+     results/evaluation/training.tsv, results/evaluation/annotations.tsv
+"""
+
+
+rule predict:
+    """Segment a shard of the test volumes with {wildcards.model}, dropout off."""
+    input:
+        model=rules.train.output.model,
+        volumes=lambda wildcards: preprocessed(volumes_in(wildcards.shard, "test")),
+    output:
+        directory("results/predictions/seed{seed}/{model}/shard{shard}"),
+    params:
+        volumes=lambda wildcards: volumes_in(wildcards.shard, "test"),
+        compute=config["compute"],
+    log:
+        "results/logs/predictions/seed{seed}/{model}-shard{shard}.log",
+    benchmark:
+        "results/benchmarks/predictions/seed{seed}/{model}-shard{shard}.tsv"
+    threads: config["compute"]["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=32000,
+        runtime="4h",
+    script:
+        "../scripts/predict.py"
+
+
+rule evaluate:
+    """Compare a shard's predictions with the reference masks, on the {params.grid} grid: Dice, RVE, MSD, HD."""
+    input:
+        predictions=rules.predict.output[0],
+        volumes=lambda wildcards: preprocessed(volumes_in(wildcards.shard, "test")),
+    output:
+        "results/evaluation/seed{seed}/{model}/shard{shard}.tsv",
+    params:
+        volumes=lambda wildcards: volumes_in(wildcards.shard, "test"),
+        grid=config["evaluation"]["grid"],
+    log:
+        "results/logs/evaluation/seed{seed}/{model}-shard{shard}.log",
+    benchmark:
+        "results/benchmarks/evaluation/seed{seed}/{model}-shard{shard}.tsv"
+    resources:
+        mem_mb=8000,
+        runtime="4h",
+    script:
+        "../scripts/evaluate.py"
+
+
+rule metrics:
+    """Put the metrics of all models and test volumes into one table."""
+    localrule: True
+    input:
+        shards=shards(
+            "test", "results/evaluation/seed{seed}/{model}/shard{shard}.tsv", seed=config["seeds"], model=MODELS
+        ),
+        cohort="results/cohort/cohort.tsv",
+    output:
+        "results/evaluation/metrics.tsv",
+    params:
+        last=LAST,
+    log:
+        "results/logs/evaluation/metrics.log",
+    script:
+        "../scripts/metrics.py"
+
+
+rule training_summary:
+    """Find for each model the step of its best validation, and how many steps it was trained."""
+    localrule: True
+    input:
+        expand("results/models/seed{seed}/{model}/history.tsv", seed=config["seeds"], model=MODELS),
+    output:
+        "results/evaluation/training.tsv",
+    params:
+        last=LAST,
+    log:
+        "results/logs/evaluation/training.log",
+    script:
+        "../scripts/training_summary.py"
+
+
+rule annotation_summary:
+    """Count for each seed, strategy and iteration the annotated slices, those with liver, and the patients."""
+    localrule: True
+    input:
+        ledgers=expand(
+            "results/annotations/seed{seed}/{ledger}.tsv",
+            seed=config["seeds"],
+            ledger=[f"{strategy}-{LAST}" for strategy in config["strategies"]] + ["pool"],
+        ),
+        cohort="results/cohort/cohort.tsv",
+    output:
+        "results/evaluation/annotations.tsv",
+    log:
+        "results/logs/evaluation/annotations.log",
+    script:
+        "../scripts/annotation_summary.py"

@@ -1,0 +1,166 @@
+"""The active-learning loop: annotations → model → uncertainty → query → annotations, for each seed and strategy.
+
+in:  results/preprocessed/, results/annotations/reference.tsv
+out: results/annotations/seed*/LEDGER.tsv, results/models/seed*/MODEL/{model.pt,history.tsv},
+     results/uncertainty/seed*/MODEL/{slices,volumes}-shard*.tsv, results/queries/seed*/STRATEGY-ITERATION.tsv
+usually includes: 1 initial, strategies × iterations, strategies + 1 converged models a seed
+"""
+
+
+rule initial_annotations:
+    """Annotate all slices of the {params.volumes} volumes that every strategy starts from."""
+    localrule: True
+    input:
+        reference="results/annotations/reference.tsv",
+    output:
+        "results/annotations/seed{seed}/initial.tsv",
+    params:
+        volumes=lambda wildcards: initial_set(
+            USED, int(wildcards.seed), config["initial_volumes"]
+        ),
+    log:
+        "results/logs/annotations/seed{seed}/initial.log",
+    script:
+        "../scripts/annotate_volumes.py"
+
+
+use rule initial_annotations as pool_annotations with:
+    output:
+        "results/annotations/seed{seed}/pool.tsv",
+    params:
+        volumes=split_volumes(USED, "pool"),
+    log:
+        "results/logs/annotations/seed{seed}/pool.log",
+
+
+rule slice_budget:
+    """Set how many slices uss and rss add: {params.slices} (auto: liver slices a uvs iteration adds / {params.ratio})."""
+    localrule: True
+    input:
+        lambda wildcards: (
+            f"results/annotations/seed{wildcards.seed}/uvs-{LAST}.tsv"
+            if config["slices_per_iteration"] == "auto"
+            else []
+        ),
+    output:
+        "results/annotations/seed{seed}/slice_budget.txt",
+    params:
+        slices=config["slices_per_iteration"],
+        ratio=config["annotation_time_ratio"],
+    log:
+        "results/logs/annotations/seed{seed}/slice_budget.log",
+    script:
+        "../scripts/slice_budget.py"
+
+
+def query_inputs(wildcards):
+    """What a query needs: the uncertainty of the model before it, or the budget of slices, only where it uses them."""
+    strategy, folder = STRATEGIES[wildcards.strategy], f"seed{wildcards.seed}"
+    inputs = {
+        "reference": "results/annotations/reference.tsv",
+        "ledger": f"results/annotations/{folder}/{previous(wildcards)}.tsv",
+    }
+    if strategy.uncertain:
+        for table in ("volumes", "slices"):
+            inputs[table] = shards(
+                "uncertainty",
+                f"results/uncertainty/{folder}/{previous(wildcards)}/{table}-shard{{shard}}.tsv",
+            )
+    if strategy.slices:
+        inputs["budget"] = f"results/annotations/{folder}/slice_budget.txt"
+    return inputs
+
+
+rule query:
+    """Ask for annotations: {wildcards.strategy}, iteration {wildcards.iteration}."""
+    localrule: True
+    input:
+        unpack(query_inputs),
+    output:
+        "results/queries/seed{seed}/{strategy}-{iteration}.tsv",
+    params:
+        volumes=config["volumes_per_iteration"],
+        measure=config["uncertainty"]["measure"],
+        candidate_distance=config["uncertainty"]["candidate_distance"],
+    log:
+        "results/logs/queries/seed{seed}/{strategy}-{iteration}.log",
+    script:
+        "../scripts/query.py"
+
+
+rule annotate:
+    """Answer a query from the reference masks, as the simulated annotator; a person's answer can take its place."""
+    localrule: True
+    input:
+        query=rules.query.output[0],
+        ledger=lambda wildcards: f"results/annotations/seed{wildcards.seed}/{previous(wildcards)}.tsv",
+        reference="results/annotations/reference.tsv",
+        budget=lambda wildcards: (
+            f"results/annotations/seed{wildcards.seed}/slice_budget.txt"
+            if STRATEGIES[wildcards.strategy].until_liver
+            else []
+        ),
+    output:
+        "results/annotations/seed{seed}/{strategy}-{iteration}.tsv",
+    log:
+        "results/logs/annotations/seed{seed}/{strategy}-{iteration}.log",
+    script:
+        "../scripts/annotate.py"
+
+
+rule train:
+    """Train {wildcards.model} from scratch on its ledger: {params.end} (epochs, patience), Adam, weighted soft Dice."""
+    input:
+        ledger=training_ledger,
+        volumes=preprocessed(
+            [*split_volumes(USED, "pool"), *split_volumes(USED, "val")]
+        ),
+    output:
+        model="results/models/seed{seed}/{model}/model.pt",
+        history="results/models/seed{seed}/{model}/history.tsv",
+    params:
+        # Not an output: it must survive a failure, so that the next attempt continues where this one stopped.
+        checkpoint="results/checkpoints/seed{seed}/{model}.pt",
+        validation=split_volumes(USED, "val"),
+        network=config["network"],
+        training={name: value for name, value in config["training"].items() if name not in ("iteration", "converged")},
+        end=lambda wildcards: config["training"][
+            "converged" if wildcards.model.endswith("-converged") else "iteration"
+        ],
+        compute=config["compute"],
+    log:
+        "results/logs/models/seed{seed}/{model}.log",
+    benchmark:
+        "results/benchmarks/models/seed{seed}/{model}.tsv"
+    threads: config["compute"]["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=32000,
+        runtime=lambda wildcards: "72h" if wildcards.model.endswith("-converged") else "24h",
+    script:
+        "../scripts/train.py"
+
+
+rule uncertainty:
+    """Draw {params.settings[samples]} Monte Carlo dropout samples of a shard of the pool; write profiles and scores."""
+    input:
+        model=rules.train.output.model,
+        volumes=lambda wildcards: preprocessed(volumes_in(wildcards.shard, "uncertainty")),
+    output:
+        slices="results/uncertainty/seed{seed}/{model}/slices-shard{shard}.tsv",
+        volumes="results/uncertainty/seed{seed}/{model}/volumes-shard{shard}.tsv",
+    params:
+        volumes=lambda wildcards: volumes_in(wildcards.shard, "uncertainty"),
+        settings={name: config["uncertainty"][name] for name in ("samples", "dilation")},
+        compute=config["compute"],
+    log:
+        "results/logs/uncertainty/seed{seed}/{model}-shard{shard}.log",
+    benchmark:
+        "results/benchmarks/uncertainty/seed{seed}/{model}-shard{shard}.tsv"
+    threads: config["compute"]["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=32000,
+        runtime="12h",
+    script:
+        "../scripts/uncertainty.py"

@@ -1,0 +1,19 @@
+"""Count annotated slices, liver slices and patients over the iterations."""
+
+from pathlib import Path
+
+import pandas as pd
+from slicesampling.annotations import read_ledger, write_ledger
+from slicesampling.evaluation import annotation_counts
+from slicesampling.job import start
+
+start(snakemake)
+cohort = pd.read_csv(snakemake.input.cohort, sep="\t", dtype=str)
+patients = dict(zip(cohort["volume"], cohort["patient"], strict=True))
+rows = []
+for path in map(Path, snakemake.input.ledgers):
+    ledger, strategy = read_ledger(path), path.stem.split("-")[0]
+    iterations = range(ledger["iteration"].max() + 1)
+    names = {"seed": int(path.parent.name.removeprefix("seed")), "strategy": strategy}
+    rows += [{**names, **counts} for counts in annotation_counts(ledger, patients, iterations)]
+write_ledger(snakemake.output[0], pd.DataFrame(rows))

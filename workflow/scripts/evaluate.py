@@ -1,0 +1,25 @@
+"""Compare a shard's predictions with the reference masks."""
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+from slicesampling.annotations import write_ledger
+from slicesampling.job import start
+from slicesampling.metrics import segmentation_metrics
+from slicesampling.volumes import load_volumes, read_canonical_mask, resample_mask
+
+start(snakemake)
+volumes = load_volumes(snakemake.input.volumes)
+rows = []
+for name in snakemake.params.volumes:
+    volume = volumes[name]
+    prediction = read_canonical_mask(Path(snakemake.input.predictions) / f"{name}.nii.gz")
+    if snakemake.params.grid == "native":
+        prediction = resample_mask(prediction, volume.grid, volume.native_grid)
+        metrics = segmentation_metrics(prediction, volume.reference(), volume.native_grid.spacing)
+    else:
+        metrics = segmentation_metrics(prediction, volume.mask, volume.grid.spacing)
+    rows.append({"volume": name, **metrics._asdict()})
+    logging.info("%s", rows[-1])
+write_ledger(snakemake.output[0], pd.DataFrame(rows))

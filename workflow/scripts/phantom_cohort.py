@@ -1,0 +1,15 @@
+"""Write the synthetic cohort's images and masks."""
+
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+
+from slicesampling.files import replacing
+from slicesampling.job import start
+from slicesampling.phantom import plan_cohort, write_volume
+
+start(snakemake)
+settings = snakemake.params.settings
+with replacing(snakemake.output[0]) as folder, ProcessPoolExecutor(snakemake.threads) as pool:
+    rows = plan_cohort(settings, str(folder)).to_dict("records")
+    for row, _ in zip(rows, pool.map(partial(write_volume, settings=settings), rows), strict=True):
+        print(f"{row['volume']} written", flush=True)

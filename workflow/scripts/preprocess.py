@@ -1,0 +1,21 @@
+"""Bring a shard's volumes to Hounsfield units on one grid, and note which slices hold liver."""
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+from slicesampling.annotations import write_ledger
+from slicesampling.files import replacing
+from slicesampling.job import start
+from slicesampling.volumes import preprocess, save_preprocessed
+
+start(snakemake)
+tables = []
+with replacing(snakemake.output.volumes) as folder:
+    for row in snakemake.params.rows:
+        volume = preprocess(row["image"], row["label"], snakemake.params.spacing)
+        save_preprocessed(Path(folder) / row["volume"], volume)
+        liver = volume.mask.any(axis=(1, 2)).astype(int)
+        tables.append(pd.DataFrame({"volume": row["volume"], "slice": range(len(liver)), "liver": liver}))
+        logging.info("%s: %d slices, %d with liver", row["volume"], len(liver), liver.sum())
+write_ledger(snakemake.output.slices, pd.concat(tables))

@@ -1,0 +1,11 @@
+"""Write how many slices the slice strategies add in an iteration."""
+
+from slicesampling.annotations import read_ledger, slice_budget
+from slicesampling.files import write_text
+from slicesampling.job import start
+
+start(snakemake)
+budget = snakemake.params.slices
+if budget == "auto":
+    budget = slice_budget(read_ledger(snakemake.input[0]), snakemake.params.ratio)
+write_text(snakemake.output[0], f"{budget}\n")

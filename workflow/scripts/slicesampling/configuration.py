@@ -1,0 +1,112 @@
+"""The configuration, checked as a whole before anything runs."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from . import UserError
+from .geometry import Geometry
+from .strategies import STRATEGIES
+
+
+def check_configuration(config: dict[str, Any], schema: str | Path) -> None:
+    """Raise one UserError that lists every fault of `config`: the key, the value, and what is accepted.
+
+    Beyond the schema the settings must fit each other: the patch the network, the strategies the number of slices.
+    """
+    with Path(schema).open(encoding="utf-8") as file:
+        validator = jsonschema.Draft202012Validator(yaml.safe_load(file))
+    faults = list({message for error in validator.iter_errors(config) for message in fault_messages(error)})
+    if not faults:
+        faults = contradictions(config)
+    if faults:
+        raise UserError("configuration: " + "\n  ".join(sorted(faults)))
+
+
+def fault_messages(error: jsonschema.ValidationError) -> list[str]:
+    """Return one line for each fault in `error`."""
+    key = ".".join(str(part) for part in error.absolute_path)
+    prefix = f"{key}." if key else ""
+    if error.validator == "additionalProperties":
+        accepted = list(error.schema["properties"])
+        unknown = [name for name in error.instance if name not in accepted]
+        return [f"{prefix}{name} is no key; accepted: {listed(name, accepted)}" for name in unknown]
+    if error.validator == "required":
+        return [f"{prefix}{name} is missing" for name in error.validator_value if name not in error.instance]
+    return [f"{key} is {error.instance!r}; accepted: {accepted_values(error.schema)}"]
+
+
+def listed(name: str, accepted: list[str]) -> str:
+    """Return the accepted names, and the one that was probably meant."""
+    close = difflib.get_close_matches(str(name), accepted, n=1)
+    return ", ".join(accepted) + (f" (did you mean {close[0]}?)" if close else "")
+
+
+def accepted_values(schema: dict[str, Any]) -> str:
+    """Return in words what `schema` accepts."""
+    if "anyOf" in schema:
+        return " or ".join(accepted_values(option) for option in schema["anyOf"])
+    if schema.get("$ref") == "#/$defs/count":
+        return "a whole number from 1"
+    if "enum" in schema:
+        return " or ".join(str(value) for value in schema["enum"])
+    if "const" in schema:
+        return str(schema["const"])
+    names = {
+        "integer": "a whole number",
+        "number": "a number",
+        "string": "a text",
+        "array": "a list",
+        "object": "a group of keys",
+        "null": "null",
+    }
+    types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    limits = {
+        "minimum": "from {}",
+        "maximum": "up to {}",
+        "exclusiveMinimum": "above {}",
+        "exclusiveMaximum": "below {}",
+        "minItems": "of at least {}",
+        "maxItems": "of at most {}",
+        "uniqueItems": "without repetition",
+        "minLength": "of at least {} character",
+        "not": "that is odd",  # the only exclusion in the schema
+    }
+    parts = [names[types[0]], *(text.format(schema[name]) for name, text in limits.items() if name in schema)]
+    return " ".join(parts) + "".join(f", or {names[name]}" for name in types[1:])
+
+
+def contradictions(config: dict[str, Any]) -> list[str]:
+    """Return the faults of a configuration whose keys are fine each, but do not fit each other."""
+    faults = []
+    network, training = config["network"], config["training"]
+    levels = len(network["filters"])
+    if network["in_plane_levels"] > levels:
+        faults.append(
+            f"network.in_plane_levels is {network['in_plane_levels']}; accepted: up to {levels}, the levels in filters"
+        )
+    else:
+        geometry = Geometry(levels, network["in_plane_levels"])
+        patch = tuple(training["patch"])
+        if geometry.output_size(patch) != patch:
+            faults.append(
+                f"training.patch is {list(patch)}; accepted by this network: {list(geometry.output_size(patch))}, and "
+                f"sizes that differ from it by multiples of {list(geometry.stride)}"
+            )
+    if training["window"][0] >= training["window"][1]:
+        faults.append(f"training.window is {training['window']}; accepted: a lower and a higher HU value")
+    for name in ("iteration", "converged"):
+        if training[name]["epochs"] is None and training[name]["patience"] is None:
+            faults.append(f"training.{name} never ends: epochs and patience are both null; accepted: a number for one")
+    sliced = [name for name in config["strategies"] if STRATEGIES[name].slices]
+    if config["slices_per_iteration"] == "auto" and sliced and "uvs" not in config["strategies"]:
+        faults.append(
+            f"slices_per_iteration is auto, which needs uvs among the strategies ({', '.join(config['strategies'])}); "
+            "accepted otherwise: a whole number from 1"
+        )
+    if config["cohort"] == "phantom" and "phantom" not in config:
+        faults.append("phantom is missing, but cohort is phantom")
+    return faults
