@@ -23,7 +23,7 @@ def test_papers_patch_gives_the_papers_output() -> None:
     assert network(torch.empty(2, 1, 44, 364, 364, device="meta")).shape == (2, 2, 4, 180, 180)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     levels=st.integers(2, 5),
     in_plane=st.integers(0, 5),

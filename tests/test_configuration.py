@@ -1,0 +1,115 @@
+"""The paper's numbers are the defaults; each wrong key, type, range or name is one line that says what is accepted."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from slicesampling import UserError
+from slicesampling.configuration import check_configuration
+
+ROOT = Path(__file__).parents[1]
+SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
+
+
+def load(name: str) -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "config" / name).read_text(encoding="utf-8"))
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    config = copy.deepcopy(load("config.yaml"))
+    *parents, last = path.split(".")
+    group = config
+    for name in parents:
+        group = group[name]
+    group[last] = value
+    return config
+
+
+def test_defaults_are_the_papers() -> None:
+    config = load("config.yaml")
+    check_configuration(config, SCHEMA)
+    assert (config["iterations"], config["initial_volumes"], config["volumes_per_iteration"]) == (5, 5, 5)
+    assert config["slices_per_iteration"] == 200
+    assert config["preprocessing"]["spacing"] == [1.5, 1.0, 1.0]
+    assert config["training"]["patch"] == [4, 180, 180]
+    assert (config["training"]["batch_size"], config["training"]["learning_rate"]) == (2, 1e-5)
+    assert config["training"]["validation_interval"] == 1000
+    assert config["training"]["iteration"]["epochs"] == 30
+    assert (config["uncertainty"]["samples"], config["uncertainty"]["dilation"]) == (20, 11)
+    assert config["network"]["dropout"] == 0.25
+    splits = {
+        split: sum(site[split] for site in config["phantom"]["sites"].values()) for split in ("pool", "val", "test")
+    }
+    assert splits == {"pool": 240, "val": 10, "test": 234}
+
+
+def test_the_demo_changes_only_known_keys() -> None:
+    def paths(group: dict[str, Any], prefix: str = "") -> set[str]:
+        return {
+            path
+            for name, value in group.items()
+            for path in (paths(value, f"{prefix}{name}.") if isinstance(value, dict) else [prefix + name])
+        }
+
+    assert paths(load("demo.yaml")) <= paths(load("config.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("iteration", 5, "iteration is no key; accepted: .* (did you mean iterations?)"),
+        ("network.dropuot", 0.5, "network.dropuot is no key; .* (did you mean dropout?)"),
+        ("iterations", 0, "iterations is 0; accepted: a whole number from 1"),
+        ("iterations", "five", "iterations is 'five'; accepted: a whole number from 1"),
+        ("strategies", ["uss", "uus"], "strategies.1 is 'uus'; accepted: uvs or rvs or uss or rss"),
+        ("strategies", [], "strategies is []; accepted: a list of at least 1"),
+        ("seeds", [1, 1], "seeds is [1, 1]; accepted: a list of at least 1 without repetition"),
+        ("slices_per_iteration", "all", "slices_per_iteration is 'all'; accepted: a whole number from 1 or auto"),
+        ("uncertainty.dilation", 10, "uncertainty.dilation is 10; accepted: a whole number from 1 that is odd"),
+        ("training.batch_size", 1, "training.batch_size is 1; accepted: a whole number from 2"),
+        ("training.patch", [4, 181, 180], "training.patch is [4, 181, 180]; accepted by this network: [4, 196, 180]"),
+        ("training.window", [400, -160], "training.window is [400, -160]; accepted: a lower and a higher HU value"),
+        ("training.converged.patience", None, "training.converged never ends"),
+        ("network.in_plane_levels", 6, "network.in_plane_levels is 6; accepted: up to 5"),
+        ("preprocessing.spacing", [1, 1], "preprocessing.spacing is [1, 1]; accepted: a list of at least 3"),
+        (
+            "phantom.sites.utrecht",
+            {"pool": 1, "val": 1, "test": 1},
+            "phantom.sites.utrecht is no key; accepted: yokohama",
+        ),
+    ],
+)
+def test_a_fault_is_one_clear_line(path: str, value: Any, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check_configuration(changed(path, value), SCHEMA)
+    text = str(caught.value)
+    position = 0
+    for part in message.split(".*"):
+        assert part in text[position:]
+        position = text.index(part, position)
+    assert "\n" not in text
+
+
+def test_a_missing_key_is_named() -> None:
+    config = load("config.yaml")
+    del config["training"]["patch"]
+    with pytest.raises(UserError, match=r"training\.patch is missing"):
+        check_configuration(config, SCHEMA)
+
+
+def test_automatic_slices_need_uvs() -> None:
+    config = changed("strategies", ["rvs", "uss"])
+    config["slices_per_iteration"] = "auto"
+    with pytest.raises(UserError, match="slices_per_iteration is auto, which needs uvs"):
+        check_configuration(config, SCHEMA)
+
+
+def test_all_faults_are_listed_at_once() -> None:
+    config = changed("iterations", 0)
+    config["strategies"] = ["uus"]
+    with pytest.raises(UserError) as caught:
+        check_configuration(config, SCHEMA)
+    assert "iterations is 0" in str(caught.value)
+    assert "'uus'" in str(caught.value)

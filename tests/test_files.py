@@ -1,0 +1,38 @@
+"""A file under its final name is complete; names give seeds, and nothing else does."""
+
+from pathlib import Path
+
+import pytest
+from slicesampling.files import replacing, write_text
+from slicesampling.randomness import generator, seed_of
+
+
+def test_a_failure_leaves_the_old_file_and_no_scratch(tmp_path: Path) -> None:
+    path = tmp_path / "table.tsv"
+    write_text(path, "old")
+    with pytest.raises(RuntimeError, match=r"\.tsv"), replacing(path) as temporary:  # noqa: PT012
+        temporary.write_text("half")
+        raise RuntimeError(temporary.suffix)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        with replacing(tmp_path / "shard0") as folder:
+            folder.mkdir()
+            (folder / name).touch()
+    assert [path.name for path in (tmp_path / "shard0").iterdir()] == ["second"]
+
+
+def test_seeds_depend_on_every_part_of_the_key_and_its_type() -> None:
+    keys = [
+        (1, "rss", 3, "query"),
+        (1, "rss", 4, "query"),
+        (2, "rss", 3, "query"),
+        (1, "rs", "s", 3, "query"),
+        ("1", "rss", 3, "query"),
+    ]
+    assert len({seed_of(*key) for key in keys}) == len(keys)
+    assert seed_of(1, "rss", 3, "query") == 9082778260109138690  # equal on every platform and in every version
+    assert generator(1, "a").random() == generator(1, "a").random()
