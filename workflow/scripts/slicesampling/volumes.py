@@ -1,0 +1,540 @@
+"""CT and masks in, Hounsfield units, one canonical grid, and back to native space (method of section III of the paper).
+
+Everything that is read is laid out (z, y, x) at once, by flips and transpositions alone: z towards the head, y towards
+the back, x towards the patient's left, as nearly as the file's own axes allow. World points are millimetres in the same
+order (z, y, x) of the same frame (LPS). A `Grid` says where the voxels of such an array lie.
+"""
+
+import json
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pydicom
+from nibabel.filebasedimages import ImageFileError
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from nibabel.spatialimages import HeaderDataError
+from PIL import Image, UnidentifiedImageError
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels import get_decoder
+from scipy import ndimage
+
+from . import UserError, files
+
+AIR = -1024
+"""Smallest stored value, HU. Scanners pad the outside of their circle with lower ones, such as -2000 or -3024."""
+
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+
+GRID_TOLERANCE = 0.1
+"""Two grids are one when no corner is further apart than this many voxels: headers hold rounded numbers."""
+
+SPACING_TOLERANCE = 0.25
+"""How far a slice may lie from its place in an even stack, as a share of the slice spacing. Positions are rounded; one
+missing slice moves some slice by half the spacing or more."""
+
+HEADER_TOLERANCE = 1e-3
+"""How far the slices of one series may differ in pixel spacing (mm) and direction cosines."""
+
+TILT_TOLERANCE = 0.1
+"""How many degrees the axes of a grid may miss the right angle: 0.9 mm over a stack of 500 mm."""
+
+EDGE = 1.01
+"""How many voxels beyond the outermost centres the border value still holds: half a voxel to the edge of the field,
+half a voxel because the extent is no multiple of the canonical spacing, and a hundredth for rounding."""
+
+ALIGNED = 1e-3
+"""Grids that lean against each other by fewer voxels than this, over their whole length, have the same axes."""
+
+TIE = 1e-5
+"""Rounding allowed for when interpolated mask values are compared with one half."""
+
+# Swaps (x, y, z) of NIfTI and DICOM with the library's (z, y, x), for points and indices alike.
+_REVERSE = np.array([[0.0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
+_RAS_TO_LPS = np.diag([-1.0, -1, 1, 1])
+
+
+class LabelError(UserError):
+    """A fault of the mask of a volume, not of its image."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where the voxels of an array lie.
+
+    `shape` counts voxels (z, y, x); `affine` (4, 4) takes a voxel index (z, y, x, 1) to millimetres (z, y, x, 1), LPS.
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distance of neighbouring voxel centres (z, y, x) in mm."""
+        z, y, x = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(z), float(y), float(x)
+
+    def matches(self, other: "Grid") -> bool:
+        """Say whether both grids have the same voxels, to within `GRID_TOLERANCE`."""
+        if self.shape != other.shape:
+            return False
+        corners = _corners(self.shape)
+        displaced = np.linalg.inv(self.affine) @ other.affine @ corners
+        return bool(np.abs(displaced - corners).max() < GRID_TOLERANCE)
+
+    def to_json(self) -> str:
+        """Return the grid as a JSON object with the keys shape and affine; no digit is lost."""
+        return json.dumps({"shape": self.shape, "affine": self.affine.tolist()})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Grid":
+        """Return the grid that `to_json` wrote."""
+        stored = json.loads(text)
+        z, y, x = stored["shape"]
+        return cls((z, y, x), np.array(stored["affine"], dtype=float))
+
+    def __str__(self) -> str:
+        """Return shape, spacing, first voxel centre and axes (z, y, x) in one line."""
+        size = "x".join(str(n) for n in self.shape)
+        spacing = "x".join(f"{s:.4g}" for s in self.spacing)
+        origin = ", ".join(f"{c:.2f}" for c in self.affine[:3, 3])
+        axes = ", ".join(
+            "(" + " ".join(f"{c:.3f}" for c in column / np.linalg.norm(column)) + ")"
+            for column in self.affine[:3, :3].T
+        )
+        return f"{size} voxels of {spacing} mm from ({origin}) mm along {axes}"
+
+
+@dataclass(frozen=True)
+class Preprocessed:
+    """One volume on the canonical grid.
+
+    `image` is int16 HU and `mask` uint8 (1 liver, 0 elsewhere), both (z, y, x) on `grid`; `native_grid` is the grid of
+    the original file.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    grid: Grid
+    native_grid: Grid
+
+
+def read_image(path: str | Path) -> tuple[np.ndarray, Grid]:
+    """Read a CT volume: int16 HU (z, y, x), not below `AIR`, and its native grid.
+
+    `path` is a NIfTI file (.nii, .nii.gz) or a folder with one DICOM series. Raises `UserError` where the file is
+    damaged or is no CT volume on an even grid with perpendicular axes.
+    """
+    values, grid, _ = _read_raw_image(Path(path))
+    return _upright(values, grid)
+
+
+def read_case(image_path: str | Path, label_path: str | Path | None) -> tuple[np.ndarray, np.ndarray | None, Grid]:
+    """Read a CT volume and its liver mask: HU as in `read_image`, the mask as bool (z, y, x), and their native grid.
+
+    `label_path` is a NIfTI file on the grid of the image, stored along whichever axes, or a folder with one PNG a DICOM
+    slice; every value but zero is liver. Without a label the mask is None. The PNG files in natural order of their
+    names belong to the slices in order of InstanceNumber, the layout of the CHAOS challenge, whatever direction the
+    positions run in. Raises `LabelError` for faults of the mask, `UserError` for those of the image.
+    """
+    values, raw_grid, instances = _read_raw_image(Path(image_path))
+    image, grid = _upright(values, raw_grid)
+    if label_path is None:
+        return image, None, grid
+    try:
+        mask = _read_mask(Path(label_path), grid, raw_grid, instances)
+    except UserError as error:
+        raise LabelError(str(error)) from error
+    return image, mask, grid
+
+
+def canonical_grid(grid: Grid, spacing: tuple[float, float, float]) -> Grid:
+    """Return the grid along the patient's axes with `spacing` (z, y, x) in mm over the extent of `grid`.
+
+    The lower edges of both grids coincide and the number of voxels is rounded, so that every voxel centre lies within
+    the extent. The extent of an oblique grid is its bounding box.
+    """
+    # Corners of the outermost voxels, half a voxel beyond their centres.
+    edges = _corners(grid.shape, margin=0.5)
+    world = (grid.affine @ edges)[:3]
+    low, high = world.min(axis=1), world.max(axis=1)
+    # Rounded to a millionth first: otherwise the last bits decide whether half a voxel counts.
+    z, y, x = np.maximum(np.floor(np.round((high - low) / spacing, 6) + 0.5), 1).astype(int).tolist()
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = low + np.asarray(spacing) / 2
+    return Grid((z, y, x), affine)
+
+
+def resample(array: np.ndarray, source: Grid, target: Grid, *, fill: float) -> np.ndarray:
+    """Interpolate `array` (z, y, x) on `source` linearly at the voxel centres of `target`; float32 (z, y, x).
+
+    Up to `EDGE` voxels beyond the outermost centres the border value holds, so that a volume gets no rim; further out
+    the value is `fill`.
+    """
+    matrix = np.linalg.inv(source.affine) @ target.affine
+    scale, offset = np.diag(matrix)[:3], matrix[:3, 3]
+    aside = np.abs(matrix[:3, :3] - np.diag(scale)) @ np.asarray(target.shape)
+    if aside.max() < ALIGNED:
+        return _resample_aligned(array, target.shape, scale, offset, fill)
+    return _resample_oblique(array, target.shape, matrix, fill)
+
+
+def resample_mask(mask: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
+    """Resample a mask (z, y, x): liver where its linear interpolation exceeds one half; exactly one half is not liver.
+
+    Returns bool (z, y, x) on `target`, False outside of `source`. Used in both directions, to the canonical grid and
+    back.
+    """
+    return resample(mask != 0, source, target, fill=0) > 0.5 + TIE
+
+
+def preprocess(image_path: str | Path, label_path: str | Path, spacing: tuple[float, float, float]) -> Preprocessed:
+    """Read a volume and its mask and resample both to the canonical grid with `spacing` (z, y, x) in mm."""
+    image, mask, native_grid = read_case(image_path, label_path)
+    assert mask is not None
+    grid = canonical_grid(native_grid, spacing)
+    return Preprocessed(
+        image=np.rint(resample(image, native_grid, grid, fill=AIR)).astype(np.int16),
+        mask=resample_mask(mask, native_grid, grid).astype(np.uint8),
+        grid=grid,
+        native_grid=native_grid,
+    )
+
+
+def save_preprocessed(folder: str | Path, preprocessed: Preprocessed) -> None:
+    """Write image.nii, mask.nii and native_grid.json into `folder`, which takes the place of an older one.
+
+    The NIfTI files are not compressed, so that `load_preprocessed` can map them into memory.
+    """
+    with files.replacing(folder) as temporary:
+        temporary.mkdir()
+        nibabel.save(_nifti(preprocessed.image, preprocessed.grid), temporary / "image.nii")
+        nibabel.save(_nifti(preprocessed.mask, preprocessed.grid), temporary / "mask.nii")
+        (temporary / "native_grid.json").write_text(preprocessed.native_grid.to_json(), encoding="utf-8")
+
+
+def load_preprocessed(folder: str | Path) -> Preprocessed:
+    """Open what `save_preprocessed` wrote; image and mask are maps of their files, read as they are touched."""
+    folder = Path(folder)
+    image, grid = _read_nifti(folder / "image.nii")
+    mask, _ = _read_nifti(folder / "mask.nii")
+    native_grid = Grid.from_json((folder / "native_grid.json").read_text(encoding="utf-8"))
+    return Preprocessed(image, mask, grid, native_grid)
+
+
+def write_mask(path: str | Path, mask: np.ndarray, grid: Grid) -> None:
+    """Write a mask (z, y, x) on `grid` as a uint8 NIfTI file, compressed where `path` ends in .gz."""
+    with files.replacing(path) as temporary:
+        nibabel.save(_nifti((mask != 0).astype(np.uint8), grid), temporary)
+
+
+def read_canonical_mask(path: str | Path) -> np.ndarray:
+    """Read a mask that `write_mask` wrote on a canonical grid; bool (z, y, x)."""
+    mask, _ = _upright(*_read_nifti_mask(Path(path)))
+    return mask
+
+
+def _corners(shape: tuple[int, int, int], margin: float = 0.0) -> np.ndarray:
+    """Return the indices (4, 8) of the eight corner voxels, moved outwards by `margin` voxels."""
+    ends = [(-margin, n - 1 + margin) for n in shape]
+    return np.array([(z, y, x, 1.0) for z in ends[0] for y in ends[1] for x in ends[2]]).T
+
+
+def _upright(array: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:
+    """Flip and transpose `array` so that its axes come nearest to the patient's z, y and x; no value changes."""
+    orientation = io_orientation(grid.affine)
+    affine = grid.affine @ inv_ornt_aff(orientation, grid.shape)
+    array = np.ascontiguousarray(apply_orientation(array, orientation))
+    z, y, x = array.shape
+    return array, Grid((z, y, x), affine)
+
+
+def _perpendicular(path: Path, affine: np.ndarray) -> None:
+    """Refuse axes that are degenerate or not perpendicular."""
+    axes = affine[:3, :3]
+    lengths = np.linalg.norm(axes, axis=0)
+    if not np.isfinite(affine).all() or lengths.min() == 0:
+        raise UserError(f"{path}: the voxel spacing must be finite and positive, got the affine {affine.tolist()}")
+    cosines = (axes.T @ axes / np.outer(lengths, lengths))[np.triu_indices(3, k=1)]
+    tilt = float(np.degrees(np.arcsin(np.clip(np.abs(cosines).max(), 0, 1))))
+    if tilt > TILT_TOLERANCE:
+        raise UserError(
+            f"{path}: the slices are tilted by {tilt:.1f} degrees against the direction in which they are stacked "
+            "(gantry tilt); resample the volume to perpendicular axes first"
+        )
+
+
+def _hounsfield(values: np.ndarray) -> np.ndarray:
+    """Round to int16 HU; what is lower than `AIR` or no number becomes `AIR`."""
+    if np.issubdtype(values.dtype, np.floating):
+        values = np.rint(np.nan_to_num(values, nan=AIR))
+    return np.clip(values, AIR, np.iinfo(np.int16).max).astype(np.int16)
+
+
+# Images ---------------------------------------------------------------------------------------------------------------
+
+
+def _read_raw_image(path: Path) -> tuple[np.ndarray, Grid, list[int] | None]:
+    """Read HU along the file's own axes, their grid, and for DICOM the InstanceNumber of each slice."""
+    if path.is_dir():
+        return _read_series(path)
+    values, grid = _read_nifti(path)
+    if min(grid.shape) < 2:
+        raise UserError(f"{path}: has {grid.shape} voxels; a volume has two or more slices, rows and columns")
+    return _hounsfield(values), grid, None
+
+
+def _read_nifti(path: Path) -> tuple[np.ndarray, Grid]:
+    """Read the values of a NIfTI file, slope and intercept applied, with axes (z, y, x) as stored, and their grid.
+
+    Unscaled values keep their type, and are a map of the file where it is not compressed.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: there is no such file or folder")
+    if not path.name.endswith(NIFTI_SUFFIXES):
+        raise UserError(f"{path}: unknown format; accepted are {', '.join(NIFTI_SUFFIXES)} or a folder")
+    try:
+        image = nibabel.load(path)
+        if not isinstance(image, nibabel.Nifti1Image):
+            raise UserError(f"{path}: holds no NIfTI image; accepted are NIfTI-1 and NIfTI-2")
+        header = image.header
+        if image.get_data_dtype().kind not in "biuf":
+            raise UserError(f"{path}: voxels of type {image.get_data_dtype()}; accepted are integers and real numbers")
+        if len(image.shape) < 3 or any(n != 1 for n in image.shape[3:]):
+            raise UserError(f"{path}: has shape {image.shape}; accepted are three axes")
+        if not (header["sform_code"] or header["qform_code"]):
+            raise UserError(f"{path}: has neither sform nor qform, so its orientation is unknown; write one of them")
+        if header.get_xyzt_units()[0] not in ("mm", "unknown"):
+            raise UserError(f"{path}: is measured in {header.get_xyzt_units()[0]}; accepted is mm")
+        stored: Any = image.dataobj
+        scaled = (stored.slope, stored.inter) != (1, 0)
+        values = image.get_fdata(dtype=np.float32, caching="unchanged") if scaled else np.asanyarray(stored)
+    except (OSError, EOFError, KeyError, ValueError, zlib.error, ImageFileError, HeaderDataError) as error:
+        raise UserError(f"{path}: cannot be read as NIfTI ({_one_line(error)}); is it complete?") from error
+    affine = _REVERSE @ _RAS_TO_LPS @ np.asarray(image.affine, dtype=np.float64) @ _REVERSE
+    _perpendicular(path, affine)
+    x, y, z = image.shape[:3]
+    return values.reshape((x, y, z), order="F").T, Grid((z, y, x), affine)
+
+
+def _read_series(folder: Path) -> tuple[np.ndarray, Grid, list[int] | None]:
+    """Read a DICOM series: HU (slice, row, column), slices in order of position, their grid and InstanceNumbers."""
+    paths = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p.name != "DICOMDIR")
+    slices = [_read_slice(path) for path in paths]
+    if len(slices) < 2:
+        raise UserError(f"{folder}: has {len(slices)} DICOM slice(s); a volume has two or more")
+    # Anonymisation may leave one identifier to each slice: only identifiers that group slices tell of several series.
+    series = {str(s.get("SeriesInstanceUID", "")) for s in slices}
+    if 1 < len(series) < len(slices):
+        raise UserError(f"{folder}: holds {len(series)} DICOM series; put one series alone into a folder")
+    first = slices[0]
+    for path, one in zip(paths, slices, strict=True):
+        for name in ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient"):
+            if not np.allclose(_numbers(one, name), _numbers(first, name), rtol=0, atol=HEADER_TOLERANCE):
+                raise UserError(f"{path}: {name} is {one[name].value}, but {first[name].value} in {paths[0].name}")
+
+    along_row, along_column = np.split(_numbers(first, "ImageOrientationPatient"), 2)
+    positions = np.array([_numbers(s, "ImagePositionPatient") for s in slices])
+    heights = positions @ np.cross(along_row, along_column)
+    order = np.argsort(heights)
+    slices, positions, heights = [slices[i] for i in order], positions[order], heights[order]
+    _even(folder, positions, heights)
+
+    between_rows, between_columns = _numbers(first, "PixelSpacing")
+    affine = np.eye(4)
+    affine[:3, 0] = (positions[-1] - positions[0]) / (len(slices) - 1)
+    affine[:3, 1] = along_column * between_rows
+    affine[:3, 2] = along_row * between_columns
+    affine[:3, 3] = positions[0]
+    affine[:3] = affine[2::-1]
+    _perpendicular(folder, affine)
+
+    shape = (len(slices), int(first.Rows), int(first.Columns))
+    values = np.empty(shape, np.int16)
+    for k, one in enumerate(slices):
+        values[k] = _hounsfield(_pixels(paths[order[k]], one))
+    numbers = [s.get("InstanceNumber") for s in slices]
+    return values, Grid(shape, affine), None if None in numbers else [int(n) for n in numbers]
+
+
+def _read_slice(path: Path) -> pydicom.Dataset:
+    """Read one DICOM file and refuse what is not a plain CT slice."""
+    try:
+        one = pydicom.dcmread(path)
+    except InvalidDicomError as error:
+        raise UserError(
+            f"{path}: is not a DICOM file; a folder holds the slices of one series and nothing else"
+        ) from error
+    except (OSError, EOFError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as DICOM ({_one_line(error)}); is it complete?") from error
+    if one.get("Modality") != "CT":
+        raise UserError(f"{path}: Modality is {one.get('Modality', 'missing')}; accepted is CT")
+    wanted = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient")
+    for name in (*wanted, "RescaleSlope", "RescaleIntercept"):
+        if one.get(name) in (None, ""):
+            raise UserError(f"{path}: has no {name}; a CT slice needs it")
+    if one.get("SamplesPerPixel", 1) != 1 or int(one.get("NumberOfFrames") or 1) != 1:
+        raise UserError(f"{path}: holds colours or several frames; accepted is one grey slice a file")
+    return one
+
+
+def _pixels(path: Path, one: pydicom.Dataset) -> np.ndarray:
+    """Return slope times stored values plus intercept, float32 (row, column)."""
+    syntax = one.file_meta.TransferSyntaxUID
+    if syntax.is_compressed and not get_decoder(syntax).is_available:
+        raise UserError(
+            f"{path}: is compressed ({syntax.name}) and no decoder is installed; pip install pylibjpeg "
+            "pylibjpeg-openjpeg pylibjpeg-libjpeg, or store the series uncompressed"
+        )
+    try:
+        stored = one.pixel_array
+    except (AttributeError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise UserError(f"{path}: its pixels cannot be read ({_one_line(error)}); is the file complete?") from error
+    return stored.astype(np.float32) * np.float32(one.RescaleSlope) + np.float32(one.RescaleIntercept)
+
+
+def _even(folder: Path, positions: np.ndarray, heights: np.ndarray) -> None:
+    """Refuse slices that are no even stack: `positions` (slice, 3) in mm, sorted by `heights` along their normal."""
+    steps = np.diff(heights)
+    # A thousandth of a millimetre is the finest that scanners write.
+    for k in np.flatnonzero(steps < 1e-3)[:1]:
+        raise UserError(
+            f"{folder}: several slices at {heights[k]:.3f} mm along the normal; a volume has one a position"
+        )
+    usual = float(np.median(steps))
+    off = np.linalg.norm(positions - np.linspace(positions[0], positions[-1], len(positions)), axis=1).max()
+    if off > SPACING_TOLERANCE * usual:
+        k = int(np.abs(steps - usual).argmax())
+        raise UserError(
+            f"{folder}: the slices are up to {off:.3f} mm off an even stack, with {steps[k]:.3f} mm between "
+            f"{heights[k]:.3f} and {heights[k + 1]:.3f} mm along the normal where {usual:.3f} mm is usual; "
+            "is a slice missing?"
+        )
+
+
+def _numbers(one: pydicom.Dataset, name: str) -> np.ndarray:
+    return np.atleast_1d(np.asarray(one[name].value, dtype=float))
+
+
+# Masks ----------------------------------------------------------------------------------------------------------------
+
+
+def _read_mask(path: Path, grid: Grid, raw_grid: Grid, instances: list[int] | None) -> np.ndarray:
+    """Read a mask onto `grid`, the image's; `raw_grid` and `instances` are those of the image as stored."""
+    if path.is_dir():
+        return _upright(_read_png_masks(path, raw_grid.shape, instances), raw_grid)[0]
+    mask, mask_grid = _upright(*_read_nifti_mask(path))
+    if not mask_grid.matches(grid):
+        raise UserError(f"{path}: the mask is not on the grid of its image; mask: {mask_grid}; image: {grid}")
+    return mask
+
+
+def _read_nifti_mask(path: Path) -> tuple[np.ndarray, Grid]:
+    """Read a mask along the file's own axes, bool, and its grid."""
+    values, grid = _read_nifti(path)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise UserError(f"{path}: the mask holds values that are no numbers; accepted are 0 and labels")
+    return values != 0, grid
+
+
+def _read_png_masks(folder: Path, shape: tuple[int, int, int], instances: list[int] | None) -> np.ndarray:
+    """Read one PNG a slice into a bool array (slice, row, column) of `shape`.
+
+    `instances` are the InstanceNumbers of the slices in the order of the array. The k-th file in natural order of the
+    names belongs to the k-th slice in order of InstanceNumber. In the CHAOS challenge this is the order of the DICOM
+    file names as well, and it runs from the head to the feet, against the positions.
+    """
+    paths = sorted((p for p in folder.iterdir() if p.suffix.lower() == ".png"), key=lambda p: _natural(p.name))
+    if instances is None or len(set(instances)) != len(instances):
+        raise UserError(f"{folder}: PNG masks need an image in DICOM slices with an InstanceNumber each, all different")
+    if len(paths) != shape[0]:
+        raise UserError(f"{folder}: {len(paths)} PNG masks for {shape[0]} slices; there must be one a slice")
+    mask = np.empty(shape, bool)
+    for path, k in zip(paths, np.argsort(instances), strict=True):
+        try:
+            with Image.open(path) as picture:
+                if len(picture.getbands()) != 1:
+                    raise UserError(f"{path}: is a picture of mode {picture.mode}; accepted is one grey channel")
+                values = np.asarray(picture)
+        except (OSError, SyntaxError, UnidentifiedImageError) as error:
+            raise UserError(f"{path}: cannot be read as PNG ({_one_line(error)}); is it complete?") from error
+        if values.shape != shape[1:]:
+            raise UserError(f"{path}: has {values.shape} rows and columns, but its image has {shape[1:]}")
+        mask[k] = values != 0
+    return mask
+
+
+def _natural(name: str) -> list[str | int]:
+    """Split a name so that numbers in it compare by value: slice-2 before slice-10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+# Resampling -----------------------------------------------------------------------------------------------------------
+
+
+def _resample_aligned(
+    array: np.ndarray, shape: tuple[int, int, int], scale: np.ndarray, offset: np.ndarray, fill: float
+) -> np.ndarray:
+    """Interpolate axis by axis and slice by slice: target index i lies at source index scale x i + offset."""
+    (z_low, z_high, z_part), (y_low, y_high, y_part), (x_low, x_high, x_part) = (
+        _neighbours(*axis) for axis in zip(array.shape, shape, scale, offset, strict=True)
+    )
+    y_part = y_part[:, None]
+    result = np.full(shape, fill, np.float32)
+    for z, (low, high, part) in enumerate(zip(z_low, z_high, z_part, strict=True)):
+        if np.isnan(part):
+            continue
+        plane = _between(array[low].astype(np.float32), array[high].astype(np.float32), part)
+        plane = _between(plane[y_low], plane[y_high], y_part)
+        result[z] = _between(np.take(plane, x_low, axis=1), np.take(plane, x_high, axis=1), x_part)
+    result[:, np.isnan(y_part[:, 0]), :] = fill
+    result[:, :, np.isnan(x_part)] = fill
+    return result
+
+
+def _between(low: np.ndarray, high: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Interpolate in the form that returns equal values unchanged, to the last bit."""
+    return low + part * (high - low)
+
+
+def _neighbours(length: int, target: int, scale: float, offset: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return lower and upper neighbour of each target index and the weight of the upper one, NaN outside the field."""
+    position = scale * np.arange(target) + offset
+    inside = (position >= -EDGE) & (position <= length - 1 + EDGE)
+    position = np.clip(position, 0, length - 1)
+    low = np.floor(position).astype(np.intp)
+    part = np.where(inside, position - low, np.nan).astype(np.float32)
+    return low, np.minimum(low + 1, length - 1), part
+
+
+def _resample_oblique(array: np.ndarray, shape: tuple[int, int, int], matrix: np.ndarray, fill: float) -> np.ndarray:
+    """Interpolate slice by slice: target index (z, y, x, 1) lies at source index matrix x (z, y, x, 1)."""
+    if array.dtype == bool:
+        array = array.view(np.uint8)
+    last = np.asarray(array.shape).reshape(3, 1, 1) - 1
+    y, x = np.arange(shape[1])[:, None], np.arange(shape[2])[None, :]
+    in_plane = matrix[:3, 1, None, None] * y + matrix[:3, 2, None, None] * x
+    result = np.empty(shape, np.float32)
+    for z in range(shape[0]):
+        position = in_plane + (matrix[:3, 0] * z + matrix[:3, 3])[:, None, None]
+        inside = ((position >= -EDGE) & (position <= last + EDGE)).all(axis=0)
+        ndimage.map_coordinates(array, position, output=result[z], order=1, mode="nearest")
+        result[z][~inside] = fill
+    return result
+
+
+def _nifti(array: np.ndarray, grid: Grid) -> nibabel.Nifti1Image:
+    """Wrap an array (z, y, x) on `grid` so that any viewer lays it over the original: RAS affine in sform and qform."""
+    image = nibabel.Nifti1Image(array.T, _RAS_TO_LPS @ _REVERSE @ grid.affine @ _REVERSE)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(image.affine, code=1)
+    image.set_qform(image.affine, code=1)
+    return image
