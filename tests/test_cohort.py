@@ -273,17 +273,17 @@ def test_each_fault_inside_a_file_is_found(sound, tmp_path, caplog):
 
 @given(st.lists(st.text("abc", min_size=1), unique=True), st.integers(1, 9))
 def test_shards_part_the_volumes_and_stay_when_some_are_added(names, count):
-    shards = [cohort.shard(names, k, count) for k in range(count)]
+    shards = [cohort.shard_of(names, k, count) for k in range(count)]
     assert sorted(name for hand in shards for name in hand) == sorted(names)
     assert max(map(len, shards)) - min(map(len, shards)) <= 1
-    longer = [cohort.shard([*names, "x", "y"], k, count) for k in range(count)]
+    longer = [cohort.shard_of([*names, "x", "y"], k, count) for k in range(count)]
     for hand, later in zip(shards, longer, strict=True):
         assert later[: len(hand)] == hand
 
 
 def test_a_shard_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="from 0 to 1, got 2"):
-        cohort.shard(["a"], 2, 2)
+        cohort.shard_of(["a"], 2, 2)
 
 
 @given(st.permutations(range(20)), st.integers(0, 100), st.integers(1, 20))

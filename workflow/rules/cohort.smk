@@ -32,7 +32,7 @@ rule check_cohort:
         cohort="results/cohort/cohort.tsv",
         volumes="results/cohort/volumes.tsv",
     params:
-        cohort=COHORT.to_dict("list"),
+        cohort=COHORT.reset_index().to_dict("list"),
         name=config["cohort"],
     log:
         "results/logs/check_cohort.log",

@@ -23,7 +23,7 @@ from slicesampling.strategies import STRATEGIES
 try:
     check_configuration(config, Path(workflow.basedir) / "workflow/schemas/config.schema.yaml")
     if config["cohort"] == "phantom":
-        COHORT = plan_cohort(config["phantom"], "results/phantom")
+        COHORT = plan_cohort(config["phantom"], "results/phantom").rename_axis("row")
     else:
         COHORT = read_cohort(config["cohort"])
     if workflow.is_main_process:

@@ -6,7 +6,7 @@ from slicesampling.cohort import check_contents, fail_on, used
 from slicesampling.job import start
 
 start(snakemake)
-cohort = pd.DataFrame(snakemake.params.cohort)
+cohort = pd.DataFrame(snakemake.params.cohort).set_index("row")
 faults, volumes = check_contents(used(cohort), snakemake.threads)
 fail_on(faults, snakemake.params.name)
 write_ledger(snakemake.output.cohort, cohort)

@@ -7,17 +7,23 @@ import pandas as pd
 from slicesampling.annotations import write_ledger
 from slicesampling.job import start
 from slicesampling.metrics import segmentation_metrics
-from slicesampling.volumes import load_volumes, read_canonical_mask, resample_mask
+from slicesampling.volumes import (
+    load_native_mask,
+    load_preprocessed,
+    read_canonical_mask,
+    resample_mask,
+    volume_folders,
+)
 
 start(snakemake)
-volumes = load_volumes(snakemake.input.volumes)
+folders = volume_folders(snakemake.input.volumes)
 rows = []
 for name in snakemake.params.volumes:
-    volume = volumes[name]
+    volume = load_preprocessed(folders[name])
     prediction = read_canonical_mask(Path(snakemake.input.predictions) / f"{name}.nii.gz")
     if snakemake.params.grid == "native":
         prediction = resample_mask(prediction, volume.grid, volume.native_grid)
-        metrics = segmentation_metrics(prediction, volume.reference(), volume.native_grid.spacing)
+        metrics = segmentation_metrics(prediction, load_native_mask(folders[name]), volume.native_grid.spacing)
     else:
         metrics = segmentation_metrics(prediction, volume.mask, volume.grid.spacing)
     rows.append({"volume": name, **metrics._asdict()})

@@ -9,24 +9,23 @@ from slicesampling.job import start
 from slicesampling.models import build_network, computing_device, fingerprint, save_model
 from slicesampling.patches import AnnotatedVolume, TrainingSet
 from slicesampling.training import Settings, ValidationVolume, train
-from slicesampling.volumes import load_volumes
+from slicesampling.volumes import load_preprocessed, volume_folders
 
 start(snakemake)
 params, wildcards = snakemake.params, snakemake.wildcards
 ledger = read_ledger(snakemake.input.ledger)
-volumes = load_volumes(snakemake.input.volumes)
+folders = volume_folders(snakemake.input.volumes)
+training = {name: (load_preprocessed(folders[name]), slices) for name, slices in annotated_slices(ledger).items()}
+validation = [load_preprocessed(folders[name]) for name in params.validation]
 training_set = TrainingSet(
-    (
-        AnnotatedVolume(name, volumes[name].image, volumes[name].mask, slices)
-        for name, slices in annotated_slices(ledger).items()
-    ),
+    (AnnotatedVolume(name, volume.image, volume.mask, slices) for name, (volume, slices) in training.items()),
     tuple(params.training["patch"]),
 )
 device = computing_device(params.compute["device"], params.compute["threads"])
 run = train(
     build_network(params.network, device),
     training_set,
-    [ValidationVolume(volumes[name].image, volumes[name].mask) for name in params.validation],
+    [ValidationVolume(volume.image, volume.mask) for volume in validation],
     Settings(**params.training, **params.end, memory=params.compute["tile_gib"] * 2**30),
     key=(int(wildcards.seed), wildcards.model, "training"),
     checkpoint=Path(params.checkpoint),

@@ -8,18 +8,18 @@ from slicesampling.inference import sample_mean_probability
 from slicesampling.job import start
 from slicesampling.models import computing_device, load_model
 from slicesampling.uncertainty import predictive_entropy, slice_uncertainty, volume_uncertainty
-from slicesampling.volumes import load_volumes
+from slicesampling.volumes import load_preprocessed, volume_folders
 
 start(snakemake)
 params, wildcards = snakemake.params, snakemake.wildcards
 model = load_model(snakemake.input.model, computing_device(params.compute["device"], params.compute["threads"]))
-volumes = load_volumes(snakemake.input.volumes)
+folders = volume_folders(snakemake.input.volumes)
 slices, scores = [], []
 for name in params.volumes:
     key = (int(wildcards.seed), wildcards.model, name, "uncertainty")
     memory = params.compute["tile_gib"] * 2**30
     mean = sample_mean_probability(
-        model.network, volumes[name].image, model.window, memory, params.settings["samples"], key
+        model.network, load_preprocessed(folders[name]).image, model.window, memory, params.settings["samples"], key
     )
     entropy = predictive_entropy(mean)
     score = volume_uncertainty(entropy, mean[1] > 0.5, params.settings["dilation"])

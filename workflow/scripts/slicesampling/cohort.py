@@ -101,7 +101,7 @@ def split_volumes(cohort: pd.DataFrame, split: str) -> list[str]:
     return rows.loc[rows["split"] == split, "volume"].tolist()
 
 
-def shard(volumes: Sequence[str], index: int, count: int) -> list[str]:
+def shard_of(volumes: Sequence[str], index: int, count: int) -> list[str]:
     """Return hand `index` of `count` when `volumes` are dealt like cards.
 
     A volume added at the end of the table leaves every other one in its shard.
@@ -122,16 +122,19 @@ def initial_set(cohort: pd.DataFrame, seed: int, size: int) -> list[str]:
     return sorted(randomness.generator(seed, "initial set").choice(pool, size, replace=False).tolist())
 
 
-def table_faults(cohort: pd.DataFrame, initial_volumes: int, queried_volumes: int = 0) -> list[Fault]:
+def table_faults(
+    cohort: pd.DataFrame, initial_volumes: int, queried_volumes: int = 0, files: bool = True
+) -> list[Fault]:
     """Return all faults that the table and the file system can tell without a volume being opened.
 
-    The pool must hold `initial_volumes` and beside them the `queried_volumes` of all iterations. Excluded rows need
+    The pool must hold `initial_volumes` and beside them the `queried_volumes` of all iterations. Without `files` it is
+    not asked whether the files are there: the synthetic cohort writes them later. Excluded rows need
     only a name, patient, site and split.
     """
     return [
         *_cell_faults(cohort),
         *_repetition_faults(cohort),
-        *(fault for row in _rows(used(cohort)) for fault in _file_faults(row)),
+        *(fault for row in _rows(used(cohort)) if files for fault in _file_faults(row)),
         *_size_faults(cohort, initial_volumes, queried_volumes),
     ]
 

@@ -24,9 +24,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
             if path.exists():
                 shutil.rmtree(path)
         else:
-            with open(temporary, "rb") as written:
+            with temporary.open("rb") as written:
                 os.fsync(written.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -176,7 +176,7 @@ def load_checkpoint(path: Path, fingerprint: str) -> dict[str, Any] | None:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         return None
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
         logger.warning("%s cannot be read (%s); training starts anew", path, error)
         return None
     if state["fingerprint"] != fingerprint:

@@ -8,6 +8,7 @@ order (z, y, x) of the same frame (LPS). A `Grid` says where the voxels of such 
 import json
 import re
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,13 +115,15 @@ class Preprocessed:
     """One volume on the canonical grid.
 
     `image` is int16 HU and `mask` uint8 (1 liver, 0 elsewhere), both (z, y, x) on `grid`; `native_grid` is the grid of
-    the original file.
+    the original file, and `native_mask` the mask on it: None once loaded, because it is not mapped but unpacked, see
+    `load_native_mask`.
     """
 
     image: np.ndarray
     mask: np.ndarray
     grid: Grid
     native_grid: Grid
+    native_mask: np.ndarray | None = None
 
 
 def read_image(path: str | Path) -> tuple[np.ndarray, Grid]:
@@ -202,18 +205,21 @@ def preprocess(image_path: str | Path, label_path: str | Path, spacing: tuple[fl
         mask=resample_mask(mask, native_grid, grid).astype(np.uint8),
         grid=grid,
         native_grid=native_grid,
+        native_mask=mask,
     )
 
 
 def save_preprocessed(folder: str | Path, preprocessed: Preprocessed) -> None:
-    """Write image.nii, mask.nii and native_grid.json into `folder`, which takes the place of an older one.
+    """Write image.nii, mask.nii, native_mask.nii.gz and native_grid.json into `folder`, in place of an older one.
 
-    The NIfTI files are not compressed, so that `load_preprocessed` can map them into memory.
+    The files that are read again and again are not compressed, so that `load_preprocessed` can map them into memory.
     """
+    assert preprocessed.native_mask is not None
     with files.replacing(folder) as temporary:
         temporary.mkdir()
         nibabel.save(_nifti(preprocessed.image, preprocessed.grid), temporary / "image.nii")
         nibabel.save(_nifti(preprocessed.mask, preprocessed.grid), temporary / "mask.nii")
+        write_mask(temporary / "native_mask.nii.gz", preprocessed.native_mask, preprocessed.native_grid)
         (temporary / "native_grid.json").write_text(preprocessed.native_grid.to_json(), encoding="utf-8")
 
 
@@ -224,6 +230,17 @@ def load_preprocessed(folder: str | Path) -> Preprocessed:
     mask, _ = _read_nifti(folder / "mask.nii")
     native_grid = Grid.from_json((folder / "native_grid.json").read_text(encoding="utf-8"))
     return Preprocessed(image, mask, grid, native_grid)
+
+
+def load_native_mask(folder: str | Path) -> np.ndarray:
+    """Read the reference mask on its native grid, bool (z, y, x), from what `save_preprocessed` wrote."""
+    mask, _ = _read_nifti_mask(Path(folder) / "native_mask.nii.gz")
+    return mask
+
+
+def volume_folders(shards: Iterable[str | Path]) -> dict[str, Path]:
+    """Return the folder of each preprocessed volume in `shards`, folders that hold one folder a volume."""
+    return {folder.name: folder for shard in shards for folder in Path(shard).iterdir() if folder.is_dir()}
 
 
 def write_mask(path: str | Path, mask: np.ndarray, grid: Grid) -> None:
