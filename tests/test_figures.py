@@ -154,7 +154,7 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
     **{f"profile {n}": lambda n=n: profile(n) for n in (0, 1, 3)},
     **{f"excluded {n}": lambda n=n: figures.excluded_cases_figure(excluded(n)) for n in (0, 1, 6)},
     **{f"maps {n}": lambda n=n: figures.probability_figure(some_maps(n)) for n in (2, 4)},
-    **{f"cases {n}": lambda n=n: figures.cases_figure(some_cases(n)) for n in (1, 5)},
+    **{f"cases {n}": lambda n=n: figures.cases_figure(some_cases(n)) for n in (1, 3)},
     "iterations": lambda: figures.iterations_figure(some_metrics(iterations=5)),
     "iterations, few": lambda: figures.iterations_figure(some_metrics(3, 2, ("uss",), 2)),
     "converged": lambda: figures.converged_figure(some_metrics()),
