@@ -10,7 +10,6 @@ from slicesampling import tables
 from slicesampling.statistics import METRICS, summarise
 from slicesampling.tables import (
     Table,
-    annotation_counts_table,
     annotation_table,
     cohort_table,
     converged_table,
@@ -113,7 +112,7 @@ def nine_tables():
     metrics = experiment()
     return [
         cohort_table(COHORT, VOLUMES),
-        annotation_counts_table(annotations()),
+        annotation_table(annotations()),
         training_table(training()),
         *[metric_table(metrics, metric) for metric in METRICS],
         converged_table(metrics),
@@ -160,29 +159,11 @@ def ledger(rows):
     return pd.DataFrame(rows, columns=["volume", "slice", "iteration", "liver"])
 
 
-def test_table_2_from_ledgers_counts_what_was_annotated_until_then():
-    initial = [("a1", 0, 0, 0), ("a1", 1, 0, 1)]
-    uss = ledger([*initial, ("a2", 4, 1, 1), ("b2", 4, 1, 1), ("b2", 9, 2, 0)])
-    rvs = ledger([*initial, ("b2", 0, 1, 0), ("b2", 1, 1, 1)])
-    pool = ledger([*initial, *[(name, k, 0, k % 2) for name in ("a2", "b2") for k in range(10)]])
-    table = annotation_table({(1, "uss"): uss, (1, "rvs"): rvs}, COHORT, {1: pool})
-    assert list(table.display.columns) == ["RVS", "USS"]
-    assert table.display["USS"].to_dict() == {
-        "initial": "2/1/1",
-        "iter. 1": "4/3/2",  # a1 and a2 are volumes of one patient
-        "iter. 2": "5/3/2",
-        "data pool": "22/11/2",
-    }
-    assert table.display.loc["iter. 2", "RVS"] == "4/2/2", "what an iteration without new slices leaves"
-    assert table.display.loc["data pool", "RVS"] == "22/11/2"
-    assert table.frame.query("strategy == 'uss' and iteration == 1")["liver_slices"].tolist() == [3]
-
-
 def test_tables_2_and_3_average_seeds_and_say_so():
-    table = annotation_counts_table(annotations(seeds=(1, 3)))
+    table = annotation_table(annotations(seeds=(1, 3)))
     assert table.display.loc["iter. 2", "USS"] == "122/50/5"
     assert "Mean over 2 seeds" in table.note
-    assert "Mean" not in annotation_counts_table(annotations()).note
+    assert "Mean" not in annotation_table(annotations()).note
     steps = training_table(training(seeds=(1, 3)))
     assert steps.display.loc["iter. 2", "USS"] == "6\u00a0000"
     assert "Mean over 2 seeds" in steps.note
@@ -282,7 +263,7 @@ def test_any_subset_of_strategies_and_few_cases(strategies, iterations, volumes,
     metrics = experiment(strategies, iterations, volumes)
     made = [metric_table(metrics, metric) for metric in METRICS] + [converged_table(metrics), regression_table(metrics)]
     made += [
-        annotation_counts_table(annotations(strategies=strategies)),
+        annotation_table(annotations(strategies=strategies)),
         training_table(training(strategies=strategies)),
     ]
     ordered = [name.upper() for name in STRATEGIES if name in strategies]
@@ -449,7 +430,7 @@ def test_the_paper_s_values_lie_where_the_run_s_tables_have_them():
     ours = {
         table.name: table.display
         for table in [
-            annotation_counts_table(annotations()),
+            annotation_table(annotations()),
             training_table(training()),
             *[metric_table(metrics, metric) for metric in METRICS],
             converged_table(metrics),

@@ -10,8 +10,6 @@ rule phantom_cohort:
     """Make the synthetic cohort: {params.settings[matrix]} pixels a side, seed {params.settings[seed]}."""
     output:
         directory("results/phantom"),
-    params:
-        settings=config.get("phantom"),
     log:
         "results/logs/phantom_cohort.log",
     benchmark:
@@ -20,6 +18,8 @@ rule phantom_cohort:
     resources:
         mem_mb=48000,
         runtime="8h",
+    params:
+        settings=config.get("phantom"),
     script:
         "../scripts/phantom_cohort.py"
 
@@ -31,9 +31,6 @@ rule check_cohort:
     output:
         cohort="results/cohort/cohort.tsv",
         volumes="results/cohort/volumes.tsv",
-    params:
-        cohort=COHORT.reset_index().to_dict("list"),
-        name=config["cohort"],
     log:
         "results/logs/check_cohort.log",
     benchmark:
@@ -42,6 +39,9 @@ rule check_cohort:
     resources:
         mem_mb=32000,
         runtime="4h",
+    params:
+        cohort=COHORT.reset_index().to_dict("list"),
+        name=config["cohort"],
     script:
         "../scripts/check_cohort.py"
 
@@ -54,11 +54,6 @@ rule preprocess:
     output:
         volumes=directory("results/preprocessed/shard{shard}"),
         slices="results/preprocessed/shard{shard}.tsv",
-    params:
-        rows=lambda wildcards: USED[
-            USED["volume"].isin(volumes_in(wildcards.shard, "preprocessing"))
-        ].to_dict("records"),
-        spacing=config["preprocessing"]["spacing"],
     log:
         "results/logs/preprocess/shard{shard}.log",
     benchmark:
@@ -66,20 +61,25 @@ rule preprocess:
     resources:
         mem_mb=8000,
         runtime="2h",
+    params:
+        rows=lambda wildcards: USED[
+            USED["volume"].isin(volumes_in(wildcards.shard, "preprocessing"))
+        ].to_dict("records"),
+        spacing=config["preprocessing"]["spacing"],
     script:
         "../scripts/preprocess.py"
 
 
 rule reference_slices:
-    """Collect which slices of the data pool hold liver: what the simulated annotator sees."""
-    localrule: True
     input:
         shards("preprocessing", "results/preprocessed/shard{shard}.tsv"),
     output:
         "results/annotations/reference.tsv",
-    params:
-        pool=split_volumes(USED, "pool"),
     log:
         "results/logs/reference_slices.log",
+    """Collect which slices of the data pool hold liver: what the simulated annotator sees."""
+    localrule: True
+    params:
+        pool=split_volumes(USED, "pool"),
     script:
         "../scripts/reference_slices.py"

@@ -21,14 +21,18 @@ from slicesampling.phantom import plan_cohort
 from slicesampling.strategies import STRATEGIES
 
 try:
-    check_configuration(config, Path(workflow.basedir) / "workflow/schemas/config.schema.yaml")
+    check_configuration(
+        config, Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
+    )
     if config["cohort"] == "phantom":
         COHORT = plan_cohort(config["phantom"], "results/phantom").rename_axis("row")
     else:
         COHORT = read_cohort(config["cohort"])
     if workflow.is_main_process:
         fail_on(
-            table_faults(COHORT, config["initial_volumes"], files=config["cohort"] != "phantom"),
+            table_faults(
+                COHORT, config["initial_volumes"], files=config["cohort"] != "phantom"
+            ),
             config["cohort"],
         )
 except UserError as error:
@@ -40,8 +44,15 @@ LAST = config["iterations"]
 GPU = 1  # devices of a training, uncertainty or prediction job
 
 # Every model has a name: initial, uss-3 (strategy and iteration), uss-5-converged, pool-converged.
-ITERATION_MODELS = ["initial"] + [f"{strategy}-{iteration}" for strategy in config["strategies"] for iteration in ITERATIONS]
-CONVERGED_MODELS = [f"{name}-converged" for name in [f"{strategy}-{LAST}" for strategy in config["strategies"]] + ["pool"]]
+ITERATION_MODELS = ["initial"] + [
+    f"{strategy}-{iteration}"
+    for strategy in config["strategies"]
+    for iteration in ITERATIONS
+]
+CONVERGED_MODELS = [
+    f"{name}-converged"
+    for name in [f"{strategy}-{LAST}" for strategy in config["strategies"]] + ["pool"]
+]
 MODELS = ITERATION_MODELS + CONVERGED_MODELS
 LEDGERS = ITERATION_MODELS + ["pool"]
 
@@ -78,7 +89,9 @@ def raw(volumes):
 
 def shards(stage, pattern, **wildcards):
     """`pattern` for each shard of a stage that holds any volume, and for all values of other wildcards."""
-    filled = [shard for shard in range(config["shards"][stage]) if volumes_in(shard, stage)]
+    filled = [
+        shard for shard in range(config["shards"][stage]) if volumes_in(shard, stage)
+    ]
     return expand(pattern, shard=filled, **wildcards)
 
 

@@ -13,9 +13,6 @@ rule predict:
         volumes=lambda wildcards: preprocessed(volumes_in(wildcards.shard, "test")),
     output:
         directory("results/predictions/seed{seed}/{model}/shard{shard}"),
-    params:
-        volumes=lambda wildcards: volumes_in(wildcards.shard, "test"),
-        compute=config["compute"],
     log:
         "results/logs/predictions/seed{seed}/{model}-shard{shard}.log",
     benchmark:
@@ -25,6 +22,9 @@ rule predict:
         gpu=GPU,
         mem_mb=32000,
         runtime="4h",
+    params:
+        volumes=lambda wildcards: volumes_in(wildcards.shard, "test"),
+        compute=config["compute"],
     script:
         "../scripts/predict.py"
 
@@ -36,9 +36,6 @@ rule evaluate:
         volumes=lambda wildcards: preprocessed(volumes_in(wildcards.shard, "test")),
     output:
         "results/evaluation/seed{seed}/{model}/shard{shard}.tsv",
-    params:
-        volumes=lambda wildcards: volumes_in(wildcards.shard, "test"),
-        grid=config["evaluation"]["grid"],
     log:
         "results/logs/evaluation/seed{seed}/{model}-shard{shard}.log",
     benchmark:
@@ -46,56 +43,69 @@ rule evaluate:
     resources:
         mem_mb=8000,
         runtime="4h",
+    params:
+        volumes=lambda wildcards: volumes_in(wildcards.shard, "test"),
+        grid=config["evaluation"]["grid"],
     script:
         "../scripts/evaluate.py"
 
 
 rule metrics:
-    """Put the metrics of all models and test volumes into one table."""
-    localrule: True
     input:
         shards=shards(
-            "test", "results/evaluation/seed{seed}/{model}/shard{shard}.tsv", seed=config["seeds"], model=MODELS
+            "test",
+            "results/evaluation/seed{seed}/{model}/shard{shard}.tsv",
+            seed=config["seeds"],
+            model=MODELS,
         ),
         cohort="results/cohort/cohort.tsv",
     output:
         "results/evaluation/metrics.tsv",
-    params:
-        last=LAST,
     log:
         "results/logs/evaluation/metrics.log",
+    """Put the metrics of all models and test volumes into one table."""
+    localrule: True
+    params:
+        last=LAST,
     script:
         "../scripts/metrics.py"
 
 
 rule training_summary:
-    """Find for each model the step of its best validation, and how many steps it was trained."""
-    localrule: True
     input:
-        expand("results/models/seed{seed}/{model}/history.tsv", seed=config["seeds"], model=MODELS),
+        expand(
+            "results/models/seed{seed}/{model}/history.tsv",
+            seed=config["seeds"],
+            model=MODELS,
+        ),
     output:
         "results/evaluation/training.tsv",
-    params:
-        last=LAST,
     log:
         "results/logs/evaluation/training.log",
+    """Find for each model the step of its best validation, and how many steps it was trained."""
+    localrule: True
+    params:
+        last=LAST,
     script:
         "../scripts/training_summary.py"
 
 
 rule annotation_summary:
-    """Count for each seed, strategy and iteration the annotated slices, those with liver, and the patients."""
-    localrule: True
     input:
         ledgers=expand(
             "results/annotations/seed{seed}/{ledger}.tsv",
             seed=config["seeds"],
-            ledger=[f"{strategy}-{LAST}" for strategy in config["strategies"]] + ["pool"],
+            ledger=[f"{strategy}-{LAST}" for strategy in config["strategies"]]
+            + ["pool"],
         ),
         cohort="results/cohort/cohort.tsv",
     output:
         "results/evaluation/annotations.tsv",
     log:
         "results/logs/evaluation/annotations.log",
+    """Count for each seed, strategy and iteration the annotated slices, those with liver, and the patients."""
+    localrule: True
+    params:
+        last=LAST,
     script:
         "../scripts/annotation_summary.py"

@@ -8,18 +8,18 @@ usually includes: 1 initial, strategies × iterations, strategies + 1 converged 
 
 
 rule initial_annotations:
-    """Annotate all slices of the {params.volumes} volumes that every strategy starts from."""
-    localrule: True
     input:
         reference="results/annotations/reference.tsv",
     output:
         "results/annotations/seed{seed}/initial.tsv",
+    log:
+        "results/logs/annotations/seed{seed}/initial.log",
+    """Annotate all slices of the {params.volumes} volumes that every strategy starts from."""
+    localrule: True
     params:
         volumes=lambda wildcards: initial_set(
             USED, int(wildcards.seed), config["initial_volumes"]
         ),
-    log:
-        "results/logs/annotations/seed{seed}/initial.log",
     script:
         "../scripts/annotate_volumes.py"
 
@@ -27,15 +27,13 @@ rule initial_annotations:
 use rule initial_annotations as pool_annotations with:
     output:
         "results/annotations/seed{seed}/pool.tsv",
-    params:
-        volumes=split_volumes(USED, "pool"),
     log:
         "results/logs/annotations/seed{seed}/pool.log",
+    params:
+        volumes=split_volumes(USED, "pool"),
 
 
 rule slice_budget:
-    """Set how many slices uss and rss add: {params.slices} (auto: liver slices a uvs iteration adds / {params.ratio})."""
-    localrule: True
     input:
         lambda wildcards: (
             f"results/annotations/seed{wildcards.seed}/uvs-{LAST}.tsv"
@@ -44,11 +42,13 @@ rule slice_budget:
         ),
     output:
         "results/annotations/seed{seed}/slice_budget.txt",
+    log:
+        "results/logs/annotations/seed{seed}/slice_budget.log",
+    """Set how many slices uss and rss add: {params.slices} (auto: liver slices a uvs iteration adds / {params.ratio})."""
+    localrule: True
     params:
         slices=config["slices_per_iteration"],
         ratio=config["annotation_time_ratio"],
-    log:
-        "results/logs/annotations/seed{seed}/slice_budget.log",
     script:
         "../scripts/slice_budget.py"
 
@@ -72,25 +72,23 @@ def query_inputs(wildcards):
 
 
 rule query:
-    """Ask for annotations: {wildcards.strategy}, iteration {wildcards.iteration}."""
-    localrule: True
     input:
         unpack(query_inputs),
     output:
         "results/queries/seed{seed}/{strategy}-{iteration}.tsv",
+    log:
+        "results/logs/queries/seed{seed}/{strategy}-{iteration}.log",
+    """Ask for annotations: {wildcards.strategy}, iteration {wildcards.iteration}."""
+    localrule: True
     params:
         volumes=config["volumes_per_iteration"],
         measure=config["uncertainty"]["measure"],
         candidate_distance=config["uncertainty"]["candidate_distance"],
-    log:
-        "results/logs/queries/seed{seed}/{strategy}-{iteration}.log",
     script:
         "../scripts/query.py"
 
 
 rule annotate:
-    """Answer a query from the reference masks, as the simulated annotator; a person's answer can take its place."""
-    localrule: True
     input:
         query=rules.query.output[0],
         ledger=lambda wildcards: f"results/annotations/seed{wildcards.seed}/{previous(wildcards)}.tsv",
@@ -104,6 +102,8 @@ rule annotate:
         "results/annotations/seed{seed}/{strategy}-{iteration}.tsv",
     log:
         "results/logs/annotations/seed{seed}/{strategy}-{iteration}.log",
+    """Answer a query from the reference masks, as the simulated annotator; a person's answer can take its place."""
+    localrule: True
     script:
         "../scripts/annotate.py"
 
@@ -118,16 +118,6 @@ rule train:
     output:
         model="results/models/seed{seed}/{model}/model.pt",
         history="results/models/seed{seed}/{model}/history.tsv",
-    params:
-        # Not an output: it must survive a failure, so that the next attempt continues where this one stopped.
-        checkpoint="results/checkpoints/seed{seed}/{model}.pt",
-        validation=split_volumes(USED, "val"),
-        network=config["network"],
-        training={name: value for name, value in config["training"].items() if name not in ("iteration", "converged")},
-        end=lambda wildcards: config["training"][
-            "converged" if wildcards.model.endswith("-converged") else "iteration"
-        ],
-        compute=config["compute"],
     log:
         "results/logs/models/seed{seed}/{model}.log",
     benchmark:
@@ -136,7 +126,23 @@ rule train:
     resources:
         gpu=GPU,
         mem_mb=32000,
-        runtime=lambda wildcards: "72h" if wildcards.model.endswith("-converged") else "24h",
+        runtime=lambda wildcards: (
+            "72h" if wildcards.model.endswith("-converged") else "24h"
+        ),
+    params:
+        # Not an output: it must survive a failure, so that the next attempt continues where this one stopped.
+        checkpoint="results/checkpoints/seed{seed}/{model}.pt",
+        validation=split_volumes(USED, "val"),
+        network=config["network"],
+        training={
+            name: value
+            for name, value in config["training"].items()
+            if name not in ("iteration", "converged")
+        },
+        end=lambda wildcards: config["training"][
+            "converged" if wildcards.model.endswith("-converged") else "iteration"
+        ],
+        compute=config["compute"],
     script:
         "../scripts/train.py"
 
@@ -145,14 +151,12 @@ rule uncertainty:
     """Draw {params.settings[samples]} Monte Carlo dropout samples of a shard of the pool; write profiles and scores."""
     input:
         model=rules.train.output.model,
-        volumes=lambda wildcards: preprocessed(volumes_in(wildcards.shard, "uncertainty")),
+        volumes=lambda wildcards: preprocessed(
+            volumes_in(wildcards.shard, "uncertainty")
+        ),
     output:
         slices="results/uncertainty/seed{seed}/{model}/slices-shard{shard}.tsv",
         volumes="results/uncertainty/seed{seed}/{model}/volumes-shard{shard}.tsv",
-    params:
-        volumes=lambda wildcards: volumes_in(wildcards.shard, "uncertainty"),
-        settings={name: config["uncertainty"][name] for name in ("samples", "dilation")},
-        compute=config["compute"],
     log:
         "results/logs/uncertainty/seed{seed}/{model}-shard{shard}.log",
     benchmark:
@@ -162,5 +166,9 @@ rule uncertainty:
         gpu=GPU,
         mem_mb=32000,
         runtime="12h",
+    params:
+        volumes=lambda wildcards: volumes_in(wildcards.shard, "uncertainty"),
+        settings={name: config["uncertainty"][name] for name in ("samples", "dilation")},
+        compute=config["compute"],
     script:
         "../scripts/uncertainty.py"

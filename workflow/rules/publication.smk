@@ -1,2 +1,291 @@
+"""The paper's tables and figures, each from the run's own data.
+
+in:  results/cohort/, results/evaluation/, results/annotations/, results/uncertainty/, results/models/,
+     results/predictions/, results/preprocessed/
+out: results/tables/table*.{csv,md,tex,html}, results/figures/*.{png,pdf}, results/provenance.json
+"""
+
+METRICS_TABLE = {"metrics": "results/evaluation/metrics.tsv"}
+# Each table: the function of slicesampling.tables that makes it, its further arguments, and the records it reads.
+TABLES = {
+    "table1_cohort": (
+        "cohort_table",
+        {},
+        {
+            "cohort": "results/cohort/cohort.tsv",
+            "volumes": "results/cohort/volumes.tsv",
+        },
+    ),
+    "table2_annotations": (
+        "annotation_table",
+        {},
+        {"annotations": "results/evaluation/annotations.tsv"},
+    ),
+    "table3_training_steps": (
+        "training_table",
+        {},
+        {"training": "results/evaluation/training.tsv"},
+    ),
+    "table4_dice": ("metric_table", {"metric": "dice"}, METRICS_TABLE),
+    "table5_rve": ("metric_table", {"metric": "rve"}, METRICS_TABLE),
+    "table6_msd": ("metric_table", {"metric": "msd"}, METRICS_TABLE),
+    "table7_hd": ("metric_table", {"metric": "hd"}, METRICS_TABLE),
+    "table8_converged": ("converged_table", {}, METRICS_TABLE),
+    "table9_quantile_regression": ("regression_table", {}, METRICS_TABLE),
+}
+TABLE_FORMATS = ["csv", "md", "tex", "html"]
+FIGURE_FORMATS = ["png", "pdf"]
+
+# Figures that need nothing but tables of results.
+PLOTS = {
+    "figure4_iterations": ("iterations_figure", METRICS_TABLE),
+    "figure7_converged": ("converged_figure", METRICS_TABLE),
+    "performance": (
+        "performance_figure",
+        METRICS_TABLE | {"annotations": "results/evaluation/annotations.tsv"},
+    ),
+}
+
+UNCERTAIN = [name for name in config["strategies"] if STRATEGIES[name].uncertain]
+SHOWN_SEED = config["seeds"][0]
+# The strategy whose choices figures 2 and 5 show: the paper's proposal where it is run.
+SHOWN_STRATEGY = next(
+    (name for name in ("uss", *UNCERTAIN) if name in config["strategies"]),
+    config["strategies"][0],
+)
+
+
 def publications():
-    return ["results/evaluation/metrics.tsv", "results/evaluation/training.tsv", "results/evaluation/annotations.tsv"]
+    """All tables and figures that this configuration can fill."""
+    figures = [
+        "figure1_network",
+        *(["figure2_uncertainty_profile"] if SHOWN_STRATEGY in UNCERTAIN else []),
+        "figure3_excluded_cases",
+        "figure5_probability_maps",
+        "figure6_cases",
+        *PLOTS,
+        *(
+            f"learning_curves/seed{seed}/{model}"
+            for seed in config["seeds"]
+            for model in MODELS
+        ),
+    ]
+    return [
+        *expand("results/tables/{table}.{format}", table=TABLES, format=TABLE_FORMATS),
+        *expand(
+            "results/figures/{figure}.{format}", figure=figures, format=FIGURE_FORMATS
+        ),
+        "results/provenance.json",
+    ]
+
+
+rule table:
+    """Lay out a table of the paper from the run's records: full precision as CSV, rounded as Markdown, LaTeX, HTML."""
+    input:
+        unpack(lambda wildcards: TABLES[wildcards.table][2]),
+    output:
+        expand("results/tables/{{table}}.{format}", format=TABLE_FORMATS[:-1]),
+        report(
+            "results/tables/{table}.html",
+            category="Tables",
+            labels={"table": "{table}"},
+            caption="../report/table.rst",
+        ),
+    log:
+        "results/logs/tables/{table}.log",
+    wildcard_constraints:
+        table="|".join(TABLES),
+    params:
+        function=lambda wildcards: TABLES[wildcards.table][0],
+        arguments=lambda wildcards: TABLES[wildcards.table][1],
+    script:
+        "../scripts/table.py"
+
+
+rule network_figure:
+    """Figure 1: the network, drawn from its own description."""
+    output:
+        report(
+            "results/figures/figure1_network.png",
+            category="Figures",
+            labels={"figure": "1 Network"},
+            caption="../report/figure1_network.rst",
+        ),
+        "results/figures/figure1_network.pdf",
+    log:
+        "results/logs/figures/figure1_network.log",
+    params:
+        network=config["network"],
+        patch=config["training"]["patch"],
+    script:
+        "../scripts/network_figure.py"
+
+
+rule uncertainty_profile_figure:
+    """Figure 2: the slice-level uncertainty of the volume with the most slices in the first query, and its candidates."""
+    input:
+        slices=shards(
+            "uncertainty",
+            f"results/uncertainty/seed{SHOWN_SEED}/initial/slices-shard{{shard}}.tsv",
+        ),
+        query=f"results/queries/seed{SHOWN_SEED}/{SHOWN_STRATEGY}-1.tsv",
+        ledger=f"results/annotations/seed{SHOWN_SEED}/initial.tsv",
+        volumes=preprocessed(split_volumes(USED, "pool")),
+    output:
+        report(
+            "results/figures/figure2_uncertainty_profile.png",
+            category="Figures",
+            labels={"figure": "2 Uncertainty profile"},
+            caption="../report/figure2_uncertainty_profile.rst",
+        ),
+        "results/figures/figure2_uncertainty_profile.pdf",
+    log:
+        "results/logs/figures/figure2_uncertainty_profile.log",
+    params:
+        measure=config["uncertainty"]["measure"],
+        candidate_distance=config["uncertainty"]["candidate_distance"],
+    script:
+        "../scripts/uncertainty_profile_figure.py"
+
+
+EXCLUDED = COHORT[
+    (COHORT["exclude"] != "") & (COHORT["image"] != "") & (COHORT["label"] != "")
+].head(4)
+
+
+rule excluded_cases_figure:
+    """Figure 3: the largest liver slice of up to four excluded volumes, with the reference mask and the reason."""
+    input:
+        raw(list(EXCLUDED["volume"])),
+    output:
+        report(
+            "results/figures/figure3_excluded_cases.png",
+            category="Figures",
+            labels={"figure": "3 Excluded cases"},
+            caption="../report/figure3_excluded_cases.rst",
+        ),
+        "results/figures/figure3_excluded_cases.pdf",
+    log:
+        "results/logs/figures/figure3_excluded_cases.log",
+    params:
+        rows=EXCLUDED.to_dict("records"),
+        spacing=config["preprocessing"]["spacing"],
+    script:
+        "../scripts/excluded_cases_figure.py"
+
+
+rule plot:
+    """Figures 4 and 7 and the performance against the annotated liver slices, from the tables of results."""
+    input:
+        unpack(lambda wildcards: PLOTS[wildcards.plot][1]),
+    output:
+        report(
+            "results/figures/{plot}.png",
+            category="Figures",
+            labels={"figure": "{plot}"},
+            caption="../report/plot.rst",
+        ),
+        "results/figures/{plot}.pdf",
+    log:
+        "results/logs/figures/{plot}.log",
+    wildcard_constraints:
+        plot="|".join(PLOTS),
+    params:
+        function=lambda wildcards: PLOTS[wildcards.plot][0],
+    script:
+        "../scripts/plot.py"
+
+
+rule probability_maps_figure:
+    """Figure 5: mean probability and predictive entropy on four slices of the test volume that is segmented worst."""
+    input:
+        metrics="results/evaluation/metrics.tsv",
+        model=f"results/models/seed{SHOWN_SEED}/{SHOWN_STRATEGY}-{LAST}-converged/model.pt",
+        volumes=preprocessed(split_volumes(USED, "test")),
+    output:
+        report(
+            "results/figures/figure5_probability_maps.png",
+            category="Figures",
+            labels={"figure": "5 Probability maps"},
+            caption="../report/figure5_probability_maps.rst",
+        ),
+        "results/figures/figure5_probability_maps.pdf",
+    log:
+        "results/logs/figures/figure5_probability_maps.log",
+    threads: config["compute"]["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=32000,
+        runtime="2h",
+    params:
+        seed=SHOWN_SEED,
+        model=f"{SHOWN_STRATEGY}-{LAST}-converged",
+        samples=config["uncertainty"]["samples"],
+        compute=config["compute"],
+    script:
+        "../scripts/probability_maps_figure.py"
+
+
+rule cases_figure:
+    """Figure 6: outlines of the converged models on cases chosen by rule: hardest, largest disagreement, typical, …"""
+    input:
+        metrics="results/evaluation/metrics.tsv",
+        predictions=shards(
+            "test",
+            f"results/predictions/seed{SHOWN_SEED}/{{model}}/shard{{shard}}",
+            model=CONVERGED_MODELS,
+        ),
+        volumes=preprocessed(split_volumes(USED, "test")),
+    output:
+        report(
+            "results/figures/figure6_cases.png",
+            category="Figures",
+            labels={"figure": "6 Representative cases"},
+            caption="../report/figure6_cases.rst",
+        ),
+        "results/figures/figure6_cases.pdf",
+    log:
+        "results/logs/figures/figure6_cases.log",
+    params:
+        seed=SHOWN_SEED,
+    script:
+        "../scripts/cases_figure.py"
+
+
+rule learning_curve_figure:
+    """The loss and the validation indices of one training, against the step."""
+    input:
+        "results/models/seed{seed}/{model}/history.tsv",
+    output:
+        report(
+            "results/figures/learning_curves/seed{seed}/{model}.png",
+            category="Learning curves",
+            labels={"seed": "{seed}", "model": "{model}"},
+            caption="../report/learning_curve.rst",
+        ),
+        "results/figures/learning_curves/seed{seed}/{model}.pdf",
+    log:
+        "results/logs/figures/learning_curves/seed{seed}/{model}.log",
+    script:
+        "../scripts/learning_curve_figure.py"
+
+
+rule provenance:
+    input:
+        "results/evaluation/metrics.tsv",
+    output:
+        report(
+            "results/provenance.json",
+            category="Provenance",
+            labels={"file": "provenance"},
+            caption="../report/provenance.rst",
+        ),
+    log:
+        "results/logs/provenance.log",
+    """Record where the results come from: configuration, seeds, versions, source revision, machine."""
+    localrule: True
+    params:
+        config=config,
+        source=str(workflow.basedir),
+    script:
+        "../scripts/provenance.py"

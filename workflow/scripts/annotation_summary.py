@@ -13,7 +13,7 @@ patients = dict(zip(cohort["volume"], cohort["patient"], strict=True))
 rows = []
 for path in map(Path, snakemake.input.ledgers):
     ledger, strategy = read_ledger(path), path.stem.split("-")[0]
-    iterations = range(ledger["iteration"].max() + 1)
+    iterations = range(1 if strategy == "pool" else snakemake.params.last + 1)
     names = {"seed": int(path.parent.name.removeprefix("seed")), "strategy": strategy}
     rows += [{**names, **counts} for counts in annotation_counts(ledger, patients, iterations)]
 write_ledger(snakemake.output[0], pd.DataFrame(rows))

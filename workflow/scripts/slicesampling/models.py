@@ -1,7 +1,10 @@
 """Trained models as files, and the device they run on."""
 
 import hashlib
+import importlib.metadata
 import json
+import platform
+import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,3 +59,23 @@ def load_model(path: str | Path, device: torch.device) -> Model:
 def fingerprint(*parts: Any) -> str:
     """Return a digest of anything that JSON can hold, to tell whether a checkpoint belongs to these settings."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def origin(source: str | Path) -> dict[str, Any]:
+    """Return what results depend on beside the configuration: source revision, versions, device.
+
+    `source` is the folder of the workflow; its revision is unknown where it is no git checkout or git is missing.
+    """
+    packages = ("snakemake", "torch", "numpy", "scipy", "pandas", "statsmodels", "nibabel", "pydicom", "matplotlib")
+    try:
+        command = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40"]
+        revision = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        revision = "unknown"
+    return {
+        "source_revision": revision,
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in packages},
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
+        "system": platform.platform(),
+    }

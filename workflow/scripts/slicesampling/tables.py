@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .evaluation import annotation_counts
 from .files import replacing, write_text
 from .statistics import (
     COVARIATES,
@@ -132,31 +131,7 @@ def cohort_table(cohort: pd.DataFrame, volumes: pd.DataFrame) -> Table:
     return Table("table1_cohort", "Data sets", pd.DataFrame(records), _display(cells, "Data set"), note=" ".join(notes))
 
 
-def annotation_table(
-    ledgers: Mapping[tuple[int, str], pd.DataFrame],
-    cohort: pd.DataFrame,
-    pool_ledgers: Mapping[int, pd.DataFrame],
-) -> Table:
-    """Table 2 from the ledgers of each (seed, strategy), and of the whole data pool of each seed.
-
-    A ledger holds `volume slice iteration liver`; `cohort` tells the patient of each volume.
-    """
-    patients = dict(zip(cohort["volume"].astype(str), cohort["patient"].astype(str), strict=True))
-    every = {**ledgers, **{(seed, "pool"): ledger for seed, ledger in pool_ledgers.items()}}
-    last = max((int(ledger["iteration"].max()) for ledger in ledgers.values()), default=0)
-    rows = [
-        {"seed": seed, "strategy": strategy, **counts}
-        for (seed, strategy), ledger in every.items()
-        for counts in annotation_counts(
-            ledger.assign(volume=ledger["volume"].astype(str)),
-            patients,
-            range(1 if strategy == "pool" else last + 1),
-        )
-    ]
-    return annotation_counts_table(pd.DataFrame(rows))
-
-
-def annotation_counts_table(annotations: pd.DataFrame) -> Table:
+def annotation_table(annotations: pd.DataFrame) -> Table:
     """Table 2: annotated slices / annotated slices with liver / patients, by strategy and iteration.
 
     annotations: `seed strategy iteration slices liver_slices patients`, iteration 0 being the initial set, strategy

@@ -1,0 +1,36 @@
+"""Show the outlines of all converged models on representative test cases."""
+
+from pathlib import Path
+
+import pandas as pd
+from slicesampling.figures import cases_figure, disagreement_slice, representative_cases, save_figure
+from slicesampling.job import start
+from slicesampling.volumes import load_preprocessed, read_canonical_mask, volume_folders
+
+start(snakemake)
+metrics = pd.read_csv(snakemake.input.metrics, sep="\t", dtype={"volume": str})
+metrics = metrics[(metrics["seed"] == snakemake.params.seed) & metrics["converged"]]
+folders = volume_folders(snakemake.input.volumes)
+shards = [Path(path) for path in snakemake.input.predictions]
+cases = []
+for title, name in representative_cases(metrics):
+    volume = load_preprocessed(folders[name])
+    masks = {
+        shard.parent.name: read_canonical_mask(shard / f"{name}.nii.gz")
+        for shard in shards
+        if (shard / f"{name}.nii.gz").exists()
+    }
+    index = disagreement_slice([*masks.values(), volume.mask.astype(bool)])
+    scores = metrics[metrics["volume"] == name].set_index("model")[["dice", "rve", "msd", "hd"]]
+    cases.append(
+        {
+            "title": title,
+            "volume": name,
+            "image": volume.image[index],
+            "spacing": tuple(volume.grid.spacing[1:]),
+            "reference": volume.mask[index].astype(bool),
+            "outlines": {model: mask[index] for model, mask in masks.items()},
+            "metrics": scores.to_dict("index"),
+        }
+    )
+save_figure(cases_figure(cases), Path(snakemake.output[0]).with_suffix(""))

@@ -1,0 +1,25 @@
+"""Draw the slice-level uncertainty profile of one volume with candidates and choices."""
+
+from pathlib import Path
+
+import pandas as pd
+from slicesampling.annotations import read_ledger
+from slicesampling.figures import save_figure, uncertainty_profile_figure
+from slicesampling.job import start
+from slicesampling.uncertainty import slice_candidates
+from slicesampling.volumes import load_preprocessed, volume_folders
+
+start(snakemake)
+query, ledger = read_ledger(snakemake.input.query), read_ledger(snakemake.input.ledger)
+name = query["volume"].value_counts(sort=False).sort_index().idxmax()
+slices = pd.concat([read_ledger(path) for path in snakemake.input.slices])
+profile = slices[slices["volume"] == name].sort_values("slice")[snakemake.params.measure].to_numpy()
+annotated = ledger.loc[ledger["volume"] == name, "slice"].tolist()
+candidates = slice_candidates(profile, snakemake.params.candidate_distance, annotated)
+picked = sorted(query.loc[query["volume"] == name, "slice"])
+shown = sorted(candidates, key=lambda index: -profile[index])
+shown = sorted({shown[0], shown[len(shown) // 2], shown[-1]}) if shown else []
+volume = load_preprocessed(volume_folders(snakemake.input.volumes)[name])
+panels = [(int(index), volume.image[index], volume.mask[index], tuple(volume.grid.spacing[1:])) for index in shown]
+figure = uncertainty_profile_figure(profile, candidates, annotated, picked, panels)
+save_figure(figure, Path(snakemake.output[0]).with_suffix(""))
