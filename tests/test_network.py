@@ -82,7 +82,7 @@ def test_initialisation_depends_on_the_generator_alone() -> None:
 
 @pytest.mark.parametrize("probability", [0.1, 0.25, 0.5])
 def test_dropout_keeps_the_expectation(probability: float) -> None:
-    result = dropped(torch.ones(1_000_003), probability, torch.Generator().manual_seed(3))
+    result = dropped(torch.ones(1, 1, 1, 1, 1_000_003), probability, torch.Generator().manual_seed(3)).flatten()
     assert set(result.unique().tolist()) == {0.0, torch.tensor(1 / (1 - probability)).item()}
     standard_error = (probability * (1 - probability) / len(result)) ** 0.5
     assert abs((result == 0).double().mean().item() - probability) < 5 * standard_error

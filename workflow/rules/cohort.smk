@@ -6,6 +6,10 @@ out: results/cohort/volumes.tsv, results/preprocessed/shard*/VOLUME/{image.nii,m
 """
 
 
+localrules:
+    reference_slices,
+
+
 rule phantom_cohort:
     """Make the synthetic cohort: {params.settings[matrix]} pixels a side, seed {params.settings[seed]}."""
     output:
@@ -14,6 +18,8 @@ rule phantom_cohort:
         "results/logs/phantom_cohort.log",
     benchmark:
         "results/benchmarks/phantom_cohort.tsv"
+    conda:
+        "../../envs/environment.yaml"
     threads: 16
     resources:
         mem_mb=48000,
@@ -35,6 +41,8 @@ rule check_cohort:
         "results/logs/check_cohort.log",
     benchmark:
         "results/benchmarks/check_cohort.tsv"
+    conda:
+        "../../envs/environment.yaml"
     threads: 8
     resources:
         mem_mb=32000,
@@ -58,6 +66,8 @@ rule preprocess:
         "results/logs/preprocess/shard{shard}.log",
     benchmark:
         "results/benchmarks/preprocess/shard{shard}.tsv"
+    conda:
+        "../../envs/environment.yaml"
     resources:
         mem_mb=8000,
         runtime="2h",
@@ -71,14 +81,15 @@ rule preprocess:
 
 
 rule reference_slices:
+    """Collect which slices of the data pool hold liver: what the simulated annotator sees."""
     input:
         shards("preprocessing", "results/preprocessed/shard{shard}.tsv"),
     output:
         "results/annotations/reference.tsv",
     log:
         "results/logs/reference_slices.log",
-    """Collect which slices of the data pool hold liver: what the simulated annotator sees."""
-    localrule: True
+    conda:
+        "../../envs/environment.yaml"
     params:
         pool=split_volumes(USED, "pool"),
     script:

@@ -104,3 +104,95 @@ def previous(wildcards):
 def training_ledger(wildcards):
     """The ledger that a model is trained on."""
     return f"results/annotations/seed{wildcards.seed}/{wildcards.model.removesuffix('-converged')}.tsv"
+
+
+def query_inputs(wildcards):
+    """What a query needs: the uncertainty of the model before it, or the budget of slices, only where it uses them."""
+    strategy, folder = STRATEGIES[wildcards.strategy], f"seed{wildcards.seed}"
+    inputs = {
+        "reference": "results/annotations/reference.tsv",
+        "ledger": f"results/annotations/{folder}/{previous(wildcards)}.tsv",
+    }
+    if strategy.uncertain:
+        for table in ("volumes", "slices"):
+            inputs[table] = shards(
+                "uncertainty",
+                f"results/uncertainty/{folder}/{previous(wildcards)}/{table}-shard{{shard}}.tsv",
+            )
+    if strategy.slices:
+        inputs["budget"] = f"results/annotations/{folder}/slice_budget.txt"
+    return inputs
+
+
+METRICS_TABLE = {"metrics": "results/evaluation/metrics.tsv"}
+# Each table: the function of slicesampling.tables that makes it, its further arguments, and the records it reads.
+TABLES = {
+    "table1_cohort": (
+        "cohort_table",
+        {},
+        {
+            "cohort": "results/cohort/cohort.tsv",
+            "volumes": "results/cohort/volumes.tsv",
+        },
+    ),
+    "table2_annotations": (
+        "annotation_table",
+        {},
+        {"annotations": "results/evaluation/annotations.tsv"},
+    ),
+    "table3_training_steps": (
+        "training_table",
+        {},
+        {"training": "results/evaluation/training.tsv"},
+    ),
+    "table4_dice": ("metric_table", {"metric": "dice"}, METRICS_TABLE),
+    "table5_rve": ("metric_table", {"metric": "rve"}, METRICS_TABLE),
+    "table6_msd": ("metric_table", {"metric": "msd"}, METRICS_TABLE),
+    "table7_hd": ("metric_table", {"metric": "hd"}, METRICS_TABLE),
+    "table8_converged": ("converged_table", {}, METRICS_TABLE),
+    "table9_quantile_regression": ("regression_table", {}, METRICS_TABLE),
+}
+TABLE_FORMATS = ["csv", "md", "tex", "html"]
+FIGURE_FORMATS = ["png", "pdf"]
+
+# Figures that need nothing but tables of results.
+PLOTS = {
+    "figure4_iterations": ("iterations_figure", METRICS_TABLE),
+    "figure7_converged": ("converged_figure", METRICS_TABLE),
+    "performance": (
+        "performance_figure",
+        METRICS_TABLE | {"annotations": "results/evaluation/annotations.tsv"},
+    ),
+}
+
+UNCERTAIN = [name for name in config["strategies"] if STRATEGIES[name].uncertain]
+SHOWN_SEED = config["seeds"][0]
+# The strategy whose choices figures 2 and 5 show: the paper's proposal where it is run.
+SHOWN_STRATEGY = next(
+    (name for name in ("uss", *UNCERTAIN) if name in config["strategies"]),
+    config["strategies"][0],
+)
+
+
+def publications():
+    """All tables and figures that this configuration can fill."""
+    figures = [
+        "figure1_network",
+        *(["figure2_uncertainty_profile"] if SHOWN_STRATEGY in UNCERTAIN else []),
+        "figure3_excluded_cases",
+        "figure5_probability_maps",
+        "figure6_cases",
+        *PLOTS,
+        *(
+            f"learning_curves/seed{seed}/{model}"
+            for seed in config["seeds"]
+            for model in MODELS
+        ),
+    ]
+    return [
+        *expand("results/tables/{table}.{format}", table=TABLES, format=TABLE_FORMATS),
+        *expand(
+            "results/figures/{figure}.{format}", figure=figures, format=FIGURE_FORMATS
+        ),
+        "results/provenance.json",
+    ]

@@ -6,6 +6,12 @@ out: results/predictions/seed*/MODEL/shard*/VOLUME.nii.gz (on the preprocessed g
 """
 
 
+localrules:
+    metrics,
+    training_summary,
+    annotation_summary,
+
+
 rule predict:
     """Segment a shard of the test volumes with {wildcards.model}, dropout off."""
     input:
@@ -17,6 +23,8 @@ rule predict:
         "results/logs/predictions/seed{seed}/{model}-shard{shard}.log",
     benchmark:
         "results/benchmarks/predictions/seed{seed}/{model}-shard{shard}.tsv"
+    conda:
+        "../../envs/environment.yaml"
     threads: config["compute"]["threads"]
     resources:
         gpu=GPU,
@@ -40,6 +48,8 @@ rule evaluate:
         "results/logs/evaluation/seed{seed}/{model}-shard{shard}.log",
     benchmark:
         "results/benchmarks/evaluation/seed{seed}/{model}-shard{shard}.tsv"
+    conda:
+        "../../envs/environment.yaml"
     resources:
         mem_mb=8000,
         runtime="4h",
@@ -51,6 +61,7 @@ rule evaluate:
 
 
 rule metrics:
+    """Put the metrics of all models and test volumes into one table."""
     input:
         shards=shards(
             "test",
@@ -63,8 +74,8 @@ rule metrics:
         "results/evaluation/metrics.tsv",
     log:
         "results/logs/evaluation/metrics.log",
-    """Put the metrics of all models and test volumes into one table."""
-    localrule: True
+    conda:
+        "../../envs/environment.yaml"
     params:
         last=LAST,
     script:
@@ -72,6 +83,7 @@ rule metrics:
 
 
 rule training_summary:
+    """Find for each model the step of its best validation, and how many steps it was trained."""
     input:
         expand(
             "results/models/seed{seed}/{model}/history.tsv",
@@ -82,8 +94,8 @@ rule training_summary:
         "results/evaluation/training.tsv",
     log:
         "results/logs/evaluation/training.log",
-    """Find for each model the step of its best validation, and how many steps it was trained."""
-    localrule: True
+    conda:
+        "../../envs/environment.yaml"
     params:
         last=LAST,
     script:
@@ -91,6 +103,7 @@ rule training_summary:
 
 
 rule annotation_summary:
+    """Count for each seed, strategy and iteration the annotated slices, those with liver, and the patients."""
     input:
         ledgers=expand(
             "results/annotations/seed{seed}/{ledger}.tsv",
@@ -103,8 +116,8 @@ rule annotation_summary:
         "results/evaluation/annotations.tsv",
     log:
         "results/logs/evaluation/annotations.log",
-    """Count for each seed, strategy and iteration the annotated slices, those with liver, and the patients."""
-    localrule: True
+    conda:
+        "../../envs/environment.yaml"
     params:
         last=LAST,
     script:

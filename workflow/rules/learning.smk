@@ -7,15 +7,24 @@ usually includes: 1 initial, strategies × iterations, strategies + 1 converged 
 """
 
 
+localrules:
+    initial_annotations,
+    pool_annotations,
+    slice_budget,
+    query,
+    annotate,
+
+
 rule initial_annotations:
+    """Annotate all slices of the {params.volumes} volumes that every strategy starts from."""
     input:
         reference="results/annotations/reference.tsv",
     output:
         "results/annotations/seed{seed}/initial.tsv",
     log:
         "results/logs/annotations/seed{seed}/initial.log",
-    """Annotate all slices of the {params.volumes} volumes that every strategy starts from."""
-    localrule: True
+    conda:
+        "../../envs/environment.yaml"
     params:
         volumes=lambda wildcards: initial_set(
             USED, int(wildcards.seed), config["initial_volumes"]
@@ -34,6 +43,7 @@ use rule initial_annotations as pool_annotations with:
 
 
 rule slice_budget:
+    """Set how many slices uss and rss add: {params.slices} (auto: liver slices a uvs iteration adds / {params.ratio})."""
     input:
         lambda wildcards: (
             f"results/annotations/seed{wildcards.seed}/uvs-{LAST}.tsv"
@@ -44,8 +54,8 @@ rule slice_budget:
         "results/annotations/seed{seed}/slice_budget.txt",
     log:
         "results/logs/annotations/seed{seed}/slice_budget.log",
-    """Set how many slices uss and rss add: {params.slices} (auto: liver slices a uvs iteration adds / {params.ratio})."""
-    localrule: True
+    conda:
+        "../../envs/environment.yaml"
     params:
         slices=config["slices_per_iteration"],
         ratio=config["annotation_time_ratio"],
@@ -53,33 +63,16 @@ rule slice_budget:
         "../scripts/slice_budget.py"
 
 
-def query_inputs(wildcards):
-    """What a query needs: the uncertainty of the model before it, or the budget of slices, only where it uses them."""
-    strategy, folder = STRATEGIES[wildcards.strategy], f"seed{wildcards.seed}"
-    inputs = {
-        "reference": "results/annotations/reference.tsv",
-        "ledger": f"results/annotations/{folder}/{previous(wildcards)}.tsv",
-    }
-    if strategy.uncertain:
-        for table in ("volumes", "slices"):
-            inputs[table] = shards(
-                "uncertainty",
-                f"results/uncertainty/{folder}/{previous(wildcards)}/{table}-shard{{shard}}.tsv",
-            )
-    if strategy.slices:
-        inputs["budget"] = f"results/annotations/{folder}/slice_budget.txt"
-    return inputs
-
-
 rule query:
+    """Ask for annotations: {wildcards.strategy}, iteration {wildcards.iteration}."""
     input:
         unpack(query_inputs),
     output:
         "results/queries/seed{seed}/{strategy}-{iteration}.tsv",
     log:
         "results/logs/queries/seed{seed}/{strategy}-{iteration}.log",
-    """Ask for annotations: {wildcards.strategy}, iteration {wildcards.iteration}."""
-    localrule: True
+    conda:
+        "../../envs/environment.yaml"
     params:
         volumes=config["volumes_per_iteration"],
         measure=config["uncertainty"]["measure"],
@@ -89,6 +82,7 @@ rule query:
 
 
 rule annotate:
+    """Answer a query from the reference masks, as the simulated annotator; a person's answer can take its place."""
     input:
         query=rules.query.output[0],
         ledger=lambda wildcards: f"results/annotations/seed{wildcards.seed}/{previous(wildcards)}.tsv",
@@ -102,8 +96,8 @@ rule annotate:
         "results/annotations/seed{seed}/{strategy}-{iteration}.tsv",
     log:
         "results/logs/annotations/seed{seed}/{strategy}-{iteration}.log",
-    """Answer a query from the reference masks, as the simulated annotator; a person's answer can take its place."""
-    localrule: True
+    conda:
+        "../../envs/environment.yaml"
     script:
         "../scripts/annotate.py"
 
@@ -122,6 +116,8 @@ rule train:
         "results/logs/models/seed{seed}/{model}.log",
     benchmark:
         "results/benchmarks/models/seed{seed}/{model}.tsv"
+    conda:
+        "../../envs/environment.yaml"
     threads: config["compute"]["threads"]
     resources:
         gpu=GPU,
@@ -161,6 +157,8 @@ rule uncertainty:
         "results/logs/uncertainty/seed{seed}/{model}-shard{shard}.log",
     benchmark:
         "results/benchmarks/uncertainty/seed{seed}/{model}-shard{shard}.tsv"
+    conda:
+        "../../envs/environment.yaml"
     threads: config["compute"]["threads"]
     resources:
         gpu=GPU,

@@ -5,78 +5,9 @@ in:  results/cohort/, results/evaluation/, results/annotations/, results/uncerta
 out: results/tables/table*.{csv,md,tex,html}, results/figures/*.{png,pdf}, results/provenance.json
 """
 
-METRICS_TABLE = {"metrics": "results/evaluation/metrics.tsv"}
-# Each table: the function of slicesampling.tables that makes it, its further arguments, and the records it reads.
-TABLES = {
-    "table1_cohort": (
-        "cohort_table",
-        {},
-        {
-            "cohort": "results/cohort/cohort.tsv",
-            "volumes": "results/cohort/volumes.tsv",
-        },
-    ),
-    "table2_annotations": (
-        "annotation_table",
-        {},
-        {"annotations": "results/evaluation/annotations.tsv"},
-    ),
-    "table3_training_steps": (
-        "training_table",
-        {},
-        {"training": "results/evaluation/training.tsv"},
-    ),
-    "table4_dice": ("metric_table", {"metric": "dice"}, METRICS_TABLE),
-    "table5_rve": ("metric_table", {"metric": "rve"}, METRICS_TABLE),
-    "table6_msd": ("metric_table", {"metric": "msd"}, METRICS_TABLE),
-    "table7_hd": ("metric_table", {"metric": "hd"}, METRICS_TABLE),
-    "table8_converged": ("converged_table", {}, METRICS_TABLE),
-    "table9_quantile_regression": ("regression_table", {}, METRICS_TABLE),
-}
-TABLE_FORMATS = ["csv", "md", "tex", "html"]
-FIGURE_FORMATS = ["png", "pdf"]
 
-# Figures that need nothing but tables of results.
-PLOTS = {
-    "figure4_iterations": ("iterations_figure", METRICS_TABLE),
-    "figure7_converged": ("converged_figure", METRICS_TABLE),
-    "performance": (
-        "performance_figure",
-        METRICS_TABLE | {"annotations": "results/evaluation/annotations.tsv"},
-    ),
-}
-
-UNCERTAIN = [name for name in config["strategies"] if STRATEGIES[name].uncertain]
-SHOWN_SEED = config["seeds"][0]
-# The strategy whose choices figures 2 and 5 show: the paper's proposal where it is run.
-SHOWN_STRATEGY = next(
-    (name for name in ("uss", *UNCERTAIN) if name in config["strategies"]),
-    config["strategies"][0],
-)
-
-
-def publications():
-    """All tables and figures that this configuration can fill."""
-    figures = [
-        "figure1_network",
-        *(["figure2_uncertainty_profile"] if SHOWN_STRATEGY in UNCERTAIN else []),
-        "figure3_excluded_cases",
-        "figure5_probability_maps",
-        "figure6_cases",
-        *PLOTS,
-        *(
-            f"learning_curves/seed{seed}/{model}"
-            for seed in config["seeds"]
-            for model in MODELS
-        ),
-    ]
-    return [
-        *expand("results/tables/{table}.{format}", table=TABLES, format=TABLE_FORMATS),
-        *expand(
-            "results/figures/{figure}.{format}", figure=figures, format=FIGURE_FORMATS
-        ),
-        "results/provenance.json",
-    ]
+localrules:
+    provenance,
 
 
 rule table:
@@ -95,6 +26,8 @@ rule table:
         "results/logs/tables/{table}.log",
     wildcard_constraints:
         table="|".join(TABLES),
+    conda:
+        "../../envs/environment.yaml"
     params:
         function=lambda wildcards: TABLES[wildcards.table][0],
         arguments=lambda wildcards: TABLES[wildcards.table][1],
@@ -114,6 +47,8 @@ rule network_figure:
         "results/figures/figure1_network.pdf",
     log:
         "results/logs/figures/figure1_network.log",
+    conda:
+        "../../envs/environment.yaml"
     params:
         network=config["network"],
         patch=config["training"]["patch"],
@@ -141,6 +76,8 @@ rule uncertainty_profile_figure:
         "results/figures/figure2_uncertainty_profile.pdf",
     log:
         "results/logs/figures/figure2_uncertainty_profile.log",
+    conda:
+        "../../envs/environment.yaml"
     params:
         measure=config["uncertainty"]["measure"],
         candidate_distance=config["uncertainty"]["candidate_distance"],
@@ -167,6 +104,8 @@ rule excluded_cases_figure:
         "results/figures/figure3_excluded_cases.pdf",
     log:
         "results/logs/figures/figure3_excluded_cases.log",
+    conda:
+        "../../envs/environment.yaml"
     params:
         rows=EXCLUDED.to_dict("records"),
         spacing=config["preprocessing"]["spacing"],
@@ -190,6 +129,8 @@ rule plot:
         "results/logs/figures/{plot}.log",
     wildcard_constraints:
         plot="|".join(PLOTS),
+    conda:
+        "../../envs/environment.yaml"
     params:
         function=lambda wildcards: PLOTS[wildcards.plot][0],
     script:
@@ -212,6 +153,8 @@ rule probability_maps_figure:
         "results/figures/figure5_probability_maps.pdf",
     log:
         "results/logs/figures/figure5_probability_maps.log",
+    conda:
+        "../../envs/environment.yaml"
     threads: config["compute"]["threads"]
     resources:
         gpu=GPU,
@@ -246,31 +189,39 @@ rule cases_figure:
         "results/figures/figure6_cases.pdf",
     log:
         "results/logs/figures/figure6_cases.log",
+    conda:
+        "../../envs/environment.yaml"
     params:
         seed=SHOWN_SEED,
     script:
         "../scripts/cases_figure.py"
 
 
-rule learning_curve_figure:
-    """The loss and the validation indices of one training, against the step."""
+rule learning_curves:
+    """The loss and the validation indices of each training of a seed, against the step."""
     input:
-        "results/models/seed{seed}/{model}/history.tsv",
+        expand("results/models/seed{{seed}}/{model}/history.tsv", model=MODELS),
     output:
-        report(
-            "results/figures/learning_curves/seed{seed}/{model}.png",
-            category="Learning curves",
-            labels={"seed": "{seed}", "model": "{model}"},
-            caption="../report/learning_curve.rst",
-        ),
-        "results/figures/learning_curves/seed{seed}/{model}.pdf",
+        [
+            report(
+                f"results/figures/learning_curves/seed{{seed}}/{model}.png",
+                category="Learning curves",
+                labels={"seed": "{seed}", "model": model},
+                caption="../report/learning_curves.rst",
+            )
+            for model in MODELS
+        ],
+        expand("results/figures/learning_curves/seed{{seed}}/{model}.pdf", model=MODELS),
     log:
-        "results/logs/figures/learning_curves/seed{seed}/{model}.log",
+        "results/logs/figures/learning_curves_seed{seed}.log",
+    conda:
+        "../../envs/environment.yaml"
     script:
-        "../scripts/learning_curve_figure.py"
+        "../scripts/learning_curves.py"
 
 
 rule provenance:
+    """Record where the results come from: configuration, seeds, versions, source revision, machine."""
     input:
         "results/evaluation/metrics.tsv",
     output:
@@ -282,8 +233,8 @@ rule provenance:
         ),
     log:
         "results/logs/provenance.log",
-    """Record where the results come from: configuration, seeds, versions, source revision, machine."""
-    localrule: True
+    conda:
+        "../../envs/environment.yaml"
     params:
         config=config,
         source=str(workflow.basedir),

@@ -1,0 +1,43 @@
+# make demo: the whole experiment on a small synthetic cohort; make test: all tests. Both need Python 3.11 or newer, pip
+# and make, nothing else: they put what is locked in envs/requirements.lock into .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+SHELL := /bin/bash
+
+.PHONY: demo test report lint lock clean
+
+demo: .venv
+	$(BIN)/snakemake --profile demo
+	$(BIN)/snakemake --profile demo --report results/report.html
+	@echo "Tables: results/tables, figures: results/figures, everything with captions: results/report.html"
+
+test: .venv lint
+	$(BIN)/python -m pytest
+
+lint: .venv
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+# Made anew when the lock changes; the stamp is written last, so that an installation that broke off is repeated.
+.venv: .venv/stamp
+.venv/stamp: envs/requirements.lock
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; set PYTHON=...')"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement envs/requirements.lock
+	touch .venv/stamp
+
+# Write the lock anew from pyproject.toml: the newest versions that fit, exactly.
+lock:
+	rm -rf .lock && $(PYTHON) -m venv .lock
+	.lock/bin/python -m pip install --quiet --disable-pip-version-check torch==$(TORCH)
+	.lock/bin/python -m pip install --quiet --disable-pip-version-check '.[test]'
+	(sed -n '/^#/p' envs/requirements.lock; .lock/bin/python -m pip freeze --exclude slicesampling | sed 's/+cpu$$//') > .lock/requirements
+	mv .lock/requirements envs/requirements.lock && rm -rf .lock
+TORCH ?= 2.13.0
+
+clean:
+	rm -rf results/[!R]* .snakemake

@@ -1,0 +1,78 @@
+"""Real CT through the whole workflow: DICOM with PNG masks and NIfTI, from the files to tables and figures."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT, snakemake
+from slicesampling.volumes import load_native_mask, load_preprocessed, volume_folders
+
+FOLDER = os.environ.get("LIVER_CT_DIR")
+pytestmark = pytest.mark.skipif(not FOLDER, reason="LIVER_CT_DIR is not set: no real CT to run the workflow on")
+
+# volume, site, split, image, label; a patient each
+VOLUMES = [
+    ("lits-0", "lits", "pool", "lits8bit/volume-0.nii.gz", "lits8bit/segmentation-0.nii.gz"),
+    ("lits-2", "lits", "pool", "lits8bit/volume-2.nii.gz", "lits8bit/segmentation-2.nii.gz"),
+    ("a01", "cervical", "pool", "cervical/ccth_a01_abdomen_ct.nii.gz", "cervical/ccth_a01_abdomen_liver.nii.gz"),
+    ("ts-example", "ts", "val", "totalsegmentator/ts_example_ct.nii.gz", "totalsegmentator/ts_example_liver.nii.gz"),
+    ("lits-5", "lits", "test", "lits8bit/volume-5.nii.gz", "lits8bit/segmentation-5.nii.gz"),
+    ("chaos-3", "chaos", "test", "chaos/CT/3/DICOM_anon", "chaos/CT/3/Ground"),
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("real")
+    table = pd.DataFrame(VOLUMES, columns=["volume", "site", "split", "image", "label"])
+    table["patient"] = table["volume"]
+    for column in ("image", "label"):
+        table[column] = [str(Path(str(FOLDER)) / path) for path in table[column]]
+    table.to_csv(folder / "cohort.tsv", sep="\t", index=False)
+    snakemake(folder, "--configfile", str(ROOT / "tests/real_ct.yaml"), "--config", "cohort=cohort.tsv")
+    return folder
+
+
+def test_image_and_mask_lie_on_each_other(run: Path) -> None:
+    """What the mask covers is soft tissue of liver-like values, and the rim just outside differs from it."""
+    folders = volume_folders(sorted((run / "results/preprocessed").glob("shard?")))
+    assert sorted(folders) == sorted(row[0] for row in VOLUMES)
+    for name, folder in folders.items():
+        volume = load_preprocessed(folder)
+        inside = volume.image[volume.mask.astype(bool)]
+        assert 20 < np.median(inside) < 200, name
+        assert inside.std() < 80, name
+        # Mirrored from head to feet, or from left to right, the mask would cover lung, fat and air as well.
+        for axis in (0, 2):
+            assert volume.image[np.flip(volume.mask, axis).astype(bool)].std() > inside.std(), (name, axis)
+        native = load_native_mask(folder)
+        millilitres = [
+            mask.sum() * np.prod(grid.spacing) / 1000
+            for mask, grid in ((native, volume.native_grid), (volume.mask, volume.grid))
+        ]
+        assert millilitres[1] == pytest.approx(millilitres[0], rel=0.03), name
+
+
+def test_volumes_are_those_that_others_measured(run: Path) -> None:
+    measured = pd.read_csv(run / "results/cohort/volumes.tsv", sep="\t").set_index("volume")
+    assert measured.loc["chaos-3", "liver_ml"] == pytest.approx(1417, abs=2)
+    assert measured.loc["ts-example", "liver_ml"] == pytest.approx(1126, abs=2)
+    assert measured.loc["chaos-3", "spacing_z"] == pytest.approx(2.0)  # by the positions; the tag says 3.2
+
+
+def test_every_model_is_evaluated_on_the_original_grid(run: Path) -> None:
+    metrics = pd.read_csv(run / "results/evaluation/metrics.tsv", sep="\t")
+    print(metrics.pivot_table(index="model", columns="volume", values=["dice", "hd"]).round(3).to_string())
+    assert len(metrics) == 14 * 2
+    assert np.isfinite(metrics[["dice", "rve", "msd", "hd"]]).all().all()
+    assert metrics["dice"].between(0, 1).all()
+    best = metrics[metrics["model"] == "pool-converged"].groupby("volume")["dice"].max()
+    assert (best > 0.3).all(), best  # a few dozen steps are enough to find the liver
+
+
+def test_tables_and_figures_are_there(run: Path) -> None:
+    assert len(list((run / "results/tables").iterdir())) == 9 * 4
+    for number in range(1, 8):
+        assert list((run / "results/figures").glob(f"figure{number}_*.png")), number

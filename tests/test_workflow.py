@@ -1,0 +1,210 @@
+"""The real workflow: what would be run, what is run at the smallest size, and what a second run does."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from conftest import ROOT, job_counts, snakemake
+from slicesampling.annotations import read_ledger
+from slicesampling.strategies import STRATEGIES
+
+SMALLEST = ["--configfile", str(ROOT / "tests/smallest.yaml")]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of the whole experiment at the smallest size, with two jobs at a time."""
+    folder = tmp_path_factory.mktemp("run")
+    snakemake(folder, *SMALLEST)
+    return folder
+
+
+def test_the_papers_configuration_is_a_few_hundred_jobs(tmp_path: Path) -> None:
+    counts = job_counts(snakemake(tmp_path, "--dry-run", "--quiet", "rules"))
+    assert counts["train"] == 1 + 4 * 5 + 4 + 1
+    assert counts["uncertainty"] == 8 * (1 + 2 * 4)  # 8 shards; the initial model, and UVS and USS but for the last
+    assert counts["query"] == counts["annotate"] == 4 * 5
+    assert counts["predict"] == counts["evaluate"] == 4 * counts["train"]
+    assert counts["total"] < 500
+
+
+def test_every_table_and_figure_is_there(run: Path) -> None:
+    tables = {path.name for path in (run / "results/tables").iterdir()}
+    assert len(tables) == 9 * 4
+    for path in (run / "results/tables").glob("*.md"):
+        assert "nan" not in path.read_text(encoding="utf-8").lower()
+    figures = {path.stem for path in (run / "results/figures").glob("*.png")}
+    assert {name.split("_")[0] for name in figures} == {f"figure{k}" for k in range(1, 8)} | {"performance"}
+    for path in (run / "results/figures").rglob("*.png"):
+        assert path.with_suffix(".pdf").stat().st_size > 1000
+
+
+def test_ledgers_add_up(run: Path) -> None:
+    """Initial set: whole volumes; UVS, RVS: whole volumes; USS: exactly N_S; RSS: exactly N_S with liver."""
+    annotations = run / "results/annotations"
+    reference = read_ledger(annotations / "reference.tsv").set_index(["volume", "slice"])["liver"]
+    cohort = pd.read_csv(run / "results/cohort/cohort.tsv", sep="\t", dtype=str, keep_default_na=False)
+    pool = set(cohort.loc[(cohort["split"] == "pool") & (cohort["exclude"] == ""), "volume"])
+    initial = read_ledger(annotations / "seed1/initial.tsv")
+    assert len(set(initial["volume"])) == 1
+    budget = int((annotations / "seed1/slice_budget.txt").read_text())
+    uvs = read_ledger(annotations / "seed1/uvs-2.tsv")
+    assert budget == max(1, round(uvs.loc[uvs["iteration"] > 0, "liver"].sum() / 2 / 3))
+    for name, strategy in STRATEGIES.items():
+        before = initial
+        for iteration in (1, 2):
+            ledger = read_ledger(annotations / f"seed1/{name}-{iteration}.tsv")
+            pd.testing.assert_frame_equal(ledger.head(len(before)), before)
+            added = ledger.iloc[len(before) :]
+            if name == "uss":
+                assert len(added) == budget
+            elif name == "rss":
+                assert added["liver"].sum() == budget
+            else:
+                assert len(set(added["volume"])) == 1
+            if not strategy.slices:
+                for volume, rows in added.groupby("volume"):
+                    assert sorted(rows["slice"]) == list(reference[volume].index)
+            assert not ledger.duplicated(["volume", "slice"]).any()
+            assert set(ledger["volume"]) <= pool
+            assert [reference[key] for key in zip(ledger["volume"], ledger["slice"], strict=True)] == list(
+                ledger["liver"]
+            )
+            before = ledger
+
+
+def test_metrics_cover_every_model_and_test_volume(run: Path) -> None:
+    metrics = pd.read_csv(run / "results/evaluation/metrics.tsv", sep="\t")
+    assert len(metrics) == 14 * 3
+    assert metrics.groupby("model")["volume"].nunique().eq(3).all()
+    assert metrics[["dice", "rve", "msd", "hd"]].notna().all().all()
+    record = json.loads((run / "results/provenance.json").read_text())
+    assert record["configuration"]["seeds"] == [1]
+    assert record["packages"]["torch"] == torch.__version__
+
+
+def test_a_second_run_does_nothing_and_a_lost_figure_is_made_alone(run: Path) -> None:
+    assert "Nothing to be done" in snakemake(run, *SMALLEST)
+    (run / "results/figures/figure4_iterations.png").unlink()
+    counts = job_counts(snakemake(run, *SMALLEST, "--dry-run"))
+    assert counts == {"plot": 1, "all": 1, "total": 2}
+
+
+def test_the_report_bundles_all_of_it(run: Path) -> None:
+    snakemake(run, *SMALLEST, "--report", "report.html")
+    report = (run / "report.html").read_text(encoding="utf-8")
+    for name in ("table9_quantile_regression.html", "figure6_cases.png", "uss-2-converged.png", "provenance.json"):
+        assert name in report
+
+
+def test_neither_jobs_nor_shards_change_a_result(run: Path, tmp_path: Path) -> None:
+    """The same seed gives the same ledgers, weights and tables, bit by bit, with one job at a time and other shards."""
+    config = yaml.safe_load((ROOT / "tests/smallest.yaml").read_text(encoding="utf-8"))
+    config["shards"] = {"preprocessing": 1, "uncertainty": 3, "test": 2}
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump(config))
+    models = ["initial", "uss-1", "rss-1"]
+    targets = [f"results/models/seed1/{name}/model.pt" for name in models] + ["results/queries/seed1/uss-2.tsv"]
+    shutil.copytree(run / "results/phantom", tmp_path / "results/phantom")
+    snakemake(tmp_path, "--configfile", str(other), "--cores", "1", "--rerun-triggers", "mtime", "--", *targets)
+    for name in ("uss-2.tsv", "uss-1.tsv"):
+        assert (tmp_path / "results/queries/seed1" / name).read_bytes() == (
+            run / "results/queries/seed1" / name
+        ).read_bytes()
+    for target in targets[:-1]:
+        first, second = (torch.load(folder / target, weights_only=True)["state"] for folder in (run, tmp_path))
+        assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def write_cohort(folder: Path, run: Path, **changes: dict[str, str]) -> Path:
+    """Write the finished run's cohort as a table of one's own, with cells of named volumes changed."""
+    cohort = pd.read_csv(run / "results/cohort/cohort.tsv", sep="\t", dtype=str, keep_default_na=False)
+    for column in ("image", "label"):
+        cohort[column] = [str(run / path) for path in cohort[column]]
+    cohort = cohort.set_index("volume", drop=False)
+    for volume, cells in changes.items():
+        for column, value in cells.items():
+            cohort.loc[volume.replace("_", "-"), column] = value
+    path = folder / "cohort.tsv"
+    cohort.to_csv(path, sep="\t", index=False)
+    return path
+
+
+def test_faults_of_the_table_are_listed_before_anything_runs(run: Path, tmp_path: Path) -> None:
+    table = write_cohort(
+        tmp_path,
+        run,
+        yokohama_p001={"image": "/nowhere/ct.nii.gz"},
+        yokohama_p002={"split": "training"},
+        lits_p001={"volume": "lits/p001"},
+        chaos_t001={"patient": "lits-v001"},
+    )
+    output = snakemake(tmp_path, *SMALLEST, "--config", f"cohort={table}", "--dry-run", code=1)
+    for fault in (
+        "row 2, column image, '/nowhere/ct.nii.gz': there is no such file",
+        "row 3, column split, 'training': unknown split; accepted are pool, val, test",
+        "column volume, 'lits/p001'",
+        "column patient, 'lits-v001': the patient stands in split",
+    ):
+        assert fault in output
+    assert "Traceback" not in output
+    assert not (tmp_path / "results").exists()
+
+
+def test_faults_of_the_files_stop_everything_but_the_check(run: Path, tmp_path: Path) -> None:
+    """A mask on another grid and an empty mask: both are named by the first job, and nothing else has run."""
+    import nibabel
+
+    image = nibabel.load(run / "results/phantom/yokohama-p001/ct.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), tmp_path / "empty.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(np.ones((5, 5, 5), np.uint8), image.affine), tmp_path / "other.nii.gz")
+    table = write_cohort(
+        tmp_path,
+        run,
+        yokohama_p001={"label": str(tmp_path / "empty.nii.gz")},
+        yokohama_p002={"label": str(tmp_path / "other.nii.gz")},
+    )
+    output = snakemake(tmp_path, *SMALLEST, "--config", f"cohort={table}", code=1)
+    assert "row 2, column label" in output
+    assert "the liver mask is empty" in output
+    assert "row 3, column label" in output
+    assert "Traceback" not in output
+    assert [path.name for path in (tmp_path / "results").iterdir() if path.name not in ("logs", "benchmarks")] in (
+        [],
+        ["cohort"],
+    )
+    assert not list((tmp_path / "results").glob("cohort/*"))
+
+
+def test_a_pool_too_small_for_the_initial_set_is_refused(run: Path, tmp_path: Path) -> None:
+    table = write_cohort(tmp_path, run)
+    output = snakemake(tmp_path, *SMALLEST, "--config", f"cohort={table}", "initial_volumes=9", "--dry-run", code=1)
+    assert "4 pool volumes are too few: 9 for the initial set" in output
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("iterations=0", "iterations is 0; accepted: a whole number from 1"),
+        ("strategies=[uss,uus]", "strategies.1 is 'uus'; accepted: uvs or rvs or uss or rss"),
+        ("iteration=3", "iteration is no key"),
+    ],
+)
+def test_a_wrong_configuration_is_one_message(tmp_path: Path, change: str, message: str) -> None:
+    output = snakemake(tmp_path, *SMALLEST, "--config", change, "--dry-run", code=1)
+    assert message in output
+    assert "Traceback" not in output
+
+
+def test_the_slurm_profile_is_found(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "snakemake", "--profile", "slurm", "--directory", str(tmp_path), "--dry-run"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert job_counts(done.stdout + done.stderr)["train"] == 26
