@@ -275,7 +275,7 @@ def test_a_stopped_iteration_and_other_warnings_are_said(monkeypatch):
             warnings.warn("overflow encountered in exp", RuntimeWarning, stacklevel=1)
             return super().fit(q=q, max_iter=1)
 
-    monkeypatch.setattr(statistics, "QuantReg", Impatient)
+    monkeypatch.setattr("statsmodels.regression.quantile_regression.QuantReg", Impatient)
     random = np.random.default_rng(1)
     result = quantile_regression(converged({name: random.normal(size=100) for name in STRATEGIES}), "dice", 0.05)
     assert result.note == "overflow encountered in exp; Maximum number of iterations (1) reached"

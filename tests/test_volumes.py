@@ -566,7 +566,9 @@ def test_a_preprocessed_volume_survives_its_files(stored):
     folder, preprocessed = stored[0] / "volume", stored[1]
     volumes.save_preprocessed(folder, preprocessed)
     volumes.save_preprocessed(folder, preprocessed)
-    assert sorted(p.name for p in folder.iterdir()) == ["image.nii", "mask.nii", "native_grid.json"]
+    names = ["image.nii", "mask.nii", "native_grid.json", "native_mask.nii.gz"]
+    assert sorted(p.name for p in folder.iterdir()) == names
+    assert np.array_equal(volumes.load_native_mask(folder), preprocessed.native_mask)
     loaded = volumes.load_preprocessed(folder)
     assert np.array_equal(loaded.image, preprocessed.image)
     assert np.array_equal(loaded.mask, preprocessed.mask)
@@ -697,3 +699,10 @@ def test_odd_series_are_refused_in_one_line(series, message):
         volumes.read_image(real("odd", series))
     assert "\n" not in str(error.value)
     assert series in str(error.value)
+
+
+def test_the_folders_of_volumes_are_found_in_their_shards(tmp_path):
+    for path in ("shard0/a", "shard1/b"):
+        (tmp_path / path).mkdir(parents=True)
+    found = volumes.volume_folders([tmp_path / "shard0", tmp_path / "shard1"])
+    assert found == {"a": tmp_path / "shard0/a", "b": tmp_path / "shard1/b"}

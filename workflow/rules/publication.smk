@@ -63,7 +63,7 @@ rule uncertainty_profile_figure:
             "uncertainty",
             f"results/uncertainty/seed{SHOWN_SEED}/initial/slices-shard{{shard}}.tsv",
         ),
-        query=f"results/queries/seed{SHOWN_SEED}/{SHOWN_STRATEGY}-1.tsv",
+        query=f"results/queries/seed{SHOWN_SEED}/uss-1.tsv",
         ledger=f"results/annotations/seed{SHOWN_SEED}/initial.tsv",
         volumes=preprocessed(split_volumes(USED, "pool")),
     output:

@@ -79,7 +79,7 @@ class AnisotropicUNet(nn.Module):
             level_blocks(2 * channels, channels, flat) for channels, flat in zip(filters[:-1], in_plane, strict=False)
         )
         self.classifier = nn.Conv3d(filters[0], classes, 1)
-        self.to(memory_format=torch.channels_last_3d)
+        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw all weights anew from `generator` (He et al. 2015 for the ReLU layers), so that a seed gives a model."""

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import stats
-from statsmodels.regression.quantile_regression import QuantReg
 
 from .strategies import STRATEGIES
 
@@ -137,6 +136,8 @@ def quantile_regression(metrics: pd.DataFrame, metric: str, quantile: float) -> 
     The paper's table 9: value = intercept + uncertainty sampling (UVS, USS) + slice sampling (USS, RSS); an effect that
     the strategies of the run cannot tell is NaN, and the note says why.
     """
+    from statsmodels.regression.quantile_regression import QuantReg  # seconds, for one table of nine
+
     rows = metrics[metrics["converged"] & metrics["strategy"].isin(list(STRATEGIES))]
     outcome = rows[metric].to_numpy(dtype=float)
     design = pd.DataFrame(

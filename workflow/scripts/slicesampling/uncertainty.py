@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 import numpy as np
 import pandas as pd
 import scipy.ndimage
-import scipy.signal
 import scipy.special
 
 if TYPE_CHECKING:  # the strategies need the candidates, not seconds of importing torch
@@ -58,6 +57,8 @@ def slice_candidates(profile: np.ndarray, distance: int = 5, annotated: Iterable
     They are the local maxima of the slice-level uncertainty profile (z,) that stand at least `distance` slices apart,
     a larger one displacing a smaller; less those already `annotated`. The end slices are no maxima.
     """
+    import scipy.signal  # takes a second, and only a query needs it
+
     peaks, _ = scipy.signal.find_peaks(np.asarray(profile, dtype=np.float64), distance=distance)
     return np.setdiff1d(peaks, np.fromiter(annotated, dtype=np.intp))
 
