@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.optimize import linprog
 from scipy.stats import rankdata
-from slicesampling import statistics
 from slicesampling.statistics import (
     METRICS,
     paired,
