@@ -70,12 +70,15 @@ def some_metrics(
 
 
 def some_annotations(iterations: int = 3, strategies: tuple[str, ...] = STRATEGIES, seeds: int = 1) -> pd.DataFrame:
-    return pd.DataFrame(
+    """The table as a run writes it: the data pool stands in it too, all of it annotated from the start."""
+    rows = [
         {"seed": seed, "strategy": name, "iteration": k, "liver_slices": 300 + (200 + 90 * place + seed) * k}
         for seed in range(1, seeds + 1)
         for place, name in enumerate(strategies)
         for k in range(iterations + 1)
-    )
+    ]
+    pool = [{"seed": seed, "strategy": "pool", "iteration": 0, "liver_slices": 26400} for seed in range(1, seeds + 1)]
+    return pd.DataFrame(rows + pool)
 
 
 def some_levels(depth: int) -> list[dict[str, Any]]:

@@ -564,7 +564,9 @@ def performance_figure(metrics: pd.DataFrame, annotations: pd.DataFrame) -> Figu
 
     metrics: as in `iterations_figure`. Dotted is the bad end of the cases: the 5th percentile of the Dice, the 95th of
     the errors. annotations: `seed`, `strategy`, `iteration`, `liver_slices`; the mean over seeds is the abscissa.
+    The data pool has none: it is a line.
     """
+    annotations = annotations[annotations["strategy"] != "pool"]
     liver = annotations.groupby(["strategy", "iteration"])["liver_slices"].mean()
     limited = metrics[~metrics["converged"]]
     initial = metrics[metrics["strategy"] == "initial"]
