@@ -92,9 +92,11 @@ def test_metrics_cover_every_model_and_test_volume(run: Path) -> None:
 
 def test_a_second_run_does_nothing_and_a_lost_figure_is_made_alone(run: Path) -> None:
     assert "Nothing to be done" in snakemake(run, *SMALLEST)
-    (run / "results/figures/figure4_iterations.png").unlink()
-    counts = job_counts(snakemake(run, *SMALLEST, "--dry-run"))
-    assert counts == {"plot": 1, "all": 1, "total": 2}
+    figure = run / "results/figures/figure4_iterations.png"
+    content = figure.read_bytes()
+    figure.unlink()
+    assert job_counts(snakemake(run, *SMALLEST)) == {"plot": 1, "all": 1, "total": 2}
+    assert figure.read_bytes() == content
 
 
 def test_the_report_bundles_all_of_it(run: Path) -> None:
@@ -176,10 +178,8 @@ def test_faults_of_the_files_stop_everything_but_the_check(run: Path, tmp_path: 
     assert "the liver mask is empty" in output
     assert "row 3, column label" in output
     assert "Traceback" not in output
-    assert [path.name for path in (tmp_path / "results").iterdir() if path.name not in ("logs", "benchmarks")] in (
-        [],
-        ["cohort"],
-    )
+    # Figures that need no volume of the cohort, such as that of the network, may have been drawn beside the check.
+    assert {path.name for path in (tmp_path / "results").iterdir()} <= {"logs", "benchmarks", "figures", "cohort"}
     assert not list((tmp_path / "results").glob("cohort/*"))
 
 
