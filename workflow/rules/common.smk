@@ -1,7 +1,5 @@
 """The configuration and the cohort, checked; the names of all models; and the functions that find a rule's inputs."""
 
-import os
-import re
 import sys
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow/scripts"))
@@ -54,7 +52,6 @@ CONVERGED_MODELS = [
     for name in [f"{strategy}-{LAST}" for strategy in config["strategies"]] + ["pool"]
 ]
 MODELS = ITERATION_MODELS + CONVERGED_MODELS
-LEDGERS = ITERATION_MODELS + ["pool"]
 
 
 wildcard_constraints:

@@ -1,7 +1,7 @@
 """Prediction of whole volumes in tiles, with and without Monte Carlo dropout (eq. 1)."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -74,22 +74,17 @@ def predict_tiles(
     """
     device = next(network.parameters()).device
     result = np.empty((network.classes, *image.shape), dtype=np.float32)
-    for number, (start, shape) in enumerate(tiles_of(plan_tiles(image.shape, network, memory))):
-        with_margin = [size + 2 * side for size, side in zip(shape, network.margin, strict=True)]
+    plan = plan_tiles(image.shape, network, memory)
+    with_margin = [size + 2 * side for size, side in zip(plan.shape, network.margin, strict=True)]
+    for number, start in enumerate(itertools.product(*plan.starts)):
         first = [voxel - side for voxel, side in zip(start, network.margin, strict=True)]
         block = scale_intensities(extract(image, first, with_margin), window)
         probability = probability_of(network.encode(torch.from_numpy(block)[None, None].to(device)), number)
-        inside = [slice(voxel, voxel + size) for voxel, size in zip(start, shape, strict=True)]
+        inside = [slice(voxel, voxel + size) for voxel, size in zip(start, plan.shape, strict=True)]
         target = result[(slice(None), *inside)]
         z, y, x = target.shape[1:]
         target[...] = probability[0, :, :z, :y, :x].cpu().numpy()
     return result
-
-
-def tiles_of(plan: TilePlan) -> Iterator[tuple[tuple[int, ...], Axes]]:
-    """Yield the first voxel and the shape of each tile, (z, y, x)."""
-    for start in itertools.product(*plan.starts):
-        yield start, plan.shape
 
 
 @torch.inference_mode()
