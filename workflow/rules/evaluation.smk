@@ -32,7 +32,6 @@ rule predict:
         runtime="4h",
     params:
         volumes=lambda wildcards: volumes_in(wildcards.shard, "test"),
-        compute=config["compute"],
     script:
         "../scripts/predict.py"
 

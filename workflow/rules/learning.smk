@@ -138,7 +138,6 @@ rule train:
         end=lambda wildcards: config["training"][
             "converged" if wildcards.model.endswith("-converged") else "iteration"
         ],
-        compute=config["compute"],
     script:
         "../scripts/train.py"
 
@@ -167,6 +166,5 @@ rule uncertainty:
     params:
         volumes=lambda wildcards: volumes_in(wildcards.shard, "uncertainty"),
         settings={name: config["uncertainty"][name] for name in ("samples", "dilation")},
-        compute=config["compute"],
     script:
         "../scripts/uncertainty.py"

@@ -164,7 +164,6 @@ rule probability_maps_figure:
         seed=SHOWN_SEED,
         model=f"{SHOWN_STRATEGY}-{LAST}-converged",
         samples=config["uncertainty"]["samples"],
-        compute=config["compute"],
     script:
         "../scripts/probability_maps_figure.py"
 

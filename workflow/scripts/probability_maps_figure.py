@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from slicesampling.figures import probability_figure, save_figure
-from slicesampling.inference import sample_mean_probability
+from slicesampling.inference import sample
 from slicesampling.job import start
-from slicesampling.models import computing_device, load_model
-from slicesampling.uncertainty import predictive_entropy, slice_uncertainty
+from slicesampling.models import computing, load_model
+from slicesampling.uncertainty import slice_uncertainty
 from slicesampling.volumes import load_preprocessed, volume_folders
 
 PANELS = 4
@@ -19,12 +19,12 @@ metrics = pd.read_csv(snakemake.input.metrics, sep="\t", dtype={"volume": str})
 rows = metrics[(metrics["seed"] == params.seed) & (metrics["model"] == params.model)]
 name = rows.sort_values(["dice", "volume"])["volume"].iloc[0]
 volume = load_preprocessed(volume_folders(snakemake.input.volumes)[name])
-model = load_model(snakemake.input.model, computing_device(params.compute["device"], params.compute["threads"]))
-memory = params.compute["tile_gib"] * 2**30
+compute = computing(snakemake.config["compute"])
+model = load_model(snakemake.input.model, compute.device)
 key = (params.seed, params.model, name, "uncertainty")
-mean = sample_mean_probability(model.network, volume.image, model.window, memory, params.samples, key)
-entropy = predictive_entropy(mean)
-profile = slice_uncertainty(entropy)
+sampled = sample(model.network, volume.image, model.window, compute, params.samples, key, keep_mean=True)
+profile = slice_uncertainty(sampled.entropy)
+mean, entropy = sampled.mean_probability.cpu().numpy(), sampled.entropy.cpu().numpy()
 liver = np.flatnonzero((mean[1] > 0.5).any(axis=(1, 2)) | volume.mask.any(axis=(1, 2)))
 ranked = sorted(liver, key=lambda index: -profile[index])
 chosen = [ranked[i] for i in np.unique(np.linspace(0, len(ranked) - 1, PANELS).round().astype(int))]

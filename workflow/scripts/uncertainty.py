@@ -2,28 +2,33 @@
 
 import logging
 
+import numpy as np
 import pandas as pd
 from slicesampling.annotations import write_ledger
-from slicesampling.inference import sample_mean_probability
+from slicesampling.inference import sample
 from slicesampling.job import start
-from slicesampling.models import computing_device, load_model
-from slicesampling.uncertainty import predictive_entropy, slice_uncertainty, volume_uncertainty
+from slicesampling.models import computing, load_model
+from slicesampling.prefetch import read_ahead
+from slicesampling.uncertainty import slice_uncertainty, volume_uncertainty
 from slicesampling.volumes import load_preprocessed, volume_folders
 
 start(snakemake)
 params, wildcards = snakemake.params, snakemake.wildcards
-model = load_model(snakemake.input.model, computing_device(params.compute["device"], params.compute["threads"]))
+compute = computing(snakemake.config["compute"])
+model = load_model(snakemake.input.model, compute.device)
 folders = volume_folders(snakemake.input.volumes)
 slices, scores = [], []
-for name in params.volumes:
+
+
+def read(name: str) -> np.ndarray:
+    return np.array(load_preprocessed(folders[name]).image)
+
+
+for name, image in read_ahead(params.volumes, read):
     key = (int(wildcards.seed), wildcards.model, name, "uncertainty")
-    memory = params.compute["tile_gib"] * 2**30
-    mean = sample_mean_probability(
-        model.network, load_preprocessed(folders[name]).image, model.window, memory, params.settings["samples"], key
-    )
-    entropy = predictive_entropy(mean)
-    score = volume_uncertainty(entropy, mean[1] > 0.5, params.settings["dilation"])
-    profile = slice_uncertainty(entropy)
+    sampled = sample(model.network, image, model.window, compute, params.settings["samples"], key)
+    score = volume_uncertainty(sampled.entropy, sampled.liver, params.settings["dilation"])
+    profile = slice_uncertainty(sampled.entropy)
     slices.append(pd.DataFrame({"volume": name, "slice": range(len(profile)), "predictive_entropy": profile}))
     scores.append({"volume": name, **score._asdict()})
     logging.info("%s: %.5f%s", name, score.predictive_entropy, "" if score.liver_found else " (no liver found)")

@@ -1,127 +1,171 @@
 """Prediction of whole volumes in tiles, with and without Monte Carlo dropout (eq. 1)."""
 
-import itertools
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from . import UserError
 from .geometry import Axes, axes
-from .network import AnisotropicUNet
+from .models import Compute
+from .network import AnisotropicUNet, Encoded, keep_mask
 from .patches import extract, scale_intensities
 from .randomness import seed_of
+from .tiling import TilePlan, plan_tiles, tile_starts
+from .uncertainty import predictive_entropy
 
-FEATURE_MAPS = 8
-"""Maps of the top level's width that stand in memory at the worst moment, in the top decoder level: the skip
-connection, what joins it (as wide), both joined (twice as wide), their dropped copy (twice as wide), two results."""
+logger = logging.getLogger(__name__)
 
+DROPOUT_BLOCK = 4
+"""Slices whose dropout is drawn from one seed, at least: fewer cost more in seeding than in drawing."""
 
-class TilePlan(NamedTuple):
-    """Output shape (z, y, x) of each tile, and the tiles' first voxels along each axis."""
-
-    shape: Axes
-    starts: tuple[list[int], list[int], list[int]]
-
-
-def plan_tiles(shape: Sequence[int], network: AnisotropicUNet, memory: float) -> TilePlan:
-    """Return the tiles of a volume (z, y, x) that cost the least and fit into `memory` bytes.
-
-    Where even the smallest tiles do not fit, the smallest are taken.
-    The starts are multiples of the network's stride, so that each voxel is seen at the same phase of the poolings
-    whatever the tiling: the result does not depend on it.
-    """
-    budget = memory / (4 * FEATURE_MAPS * network.filters[0])  # voxels of a tile with its margin, in float32
-    options: list[list[tuple[int, int, int]]] = []  # for each axis: (tile with margin, tile, number of tiles)
-    for axis, size in enumerate(shape):
-        sizes = {network.geometry.output_size([-(-size // count)] * 3)[axis] for count in range(1, size + 1)}
-        axis_options: list[tuple[int, int, int]] = []
-        for tile in sizes:
-            step = tile // network.geometry.stride[axis] * network.geometry.stride[axis]
-            if tile >= size:
-                count = 1
-            elif step > 0:
-                count = 1 + -(-(size - tile) // step)
-            else:  # smaller than a stride: cannot be laid side by side in phase
-                continue
-            axis_options.append((tile + 2 * network.margin[axis], tile, count))
-        options.append(axis_options)
-
-    def cost(choice: tuple[tuple[int, int, int], ...]) -> tuple[bool, int]:
-        voxels = int(np.prod([with_margin for with_margin, _, _ in choice]))
-        too_large = voxels > budget
-        return too_large, voxels if too_large else voxels * int(np.prod([count for _, _, count in choice]))
-
-    best = min(itertools.product(*options), key=cost)
-    z, y, x = (
-        [number * (size // stride * stride) for number in range(count)]
-        for (_, size, count), stride in zip(best, network.geometry.stride, strict=True)
-    )
-    return TilePlan(axes([size for _, size, _ in best]), (z, y, x))
-
-
-def predict_tiles(
-    network: AnisotropicUNet,
-    image: np.ndarray,
-    window: tuple[float, float],
-    memory: float,
-    probability_of: Callable[[list[torch.Tensor], int], torch.Tensor],
-) -> np.ndarray:
-    """Return class probabilities (class, z, y, x), float32, of a volume of HU (z, y, x), put together from tiles.
-
-    `probability_of` turns what the network's encoder makes of a tile, and the tile's number, into probabilities
-    (1, class, z, y, x). Valid convolutions need no blending: each voxel is computed with its full context.
-    """
-    device = next(network.parameters()).device
-    result = np.empty((network.classes, *image.shape), dtype=np.float32)
-    plan = plan_tiles(image.shape, network, memory)
-    with_margin = [size + 2 * side for size, side in zip(plan.shape, network.margin, strict=True)]
-    for number, start in enumerate(itertools.product(*plan.starts)):
-        first = [voxel - side for voxel, side in zip(start, network.margin, strict=True)]
-        block = scale_intensities(extract(image, first, with_margin), window)
-        probability = probability_of(network.encode(torch.from_numpy(block)[None, None].to(device)), number)
-        inside = [slice(voxel, voxel + size) for voxel, size in zip(start, plan.shape, strict=True)]
-        target = result[(slice(None), *inside)]
-        z, y, x = target.shape[1:]
-        target[...] = probability[0, :, :z, :y, :x].cpu().numpy()
-    return result
+Result = TypeVar("Result")
 
 
 @torch.inference_mode()
-def predict(network: AnisotropicUNet, image: np.ndarray, window: tuple[float, float], memory: float) -> np.ndarray:
-    """Return class probabilities (class, z, y, x) of a volume of HU (z, y, x), without dropout.
+def predict(network: AnisotropicUNet, image: np.ndarray, window: tuple[float, float], compute: Compute) -> Tensor:
+    """Return the liver mask, bool (z, y, x), of a volume of HU (z, y, x): class 1 more probable than 0.5, no dropout.
 
-    `window` (HU) is scaled to [-1, 1]; `memory` (bytes) bounds the feature maps of a tile.
+    `window` (HU) is scaled to [-1, 1]. The mask lies on the device. Raises UserError where its memory does not suffice.
     """
-    network.eval()
-    return predict_tiles(
-        network, image, window, memory, lambda features, _: network.decode(features, None).softmax(dim=1)
-    )
+    deployed = network.deployed(compute.dtype, sampling=False)
+    volume = torch.as_tensor(image).to(compute.device)
+
+    def attempt(memory: float) -> Tensor:
+        plan = plan_tiles(image.shape, network.architecture, memory, 1, compute.dtype.itemsize)
+        liver = torch.empty(image.shape, dtype=torch.bool, device=compute.device)
+        for inside, encoded, _ in _encoded_tiles(deployed, volume, window, compute.dtype, plan):
+            probability = deployed.decode(encoded, None).float().softmax(dim=1)[0]
+            _put(probability[1] > 0.5, liver, inside)
+        return liver
+
+    return _with_smaller_tiles(attempt, compute)
+
+
+class Sampled(NamedTuple):
+    """What the Monte Carlo samples of a volume say: entropy of the mean probability (eq. 1), float32 (z, y, x); where
+    the mean says liver, bool (z, y, x); and, where asked for, the mean itself, float32 (class, z, y, x)."""
+
+    entropy: Tensor
+    liver: Tensor
+    mean_probability: Tensor | None
 
 
 @torch.inference_mode()
-def sample_mean_probability(
+def sample(
     network: AnisotropicUNet,
     image: np.ndarray,
     window: tuple[float, float],
-    memory: float,
+    compute: Compute,
     samples: int,
     key: Sequence[str | int],
-) -> np.ndarray:
-    """Return the mean class probabilities (class, z, y, x) of `samples` Monte Carlo dropout samples, as in eq. 1.
+    keep_mean: bool = False,
+) -> Sampled:
+    """Return what `samples` Monte Carlo dropout samples of a volume of HU (z, y, x) make of it, on the device.
 
     Only dropout is stochastic: batch norm stays in inference mode. What lies before the first dropout is computed once
-    a tile, and the mean is kept as a running sum, so that memory does not grow with the number of samples. The random
-    numbers depend on `key`, the tile and the sample alone.
+    a tile, and the mean is kept as a running sum, so that memory does not grow with the number of samples. What is
+    dropped depends on `key`, the sample and the place in the volume alone, not on the tiles: other tiles give the same
+    result to rounding. Raises UserError where the device's memory does not suffice.
     """
-    network.eval()
-    generator = torch.Generator(device=next(network.parameters()).device)
+    deployed = network.deployed(compute.dtype, sampling=True)
+    volume = torch.as_tensor(image).to(compute.device)
+    dropout = _Dropout(network, axes(image.shape), key, compute.device)
 
-    def mean_probability(features: list[torch.Tensor], tile: int) -> torch.Tensor:
-        total: torch.Tensor | int = 0
-        for sample in range(samples):
-            generator.manual_seed(seed_of(*key, tile, sample))
-            total = total + network.decode(features, generator).softmax(dim=1)
-        return total / samples  # type: ignore[return-value]
+    def attempt(memory: float) -> Sampled:
+        plan = plan_tiles(image.shape, network.architecture, memory, samples, compute.dtype.itemsize)
+        entropy = torch.empty(image.shape, dtype=torch.float32, device=compute.device)
+        liver = torch.empty(image.shape, dtype=torch.bool, device=compute.device)
+        mean = entropy.new_empty((network.classes, *image.shape)) if keep_mean else None
+        for inside, encoded, start in _encoded_tiles(deployed, volume, window, compute.dtype, plan):
+            total = torch.zeros((network.classes, *plan.shape), dtype=torch.float32, device=compute.device)
+            for first in range(0, samples, plan.samples_at_once):
+                numbers = range(first, min(first + plan.samples_at_once, samples))
+                for logits in deployed.decode(encoded, dropout.of(numbers, start)):
+                    total += logits.float().softmax(dim=0)
+            total /= samples
+            _put(predictive_entropy(total), entropy, inside)
+            _put(total[1] > 0.5, liver, inside)
+            if mean is not None:
+                _put(total, mean, inside)
+        return Sampled(entropy, liver, mean)
 
-    return predict_tiles(network, image, window, memory, mean_probability)
+    return _with_smaller_tiles(attempt, compute)
+
+
+def _encoded_tiles(
+    network: AnisotropicUNet, image: Tensor, window: tuple[float, float], dtype: torch.dtype, plan: TilePlan
+) -> Iterator[tuple[tuple[slice, ...], Encoded, Axes]]:
+    """Yield for each tile where it lies in the volume, its deterministic part, and its first voxel (z, y, x)."""
+    with_margin = [size + 2 * side for size, side in zip(plan.shape, network.margin, strict=True)]
+    for start in tile_starts(plan):
+        first = [voxel - side for voxel, side in zip(start, network.margin, strict=True)]
+        block = scale_intensities(extract(image, first, with_margin), window).to(dtype)
+        inside = tuple(slice(voxel, voxel + size) for voxel, size in zip(start, plan.shape, strict=True))
+        yield inside, network.encode(block[None, None]), start
+
+
+def _put(tile: Tensor, volume: Tensor, inside: tuple[slice, ...]) -> None:
+    """Write a tile (..., z, y, x) to its place, less what lies beyond the volume. Valid convolutions need no blending:
+    each voxel has been computed with its full context."""
+    z, y, x = inside
+    target = volume[..., z, y, x]
+    depth, height, width = target.shape[-3:]
+    target[...] = tile[..., :depth, :height, :width]
+
+
+class _Dropout:
+    """What each sample drops, drawn for whole planes of the volume, block by block along z: the same for any tiles."""
+
+    def __init__(self, network: AnisotropicUNet, shape: Axes, key: Sequence[str | int], device: torch.device) -> None:
+        geometry = network.geometry
+        self.probability, self.key = network.dropout, key
+        self.generator = torch.Generator(device=device)
+        self.scales = np.cumprod([(1, 1, 1), *geometry.pooling], axis=0).tolist()
+        sizes = geometry.level_sizes(geometry.output_size(shape))
+        # The voxels that a level joins for the whole volume in one tile; more has no influence on the volume.
+        self.whole = [axes(np.add(up, 2 * np.array(lost))) for (_, up), lost in zip(sizes, geometry.lost, strict=True)]
+        self.block = -(-DROPOUT_BLOCK // geometry.stride[0]) * geometry.stride[0]
+
+    def of(self, samples: range, start: Axes) -> Callable[[int, torch.Size], Tensor]:
+        """Return the function that gives what these samples keep in the tile whose first voxel is `start`."""
+
+        def keep(level: int, shape: torch.Size) -> Tensor:
+            _, channels, depth, height, width = shape
+            whole_z, whole_y, whole_x = self.whole[level]
+            z, y, x = (first // scale for first, scale in zip(start, self.scales[level], strict=True))
+            rows, columns = min(height, whole_y - y), min(width, whole_x - x)
+            result = torch.ones(
+                (len(samples), depth, height, width, channels), dtype=torch.bool, device=self.generator.device
+            ).permute(0, 4, 1, 2, 3)
+            thickness = self.block // self.scales[level][0]
+            last = min(z + depth, whole_z)
+            for number, sample_number in enumerate(samples):
+                for block in range(z // thickness, -(-last // thickness)):
+                    self.generator.manual_seed(seed_of(*self.key, sample_number, level, block))
+                    drawn = keep_mask((1, channels, thickness, whole_y, whole_x), self.probability, self.generator)
+                    low, high = max(block * thickness, z), min((block + 1) * thickness, last)
+                    result[number, :, low - z : high - z, :rows, :columns] = drawn[
+                        0, :, low - block * thickness : high - block * thickness, y : y + rows, x : x + columns
+                    ]
+            return result
+
+        return keep
+
+
+def _with_smaller_tiles(attempt: Callable[[float], Result], compute: Compute) -> Result:
+    """Return what `attempt` makes with tiles of the configured memory or, where the device has not so much, of half."""
+    for memory in (compute.tile_memory, compute.tile_memory / 2):
+        try:
+            return attempt(memory)
+        except torch.OutOfMemoryError:
+            logger.warning("%s ran out of memory with tiles of %.1f GiB", compute.device, memory / 2**30)
+        if compute.device.type == "cuda":
+            torch.cuda.empty_cache()
+    raise UserError(
+        f"compute.tile_gib: {compute.device} has no memory for tiles of {compute.tile_memory / 2**30:.1f} GiB, nor for "
+        "half of it; accepted: less"
+    )

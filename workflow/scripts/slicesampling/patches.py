@@ -4,38 +4,40 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 from .geometry import Axes
 
 
-def scale_intensities(hounsfield: np.ndarray, window: tuple[float, float] = (-1000, 1000)) -> np.ndarray:
+def scale_intensities(hounsfield: Tensor, window: tuple[float, float] = (-1000, 1000)) -> Tensor:
     """Return float32 intensities: `window` (HU) mapped to [-1, 1], values outside clipped."""
     low, high = window
-    return np.clip(hounsfield, low, high).astype(np.float32) * np.float32(2 / (high - low)) - np.float32(
-        (high + low) / (high - low)
-    )
+    return hounsfield.float().clamp_(low, high).mul_(2 / (high - low)).sub_((high + low) / (high - low))
 
 
-def reflected(start: int, length: int, size: int) -> slice | np.ndarray:
+def reflected(start: int, length: int, size: int, device: torch.device) -> slice | Tensor:
     """Return what takes `length` indices from `start` on of an axis of `size` voxels, reflected at both ends.
 
     As numpy's "reflect" padding the end voxel is not repeated, and a context longer than the axis runs to and fro.
     """
     if start >= 0 and start + length <= size:
         return slice(start, start + length)
-    if size == 1:
-        return np.zeros(length, dtype=np.intp)
-    period = 2 * (size - 1)
-    indices = np.abs(np.arange(start, start + length) % period)
-    return np.minimum(indices, period - indices)
+    period = 2 * max(size - 1, 1)
+    indices = torch.arange(start, start + length, device=device).remainder(period)
+    return torch.minimum(indices, period - indices).clamp_(max=size - 1)  # a single voxel is its own reflection
 
 
-def extract(volume: np.ndarray, start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
+def extract(volume: Tensor, start: Sequence[int], shape: Sequence[int]) -> Tensor:
     """Return the block (z, y, x) of `shape` from `start` on, reflected where it leaves the volume.
 
-    volume: (z, y, x), may be memory-mapped: only the voxels of the block are read.
+    volume: (z, y, x), may be a map of a file: only the voxels of the block are read.
     """
-    z, y, x = (reflected(*axis) for axis in zip(start, shape, volume.shape, strict=True))
+    z, y, x = (
+        reflected(first, length, size, volume.device)
+        for first, length, size in zip(start, shape, volume.shape, strict=True)
+    )
     return volume[z][:, y][:, :, x]
 
 
@@ -43,8 +45,8 @@ class AnnotatedVolume(NamedTuple):
     """A volume of the training set: HU and liver mask (z, y, x), and its annotated slices in ascending order."""
 
     name: str
-    image: np.ndarray
-    mask: np.ndarray
+    image: np.ndarray | Tensor
+    mask: np.ndarray | Tensor
     slices: np.ndarray
 
 
@@ -64,8 +66,11 @@ class TrainingSet:
     annotated volume is covered once, and a slice annotated alone gets one block, lying at any position within it.
     """
 
-    def __init__(self, volumes: Iterable[AnnotatedVolume], patch: Axes) -> None:
+    def __init__(self, volumes: Iterable[AnnotatedVolume], patch: Axes, keep_on: torch.device | None = None) -> None:
+        """Take volumes as they are, such as maps of files, or copied to the device `keep_on`."""
         self.volumes = list(volumes)
+        self.images = [torch.as_tensor(volume.image).to(keep_on) for volume in self.volumes]
+        self.masks = [torch.as_tensor(volume.mask).to(keep_on) for volume in self.volumes]
         self.patch = patch
         # Where annotated liver lies, found once: for each volume (annotated slice, tile along y, tile along x).
         self._liver = [self._liver_tiles(index) for index in range(len(self.volumes))]
@@ -74,24 +79,20 @@ class TrainingSet:
 
     def _grid(self, volume: int, axis: int) -> tuple[int, int]:
         """Return the first start and the number of the tiles that cover an in-plane axis, centred."""
-        size, side = self.volumes[volume].mask.shape[axis], self.patch[axis]
+        size, side = self.masks[volume].shape[axis], self.patch[axis]
         count = -(-size // side)
         return -((count * side - size) // 2), count
 
     def _liver_tiles(self, index: int) -> np.ndarray:
-        volume = self.volumes[index]
+        mask, slices = self.masks[index], self.volumes[index].slices
         (y, rows), (x, columns) = self._grid(index, 1), self._grid(index, 2)
         _, depth_y, depth_x = self.patch
-        liver = np.zeros((len(volume.slices), rows, columns), dtype=bool)
-        for position, z in enumerate(volume.slices):
-            plane = np.pad(
-                volume.mask[z],
-                (
-                    (-y, rows * depth_y + y - volume.mask.shape[1]),
-                    (-x, columns * depth_x + x - volume.mask.shape[2]),
-                ),
-            )
-            liver[position] = plane.reshape(rows, depth_y, columns, depth_x).any(axis=(1, 3))
+        liver = np.zeros((len(slices), rows, columns), dtype=bool)
+        for position, z in enumerate(slices):
+            size_y, size_x = mask.shape[1:]
+            beyond = (-x, columns * depth_x + x - size_x, -y, rows * depth_y + y - size_y)
+            plane = functional.pad(mask[z], beyond)
+            liver[position] = plane.view(rows, depth_y, columns, depth_x).amax(dim=(1, 3)).cpu().numpy()
         return liver
 
     def tiles(self, generator: np.random.Generator) -> list[Tile]:
@@ -133,23 +134,26 @@ class TrainingSet:
         for step in range(steps):
             yield [first[step], *others[step * (batch_size - 1) : (step + 1) * (batch_size - 1)]]
 
-    def batch(
-        self, tiles: list[Tile], margin: Axes, window: tuple[float, float]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def batch(self, tiles: list[Tile], margin: Axes, window: tuple[float, float]) -> tuple[Tensor, Tensor, Tensor]:
         """Return image (batch, 1, z, y, x) with its margin, label and weight (batch, z, y, x), all float32.
 
-        The context is the image itself, reflected where it ends. The weight is 1 on annotated slices within the volume
-        and 0 elsewhere (w of eq. 2).
+        They lie on the device of the volumes. The context is the image itself, reflected where it ends. The weight is 1
+        on annotated slices within the volume and 0 elsewhere (w of eq. 2).
         """
         shape = [size + 2 * side for size, side in zip(self.patch, margin, strict=True)]
         images, labels, weights = [], [], []
         for tile in tiles:
-            volume = self.volumes[tile.volume]
+            image, mask = self.images[tile.volume], self.masks[tile.volume]
             start = [first - side for first, side in zip(tile.start, margin, strict=True)]
-            images.append(scale_intensities(extract(volume.image, start, shape), window)[None])
-            labels.append(extract(volume.mask, tile.start, self.patch).astype(np.float32))
-            z, y, x = (np.arange(first, first + size) for first, size in zip(tile.start, self.patch, strict=True))
-            inside = [(axis >= 0) & (axis < size) for axis, size in zip((y, x), volume.mask.shape[1:], strict=True)]
-            weight = np.isin(z, volume.slices)[:, None, None] & inside[0][:, None] & inside[1]
-            weights.append(weight.astype(np.float32))
-        return np.stack(images), np.stack(labels), np.stack(weights)
+            images.append(scale_intensities(extract(image, start, shape), window)[None])
+            label = extract(mask, tile.start, self.patch).float()
+            weight = torch.zeros_like(label)
+            slices = self.volumes[tile.volume].slices - tile.start[0]
+            z = slices[(slices >= 0) & (slices < self.patch[0])].tolist()
+            y, x = (
+                slice(max(-first, 0), size - first) for first, size in zip(tile.start[1:], mask.shape[1:], strict=True)
+            )
+            weight[z, y, x] = 1
+            labels.append(label)
+            weights.append(weight)
+        return torch.stack(images), torch.stack(labels), torch.stack(weights)

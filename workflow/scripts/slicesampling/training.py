@@ -1,10 +1,14 @@
 """Training: the weighted soft Dice loss and one loop that reads from top to bottom (section II-E)."""
 
+import contextlib
 import itertools
 import logging
 import pickle
+import resource
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +20,10 @@ from . import UserError
 from .files import replacing
 from .geometry import Axes
 from .inference import predict
+from .models import Compute
 from .network import AnisotropicUNet
-from .patches import TrainingSet
+from .patches import Tile, TrainingSet
+from .prefetch import read_ahead
 from .randomness import generator, seed_of
 
 logger = logging.getLogger(__name__)
@@ -37,7 +43,7 @@ def weighted_soft_dice_loss(probability: Tensor, label: Tensor, weight: Tensor) 
 
 
 class Settings(NamedTuple):
-    """What a training needs to know: `patch` in voxels (z, y, x), `window` in HU, `memory` of a tile in bytes.
+    """What a training needs to know: `patch` in voxels (z, y, x), `window` in HU.
 
     It ends after `epochs`, or after `patience` validations without a better one, whichever comes first; None: never.
     """
@@ -47,7 +53,6 @@ class Settings(NamedTuple):
     learning_rate: float
     validation_interval: int
     window: tuple[float, float]
-    memory: float
     epochs: int | None
     patience: int | None
 
@@ -59,14 +64,38 @@ class ValidationVolume(NamedTuple):
     mask: np.ndarray
 
 
-def validate(network: AnisotropicUNet, volumes: Sequence[ValidationVolume], settings: Settings) -> tuple[float, float]:
-    """Return the Jaccard index and the Dice index, each averaged over the validation volumes, without dropout."""
+class Progress(NamedTuple):
+    """How far a training is: `of` is the number of steps it takes at most or, without epochs, as it looks now."""
+
+    step: int
+    of: int
+    epoch: int
+    loss: float
+    validation: dict[str, Any] | None
+
+
+class Terminated(BaseException):
+    """The process has been asked to end (SIGTERM), and the training has written its checkpoint."""
+
+
+def validate(
+    network: AnisotropicUNet,
+    volumes: Sequence[ValidationVolume],
+    window: tuple[float, float],
+    compute: Compute,
+    between: Callable[[], None] = lambda: None,
+) -> tuple[float, float]:
+    """Return the Jaccard index and the Dice index, each averaged over the validation volumes, without dropout.
+
+    `between` is called before each volume, and may end it with an exception.
+    """
     jaccard = []
     for volume in volumes:
-        probability = predict(network, volume.image, settings.window, settings.memory)
-        predicted, reference = probability[1] > 0.5, np.asarray(volume.mask, dtype=bool)
-        union = np.count_nonzero(predicted | reference)
-        jaccard.append(np.count_nonzero(predicted & reference) / union if union else 1.0)
+        between()
+        predicted = predict(network, volume.image, window, compute)
+        reference = torch.as_tensor(volume.mask).to(compute.device) != 0
+        union = int((predicted | reference).sum())
+        jaccard.append(int((predicted & reference).sum()) / union if union else 1.0)
     scores = np.array(jaccard)
     return float(scores.mean()), float((2 * scores / (1 + scores)).mean())
 
@@ -76,110 +105,232 @@ def train(
     training_set: TrainingSet,
     validation: Sequence[ValidationVolume],
     settings: Settings,
+    compute: Compute,
     key: Sequence[str | int],
-    checkpoint: Path,
-    fingerprint: str,
-    progress: Callable[[dict[str, Any]], None] = lambda row: None,
+    checkpoint: "Checkpoint",
+    progress: Callable[[Progress], None] = lambda now: None,
 ) -> dict[str, Any]:
     """Train `network` from scratch and return its best state and the history of its validations.
 
-    Every random number follows from `key`, the epoch and the step, so the same key gives the same model. At each
-    validation the whole state is written to `checkpoint`, by rename; a training that finds one with the same
-    `fingerprint` (of the training set and the settings) continues there and ends with the model of an undisturbed run.
+    Every random number follows from `key`, the epoch and the step, so the same key gives the same model, and no state
+    of a generator needs to be kept. The whole state is written to `checkpoint` at each validation, from time to time
+    between them, and on SIGTERM, which then raises Terminated; a training that finds one continues there and ends with
+    the model of an undisturbed run. Feature maps are of `compute.dtype`, weights and loss float32.
+
     Returns `state` (of the best model by the validation Jaccard index, the earliest of equals), `best_step`, `steps`,
-    and `history`: rows of step, epoch, loss (mean since the row before), validation_jaccard, validation_dice, seconds.
-    Raises UserError when the loss is not finite.
+    and `history`: rows of step, epoch, loss (mean since the row before), validation_jaccard, validation_dice,
+    steps_per_second, seconds (of training since the row before, of these data_wait waiting for patches),
+    validation_seconds, and memory_mib (the most held so far; of the GPU where there is one).
+    Raises UserError when the loss is not finite, or the device's memory does not suffice.
     """
-    device = next(network.parameters()).device
+    device = compute.device
     network.initialise(torch.Generator().manual_seed(seed_of(*key, "initial weights")))
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
+    scaler = torch.amp.GradScaler(device.type, enabled=compute.dtype == torch.float16)
     dropout = torch.Generator(device=device)
-    run: dict[str, Any] = {"best_jaccard": -1.0, "best_step": 0, "steps": 0, "history": [], "state": {}, "ended": False}
-    resumed = load_checkpoint(checkpoint, fingerprint)
+    run: dict[str, Any] = {"steps": 0, "epoch": 0, "losses": [], "seconds": 0.0, "data_wait": 0.0}
+    run |= {"best_jaccard": -1.0, "best_step": 0, "state": {}, "history": [], "ended": False}
+    resumed = checkpoint.load()
     if resumed is not None:
         network.load_state_dict(resumed["network"])
         optimizer.load_state_dict(resumed["optimizer"])
+        scaler.load_state_dict(resumed["scaler"])
         run = resumed["run"]
-        logger.info("continuing at step %d", run["steps"])
+        logger.info("continuing after step %d", run["steps"])
 
-    def close_interval(epoch: int, losses: list[float], started: float) -> None:
-        """Validate, note the result, keep the best state, and write the checkpoint."""
-        jaccard, dice = validate(network, validation, settings)
+    def save() -> None:
+        states = (network.state_dict(), optimizer.state_dict(), scaler.state_dict(), run)
+        checkpoint.save(dict(zip(("network", "optimizer", "scaler", "run"), states, strict=True)))
+
+    def step(tiles: list[Tile], batch: tuple[Tensor, Tensor, Tensor]) -> float:
+        """Make one step and return its loss."""
+        image, label, weight = batch
+        network.train()
+        dropout.manual_seed(seed_of(*key, "dropout", run["steps"] + 1))
+        try:
+            with torch.autocast(device.type, compute.dtype, enabled=compute.dtype != torch.float32):
+                logits = network(image, dropout)
+            loss = weighted_soft_dice_loss(logits.float().softmax(dim=1)[:, 1], label, weight)
+            optimizer.zero_grad(set_to_none=True)
+            scaler.scale(loss).backward()
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"training: {device} ran out of memory with training.patch {list(settings.patch)}, training.batch_size "
+                f"{settings.batch_size} and compute.precision {compute.dtype}; lower one of them, or network.filters"
+            ) from error
+        scaler.step(optimizer)
+        scaler.update()
+        if not torch.isfinite(loss):
+            where = "; ".join(f"{training_set.volumes[tile.volume].name} at {tile.start}" for tile in tiles)
+            raise UserError(f"training: the loss is {loss.item()} at step {run['steps'] + 1} (patches: {where})")
+        return loss.item()
+
+    def close_interval() -> None:
+        """Validate, note the result, and keep the best state."""
+        started = time.monotonic()
+        jaccard, dice = validate(network, validation, settings.window, compute, termination.check)
         row = {
             "step": run["steps"],
-            "epoch": epoch,
-            "loss": float(np.mean(losses)),
+            "epoch": run["epoch"],
+            "loss": float(np.mean(run["losses"])),
             "validation_jaccard": jaccard,
             "validation_dice": dice,
-            "seconds": time.monotonic() - started,
+            "steps_per_second": len(run["losses"]) / run["seconds"],
+            "seconds": run["seconds"],
+            "data_wait": run["data_wait"],
+            "validation_seconds": time.monotonic() - started,
+            "memory_mib": peak_memory(device),
         }
         run["history"].append(row)
+        run.update(losses=[], seconds=0.0, data_wait=0.0)
         if jaccard > run["best_jaccard"]:
             state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
             run.update(best_jaccard=jaccard, best_step=run["steps"], state=state)
         since_best = sum(row["step"] > run["best_step"] for row in run["history"])
         run["ended"] = settings.patience is not None and since_best >= settings.patience
-        save_checkpoint(checkpoint, fingerprint, network, optimizer, run)
-        progress(row)
+        save()
+        progress(Progress(run["steps"], expected_steps(run, settings, steps_per_epoch), run["epoch"], row["loss"], row))
 
-    step, losses, started, epoch = 0, [], time.monotonic(), 0
-    for epoch in itertools.count() if settings.epochs is None else range(settings.epochs):
-        for tiles in training_set.epoch(generator(*key, "epoch", epoch), settings.batch_size):
-            if run["ended"]:
-                break
-            step += 1
-            if step <= run["steps"]:  # done before the interruption
-                continue
-            image, label, weight = (
-                torch.from_numpy(array).to(device)
-                for array in training_set.batch(tiles, network.margin, settings.window)
-            )
-            network.train()
-            dropout.manual_seed(seed_of(*key, "dropout", step))
-            probability = network(image, dropout).softmax(dim=1)[:, 1]
-            loss = weighted_soft_dice_loss(probability, label, weight)
-            if not torch.isfinite(loss):
-                where = "; ".join(f"{training_set.volumes[tile.volume].name} at {tile.start}" for tile in tiles)
-                raise UserError(f"training: the loss is {loss.item()} at step {step} (patches: {where})")
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-            run["steps"] = step
-            if step % settings.validation_interval == 0:
-                close_interval(epoch, losses, started)
-                losses, started = [], time.monotonic()
-        if run["ended"]:
-            break
-    if losses:  # the steps after the last full interval
-        close_interval(epoch, losses, started)
+    steps_per_epoch = sum(1 for _ in training_set.epoch(generator(*key, "epoch", 0), settings.batch_size))
+    planned = steps_after(run["steps"], training_set, settings, key)
+    batches = prepared_batches(planned, training_set, network, settings, device)
+    with Termination() as termination, contextlib.closing(batches):
+        try:
+            while not run["ended"]:
+                if run["losses"] and run["steps"] % settings.validation_interval == 0:
+                    close_interval()
+                    continue
+                termination.check()
+                started = time.monotonic()
+                item = next(batches, None)
+                if item is None:
+                    break
+                epoch, tiles, batch = item
+                waited = time.monotonic() - started
+                loss = step(tiles, batch)
+                run["losses"].append(loss)
+                run.update(steps=run["steps"] + 1, epoch=epoch, data_wait=run["data_wait"] + waited)
+                run["seconds"] += time.monotonic() - started
+                progress(Progress(run["steps"], expected_steps(run, settings, steps_per_epoch), epoch, loss, None))
+                if checkpoint.due():
+                    save()
+            if run["losses"]:  # the steps after the last full interval
+                close_interval()
+        except Terminated:
+            save()
+            raise
     return run
 
 
-def save_checkpoint(
-    path: Path, fingerprint: str, network: AnisotropicUNet, optimizer: torch.optim.Optimizer, run: dict
-) -> None:
-    """Write all that `train` needs to continue, by rename."""
-    state = {
-        "fingerprint": fingerprint,
-        "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "run": run,
-    }
-    with replacing(path) as temporary:
-        torch.save(state, temporary)
+def steps_after(
+    done: int, training_set: TrainingSet, settings: Settings, key: Sequence[str | int]
+) -> Iterator[tuple[int, list[Tile]]]:
+    """Yield epoch and tiles of each step after the first `done`; the same steps whatever that number."""
+    step = 0
+    for epoch in itertools.count() if settings.epochs is None else range(settings.epochs):
+        for tiles in training_set.epoch(generator(*key, "epoch", epoch), settings.batch_size):
+            step += 1
+            if step > done:
+                yield epoch, tiles
 
 
-def load_checkpoint(path: Path, fingerprint: str) -> dict[str, Any] | None:
-    """Return what `save_checkpoint` wrote for the same `fingerprint`; None where there is nothing to continue from."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
+def prepared_batches(
+    planned: Iterator[tuple[int, list[Tile]]],
+    training_set: TrainingSet,
+    network: AnisotropicUNet,
+    settings: Settings,
+    device: torch.device,
+) -> Generator[tuple[int, list[Tile], tuple[Tensor, Tensor, Tensor]], None, None]:
+    """Yield epoch, tiles and patches (image, label, weight) of each step, on the device.
+
+    For a GPU a thread prepares the next ones while it computes. On a CPU that thread would take from the computation
+    more than it saves.
+    """
+
+    def batch(step: tuple[int, list[Tile]]) -> tuple[Tensor, Tensor, Tensor]:
+        image, label, weight = training_set.batch(step[1], network.margin, settings.window)
+        return image.to(device), label.to(device), weight.to(device)
+
+    if device.type == "cpu":
+        yield from ((epoch, tiles, batch((epoch, tiles))) for epoch, tiles in planned)
+    else:
+        yield from ((*step, prepared) for step, prepared in read_ahead(planned, batch))
+
+
+def expected_steps(run: dict[str, Any], settings: Settings, steps_per_epoch: int) -> int:
+    """Return how many steps a training takes if it never gets better than it is, up to a few in all its epochs."""
+    ends = []
+    if settings.epochs is not None:
+        ends.append(settings.epochs * steps_per_epoch)
+    if settings.patience is not None:
+        ends.append(run["best_step"] + settings.patience * settings.validation_interval)
+    return max(min(ends), run["steps"])
+
+
+def peak_memory(device: torch.device) -> float:
+    """Return the most memory that was held so far, in MiB: of the GPU where it is one, otherwise of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+class Termination:
+    """While it is entered, SIGTERM only makes the next `check` raise Terminated; so a step is not cut in its middle."""
+
+    def __enter__(self) -> "Termination":
+        self.requested = False
+        self.main = threading.current_thread() is threading.main_thread()  # only there signals can be handled
+        if self.main:
+            self.before = signal.signal(signal.SIGTERM, lambda *_: setattr(self, "requested", True))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.main:
+            signal.signal(signal.SIGTERM, self.before)
+
+    def check(self) -> None:
+        if self.requested:
+            raise Terminated
+
+
+class Checkpoint:
+    """The state of a training in a file, and the one before it beside it, in case the file cannot be read.
+
+    `fingerprint` tells whether it belongs to this training set and these settings; `minutes` is the time between two.
+    """
+
+    def __init__(self, path: Path, fingerprint: str, minutes: float) -> None:
+        self.path, self.fingerprint, self.minutes = path, fingerprint, minutes
+        self.before = path.with_name(f"{path.stem}.before{path.suffix}")
+        self.written = time.monotonic()
+
+    def due(self) -> bool:
+        return time.monotonic() - self.written >= 60 * self.minutes
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write `state` by rename; what stood there becomes the one before."""
+        with replacing(self.path) as temporary:
+            torch.save({"fingerprint": self.fingerprint, **state}, temporary)
+            if self.path.exists():
+                self.path.replace(self.before)
+        self.written = time.monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the newest state that can be read and has the same fingerprint; None where there is none."""
+        for path in (self.path, self.before):
+            try:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+            except FileNotFoundError:
+                continue
+            except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+                logger.warning("%s cannot be read (%s)", path, " ".join(str(error).split())[:200])
+                continue
+            if state["fingerprint"] == self.fingerprint:
+                return state
+            logger.info("%s belongs to another training set or other settings", path)
         return None
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        logger.warning("%s cannot be read (%s); training starts anew", path, error)
-        return None
-    if state["fingerprint"] != fingerprint:
-        logger.info("%s belongs to another training set or other settings; training starts anew", path)
-        return None
-    return state
+
+    def discard(self) -> None:
+        """Remove the files: the training has ended, and its model is written."""
+        for path in (self.path, self.before):
+            path.unlink(missing_ok=True)

@@ -1,35 +1,29 @@
 """Predictive entropy and what is made of it: slice profiles, volume scores, candidates (section II-C and II-D)."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple, overload
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
-import scipy.ndimage
-import scipy.special
 
 if TYPE_CHECKING:  # the strategies need the candidates, not seconds of importing torch
-    import torch
+    from torch import Tensor
 
 
-@overload
-def predictive_entropy(mean_probability: np.ndarray) -> np.ndarray: ...
-@overload
-def predictive_entropy(mean_probability: "torch.Tensor") -> "torch.Tensor": ...
-def predictive_entropy(mean_probability: "np.ndarray | torch.Tensor") -> "np.ndarray | torch.Tensor":
+def predictive_entropy(mean_probability: "Tensor") -> "Tensor":
     """Return the entropy (natural logarithm) of mean class probabilities, eq. 1.
 
     mean_probability: (class, ...), mean over the Monte Carlo samples, sums to one along the first axis. Returns (...)
     values between 0 and ln(classes), where 0·ln 0 counts as 0.
     """
-    if isinstance(mean_probability, np.ndarray):
-        return scipy.special.entr(mean_probability).sum(axis=0)
     return -mean_probability.xlogy(mean_probability).sum(dim=0)
 
 
-def slice_uncertainty(entropy: np.ndarray) -> np.ndarray:
+def slice_uncertainty(entropy: "Tensor") -> np.ndarray:
     """Return the slice-level uncertainty (z,): the mean entropy of all voxels of each axial slice of (z, y, x)."""
-    return entropy.mean(axis=(1, 2), dtype=np.float64)
+    import torch  # loaded already, where there is a tensor
+
+    return entropy.mean(dim=(1, 2), dtype=torch.float64).cpu().numpy()
 
 
 class VolumeUncertainty(NamedTuple):
@@ -39,16 +33,39 @@ class VolumeUncertainty(NamedTuple):
     liver_found: bool
 
 
-def volume_uncertainty(entropy: np.ndarray, liver: np.ndarray, dilation: int = 11) -> VolumeUncertainty:
+def volume_uncertainty(entropy: "Tensor", liver: "Tensor", dilation: int = 11) -> VolumeUncertainty:
     """Return the volume-level uncertainty: the mean entropy over the predicted liver, dilated by a box (section II-C).
 
     entropy, liver: (z, y, x); `dilation`: side of the box in voxels, odd. Where no liver was predicted the mean runs
     over all voxels, and `liver_found` is false.
     """
-    if not liver.any():
-        return VolumeUncertainty(float(entropy.mean(dtype=np.float64)), liver_found=False)
-    region = scipy.ndimage.maximum_filter(liver.astype(np.uint8), dilation, mode="constant").astype(bool)
-    return VolumeUncertainty(float(entropy[region].mean(dtype=np.float64)), liver_found=True)
+    box = []
+    for axis in range(3):
+        occupied = liver.any(dim=(axis + 1) % 3, keepdim=True).any(dim=(axis + 2) % 3, keepdim=True).flatten().nonzero()
+        if not len(occupied):
+            return VolumeUncertainty(float(slice_uncertainty(entropy).mean()), liver_found=False)
+        first, last = int(occupied[0]), int(occupied[-1])
+        box.append(slice(max(first - dilation // 2, 0), last + dilation // 2 + 1))
+    region = dilated(liver[tuple(box)], dilation)
+    return VolumeUncertainty(float(entropy[tuple(box)][region].double().mean()), liver_found=True)
+
+
+def dilated(mask: "Tensor", side: int) -> "Tensor":
+    """Return a bool mask (z, y, x) dilated by a box of `side` voxels, odd, one axis after the other.
+
+    Along an axis windows of 1, 2, 4, … voxels are joined, the last two overlapping: log2(side) passes instead of side.
+    """
+    for axis in range(3):
+        length = mask.shape[axis]
+        windows, width = mask.new_zeros([n + (side - 1) * (a == axis) for a, n in enumerate(mask.shape)]), 1
+        windows.narrow(axis, side // 2, length).copy_(mask)
+        while width < side:
+            step = min(width, side - width)
+            size = windows.shape[axis] - step
+            windows = windows.narrow(axis, 0, size) | windows.narrow(axis, step, size)
+            width += step
+        mask = windows
+    return mask
 
 
 def slice_candidates(profile: np.ndarray, distance: int = 5, annotated: Iterable[int] = ()) -> np.ndarray:

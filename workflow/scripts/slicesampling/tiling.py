@@ -1,0 +1,194 @@
+"""What a tile costs in multiply-accumulates and memory, and which tiles a volume is cut into."""
+
+import itertools
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from .geometry import CONVOLUTIONS, Axes, Geometry, axes
+
+SAMPLES_AT_ONCE = 4
+"""Monte Carlo samples in one pass over a tile, at most: small tiles gain half of their time, more samples nothing."""
+
+
+class Architecture(NamedTuple):
+    """What fixes sizes and work of a network: channels of each level from the top down, levels without z, classes."""
+
+    filters: tuple[int, ...]
+    in_plane_levels: int
+    classes: int = 2
+
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry(len(self.filters), self.in_plane_levels)
+
+
+class _Tensor(NamedTuple):
+    """A feature map: its channels, and its size as that of the way down (0) or up (1) at a level, and so much more."""
+
+    channels: int
+    way: int
+    level: int
+    more: Axes
+
+
+class _Steps(NamedTuple):
+    """The passage of a tile through a network, as matrices over its feature maps.
+
+    `tensors`; `decode`, whether each belongs to the stochastic part, (tensor,); `work`, multiply-accumulates a voxel,
+    (tensor,); `held`, how many values a voxel are held at each moment, (moment, tensor).
+    """
+
+    tensors: list[_Tensor]
+    decode: np.ndarray
+    work: np.ndarray
+    held: np.ndarray
+
+
+@cache
+def _steps(architecture: Architecture, bytes_a_value: int) -> _Steps:
+    """Walk through the network as `AnisotropicUNet.encode` and `decode` do, and note what is computed and held."""
+    filters, geometry = architecture.filters, architecture.geometry
+    tensors: list[_Tensor] = []
+    work: list[int] = []
+    moments: list[list[int]] = []
+    held: list[int] = []  # skip connections, kept until the tile is done
+
+    def add(channels: int, way: int, level: int, more: Axes, macs: int, using: list[int]) -> int:
+        tensors.append(_Tensor(channels, way, level, more))
+        work.append(macs)
+        moments.append([*held, *using, len(tensors) - 1])
+        return len(tensors) - 1
+
+    def blocks(features: int, channels_in: int, way: int, level: int) -> int:
+        for left in reversed(range(CONVOLUTIONS)):
+            flat, width = level < architecture.in_plane_levels, filters[level]
+            features = add(width, way, level, (0 if flat else left + 1, left, left), 9 * channels_in, [features])
+            if not flat:
+                features = add(width, way, level, (left, left, left), 3 * width, [features])
+            channels_in = width
+        return features
+
+    deepest = len(filters) - 1
+    features = add(1, 0, 0, geometry.lost[0], 0, [])
+    for level in range(deepest):
+        features = blocks(features, tensors[features].channels, 0, level)
+        skip = add(filters[level], 1, level, geometry.lost[level], 0, [features])
+        held.append(skip)
+        features = add(filters[level], 0, level + 1, geometry.lost[level + 1], 0, [features])
+    features = blocks(features, tensors[features].channels, 0, deepest)
+    if deepest:
+        features = add(filters[-2], 1, deepest - 1, geometry.lost[deepest - 1], filters[-1], [features])
+        held.append(features)
+    encoded = len(tensors)
+    masks = []  # one byte a value
+    for level in reversed(range(deepest)):
+        masks.append(add(2 * filters[level], 1, level, geometry.lost[level], 0, [features]))
+        features = add(2 * filters[level], 1, level, geometry.lost[level], 0, [features, masks[-1]])
+        features = blocks(features, 2 * filters[level], 1, level)
+        if level:
+            features = add(filters[level - 1], 1, level - 1, geometry.lost[level - 1], filters[level], [features])
+    add(architecture.classes, 1, 0, (0, 0, 0), filters[0], [features])
+
+    channels = np.array([tensor.channels for tensor in tensors], dtype=float)
+    sizes = channels * bytes_a_value
+    sizes[masks] = channels[masks]
+    in_memory = np.zeros((len(moments), len(tensors)))
+    for moment, alive in zip(in_memory, moments, strict=True):
+        moment[sorted(set(alive))] = 1
+    return _Steps(tensors, np.arange(len(tensors)) >= encoded, channels * np.array(work), in_memory * sizes)
+
+
+def _sizes(architecture: Architecture, bytes_a_value: int, axis: int, outputs: Sequence[int]) -> np.ndarray:
+    """Return the size of each feature map along one axis, (output, tensor), for each size of the network's output."""
+    geometry, steps = architecture.geometry, _steps(architecture, bytes_a_value)
+    levels = [geometry.level_sizes((size, size, size)) for size in outputs]
+    return np.array(
+        [[sizes[t.level][t.way][axis] + 2 * t.more[axis] for t in steps.tensors] for sizes in levels], dtype=float
+    )
+
+
+class TileCost(NamedTuple):
+    """Multiply-accumulates of the deterministic part and of one Monte Carlo sample, and bytes held at the worst."""
+
+    encode: float
+    decode: float
+    memory: float
+
+
+def tile_cost(architecture: Architecture, tile: Axes, bytes_a_value: int = 4, samples_at_once: int = 1) -> TileCost:
+    """Return what one tile of output size (z, y, x) costs; memory without the workspace of a convolution."""
+    z, y, x = (_sizes(architecture, bytes_a_value, axis, [tile[axis]])[0] for axis in range(3))
+    steps = _steps(architecture, bytes_a_value)
+    work, copies = z * y * x * steps.work, np.where(steps.decode, samples_at_once, 1)
+    return TileCost(
+        float(work[~steps.decode].sum()),
+        float(work[steps.decode].sum()),
+        float((steps.held @ (z * y * x * copies)).max()),
+    )
+
+
+class TilePlan(NamedTuple):
+    """Output shape (z, y, x) of each tile, the tiles' first voxels along each axis, and the samples in one pass."""
+
+    shape: Axes
+    starts: tuple[list[int], list[int], list[int]]
+    samples_at_once: int
+
+
+def plan_tiles(
+    shape: Sequence[int], architecture: Architecture, memory: float, samples: int = 1, bytes_a_value: int = 4
+) -> TilePlan:
+    """Return the tiles of a volume (z, y, x) that cost the least for `samples` samples and fit into `memory` bytes.
+
+    Where even the smallest tiles do not fit, the smallest are taken.
+    The starts are multiples of the network's stride, so that each voxel is seen at the same phase of the poolings
+    whatever the tiling: the result does not depend on it.
+    """
+    geometry, steps = architecture.geometry, _steps(architecture, bytes_a_value)
+    options: list[
+        tuple[list[int], np.ndarray]
+    ] = []  # for each axis: sizes of a tile, and how many tiles of that size the volume needs
+    for axis, size in enumerate(shape):
+        stride = geometry.stride[axis]
+        counts: dict[int, int] = {}
+        for tile in {geometry.output_size([-(-size // count)] * 3)[axis] for count in range(1, size + 1)}:
+            step = tile // stride * stride
+            if tile >= size:
+                counts[tile] = 1
+            elif step:  # what is smaller than a stride cannot be laid side by side in phase
+                counts[tile] = 1 + -(-(size - tile) // step)
+        options.append((sorted(counts), np.array([counts[tile] for tile in sorted(counts)])))
+
+    repeats = np.where(steps.decode, samples, 1) * steps.work
+    (deep, layers), (high, rows), (wide, columns) = options
+    in_plane = (
+        _sizes(architecture, bytes_a_value, 1, high)[:, None] * _sizes(architecture, bytes_a_value, 2, wide)[None]
+    )
+    candidates = []
+    for depth, along_z, count in zip(deep, _sizes(architecture, bytes_a_value, 0, deep), layers, strict=True):
+        voxels = in_plane * along_z
+        needed = np.max(voxels @ steps.held.T, axis=-1)
+        cost = (voxels @ repeats) * count * rows[:, None] * columns
+        fits = needed <= memory
+        ranked = np.where(fits, cost, np.inf) if fits.any() else needed
+        row, column = np.unravel_index(np.argmin(ranked), ranked.shape)
+        candidates.append((not fits.any(), float(ranked[row, column]), (depth, high[row], wide[column])))
+    best = axes(min(candidates)[2])
+    at_once = 1
+    while at_once < min(samples, SAMPLES_AT_ONCE) and (
+        tile_cost(architecture, best, bytes_a_value, at_once + 1).memory <= memory
+    ):
+        at_once += 1
+    z, y, x = (
+        [number * (size // stride * stride) for number in range(int(numbers[sizes.index(size)]))]
+        for size, stride, (sizes, numbers) in zip(best, geometry.stride, options, strict=True)
+    )
+    return TilePlan(best, (z, y, x), at_once)
+
+
+def tile_starts(plan: TilePlan) -> list[Axes]:
+    """Return the first voxel (z, y, x) of each tile, in order."""
+    return list(itertools.product(*plan.starts))
