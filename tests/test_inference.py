@@ -1,18 +1,23 @@
-"""Laws of inference: the tiling and the sharing of the deterministic part change nothing; samples follow their key."""
+"""Laws of inference: neither tiles nor sharing nor batching change the result; samples follow their key and place."""
 
 import itertools
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
-from slicesampling.inference import plan_tiles, predict, sample_mean_probability
-from slicesampling.network import AnisotropicUNet
+from conftest import peak_bytes
+from slicesampling import UserError
+from slicesampling.inference import predict, sample
+from slicesampling.models import Compute
+from slicesampling.network import AnisotropicUNet, keep_mask
 from slicesampling.patches import extract, scale_intensities
 from slicesampling.randomness import seed_of
+from slicesampling.tiling import plan_tiles
 from slicesampling.uncertainty import predictive_entropy
 
 WINDOW = (-1000.0, 1000.0)
-PLENTY = 2.0**30
+CPU = Compute(torch.device("cpu"), torch.float32, 2.0**30)
 
 
 @pytest.fixture
@@ -34,72 +39,180 @@ def image() -> np.ndarray:
     return np.random.default_rng(0).integers(-1000, 1000, (7, 45, 38)).astype(np.int16)
 
 
-@pytest.mark.parametrize("memory", [2e6, 5e6])
-def test_the_tiling_does_not_change_the_prediction(network: AnisotropicUNet, image: np.ndarray, memory: float) -> None:
-    one, many = plan_tiles(image.shape, network, PLENTY), plan_tiles(image.shape, network, memory)
+def whole_tile(network: AnisotropicUNet, image: np.ndarray) -> torch.Tensor:
+    """The reflected image (1, 1, z, y, x) that gives all of the volume as one tile."""
+    size = network.geometry.output_size(image.shape)
+    start = [-side for side in network.margin]
+    block = extract(torch.from_numpy(image), start, [a + 2 * b for a, b in zip(size, network.margin, strict=True)])
+    return scale_intensities(block, WINDOW)[None, None]
+
+
+@pytest.mark.parametrize("memory", [4e5, 2e6, 4e6])
+def test_neither_tiles_nor_batches_of_samples_change_the_samples(
+    network: AnisotropicUNet, image: np.ndarray, memory: float
+) -> None:
+    one, many = (plan_tiles(image.shape, network.architecture, budget, 6) for budget in (CPU.tile_memory, memory))
     assert np.prod([len(starts) for starts in many.starts]) > np.prod([len(starts) for starts in one.starts]) == 1
-    whole, tiled = (predict(network, image, WINDOW, budget) for budget in (PLENTY, memory))
-    assert np.abs(whole - tiled).max() < 1e-6
+    whole, tiled = (
+        sample(network, image, WINDOW, CPU._replace(tile_memory=budget), 6, (1, "volume"), keep_mean=True)
+        for budget in (CPU.tile_memory, memory)
+    )
+    assert (whole.mean_probability - tiled.mean_probability).abs().max() < 2e-6
+    assert (whole.entropy - tiled.entropy).abs().max() < 1e-5
+    assert (whole.liver != tiled.liver).float().mean() < 1e-3
+    without = [predict(network, image, WINDOW, CPU._replace(tile_memory=budget)) for budget in (2.0**30, memory)]
+    assert (without[0] != without[1]).float().mean() < 1e-3
 
 
 def test_prediction_is_the_network_on_the_reflected_image(network: AnisotropicUNet, image: np.ndarray) -> None:
-    size = network.geometry.output_size(image.shape)
-    start = [-side for side in network.margin]
-    block = extract(image, start, [a + 2 * b for a, b in zip(size, network.margin, strict=True)])
     with torch.inference_mode():
-        expected = network(torch.from_numpy(scale_intensities(block))[None, None]).softmax(dim=1)
+        probability = network(whole_tile(network, image)).softmax(dim=1)[0, 1]
     z, y, x = image.shape
-    assert np.allclose(predict(network, image, WINDOW, PLENTY), expected[0, :, :z, :y, :x], atol=1e-6)
+    predicted = predict(network, image, WINDOW, CPU)
+    expected = probability[:z, :y, :x]
+    clear = (expected - 0.5).abs() > 1e-5
+    assert predicted.any()
+    assert not predicted.all()
+    assert torch.equal(predicted[clear], (expected > 0.5)[clear])
 
 
-def test_shared_deterministic_part_equals_full_passes(network: AnisotropicUNet, image: np.ndarray) -> None:
-    """Given the same dropout masks, the mean equals that of n full passes, in double precision."""
+def test_shared_deterministic_part_equals_full_passes_in_double_precision(
+    network: AnisotropicUNet, image: np.ndarray
+) -> None:
+    """Given the same dropout masks, mean and entropy equal those of n full passes of the trained network."""
     key, samples = (3, "model", "volume"), 6
-    mean = sample_mean_probability(network, image, WINDOW, PLENTY, samples, key)
-    size = network.geometry.output_size(image.shape)
-    start = [-side for side in network.margin]
-    block = extract(image, start, [a + 2 * b for a, b in zip(size, network.margin, strict=True)])
-    batch = torch.from_numpy(scale_intensities(block))[None, None].double()
-    passes = []
+    sampled = sample(network, image, WINDOW, CPU, samples, key, keep_mean=True)
+    generator, block = torch.Generator(), 4  # slices of the volume that share a seed
+
+    def masks_of(number: int):
+        def keep(level: int, shape: torch.Size) -> torch.Tensor:
+            thickness = block // int(np.prod([pooling[0] for pooling in network.geometry.pooling[:level]]))
+            parts = []
+            for first in range(0, shape[2], thickness):
+                generator.manual_seed(seed_of(*key, number, level, first // thickness))
+                parts.append(keep_mask((1, shape[1], thickness, *shape[3:]), network.dropout, generator))
+            return torch.cat(parts, dim=2)[:, :, : shape[2]]
+
+        return keep
+
+    double = network.double()
     with torch.inference_mode():
-        for sample in range(samples):
-            generator = torch.Generator().manual_seed(seed_of(*key, 0, sample))
-            passes.append(network.double()(batch, generator).softmax(dim=1))
-    expected = torch.stack(passes).mean(dim=0)[0].numpy()
+        passes = [
+            double.decode(double.encode(whole_tile(network, image).double()), masks_of(number)).softmax(dim=1)[0]
+            for number in range(samples)
+        ]
     z, y, x = image.shape
-    assert np.abs(mean - expected[:, :z, :y, :x]).max() < 1e-5
-    difference = predictive_entropy(mean) - predictive_entropy(expected[:, :z, :y, :x])
-    assert np.abs(difference).max() < 1e-4
+    expected = torch.stack(passes).mean(dim=0)[:, :z, :y, :x]
+    assert (sampled.mean_probability - expected).abs().max() < 1e-5
+    assert (sampled.entropy - predictive_entropy(expected)).abs().max() < 1e-4
+    assert torch.stack(passes).std(dim=0).max() > 0.01  # or else there was nothing to compare
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-5), (torch.bfloat16, 0.06), (torch.float16, 0.01)])
+def test_precision_is_bounded_against_double(
+    network: AnisotropicUNet, image: np.ndarray, dtype: torch.dtype, bound: float
+) -> None:
+    """The type of the feature maps changes the mean probability by a few roundings of that type, and no more."""
+    reference, rounded = (
+        sample(network, image, WINDOW, CPU._replace(dtype=kind), 4, (1,), keep_mean=True).mean_probability
+        for kind in (torch.float64, dtype)
+    )
+    difference = (reference - rounded).abs().max().item()
+    assert difference < bound
+    assert rounded.dtype == torch.float32
 
 
 def test_samples_depend_on_the_key_alone(network: AnisotropicUNet, image: np.ndarray) -> None:
-    first = sample_mean_probability(network, image, WINDOW, PLENTY, 3, (1, "volume"))
+    first = sample(network, image, WINDOW, CPU, 3, (1, "volume"))
     torch.manual_seed(99)
-    again = sample_mean_probability(network, image, WINDOW, PLENTY, 3, (1, "volume"))
-    other = sample_mean_probability(network, image, WINDOW, PLENTY, 3, (2, "volume"))
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
+    again = sample(network, image, WINDOW, CPU, 3, (1, "volume"))
+    other = sample(network, image, WINDOW, CPU, 3, (2, "volume"))
+    assert torch.equal(first.entropy, again.entropy)
+    assert not torch.equal(first.entropy, other.entropy)
+    assert first.mean_probability is None
 
 
-def test_sampling_leaves_batch_norm_alone(network: AnisotropicUNet, image: np.ndarray) -> None:
+def test_each_sample_drops_the_configured_share_anew(network: AnisotropicUNet, image: np.ndarray) -> None:
+    """Masks of two samples, of two levels and of two blocks of slices are as different as chance has it."""
+    from slicesampling.inference import _Dropout
+
+    dropout = _Dropout(network, image.shape, (1,), torch.device("cpu"))
+    size = network.geometry.level_sizes(network.geometry.output_size(image.shape))[0][1]
+    depth, height, width = (a + 2 * b for a, b in zip(size, network.geometry.lost[0], strict=True))
+    keep = dropout.of(range(2), (0, 0, 0))(0, torch.Size((2, 6, depth, height, width))).double()
+    share = 1 - network.dropout
+    assert keep.mean().item() == pytest.approx(share, abs=0.005)
+    pairs = [(keep[0], keep[1]), (keep[0, :, :4], keep[0, :, 4:8]), (keep[0, :, 0], keep[0, :, 1])]
+    for first, second in pairs:
+        count = min(first.numel(), second.numel())
+        agreement = torch.corrcoef(torch.stack([first.flatten()[:count], second.flatten()[:count]]))[0, 1]
+        assert abs(agreement.item()) < 5 / count**0.5
+
+
+def test_sampling_leaves_the_network_alone(network: AnisotropicUNet, image: np.ndarray) -> None:
     before = {name: value.clone() for name, value in network.train().state_dict().items()}
-    sample_mean_probability(network, image, WINDOW, PLENTY, 2, (1,))
+    sample(network, image, WINDOW, CPU, 2, (1,))
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert network.training
 
 
 def test_more_samples_converge_to_the_mean(network: AnisotropicUNet, image: np.ndarray) -> None:
     """The spread of the mean over keys falls as one over the square root of the number of samples."""
     spread = []
     for samples in (1, 9):
-        means = [sample_mean_probability(network, image, WINDOW, PLENTY, samples, (seed,)) for seed in range(8)]
-        spread.append(np.std(means, axis=0).mean())
+        means = [
+            sample(network, image, WINDOW, CPU, samples, (seed,), keep_mean=True).mean_probability for seed in range(8)
+        ]
+        spread.append(torch.stack(means).std(dim=0).mean().item())
     assert spread[0] / spread[1] == pytest.approx(3, rel=0.3)
+
+
+class SmallDevice(AnisotropicUNet):
+    """A network whose device holds tiles up to `limit` voxels with their margin; `seen` are those that it was given."""
+
+    limit = 10**9
+    seen: ClassVar[list[int]] = []  # of the class, because inference works on a copy
+
+    def encode(self, image: torch.Tensor):
+        SmallDevice.seen.append(image.numel())
+        if image.numel() > SmallDevice.limit:
+            raise torch.OutOfMemoryError
+        return super().encode(image)
+
+
+def test_out_of_memory_is_tried_once_more_with_smaller_tiles(
+    image: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = SmallDevice((3, 4, 6), 1).eval()
+    network.initialise(torch.Generator().manual_seed(1))
+    expected = sample(network, image, WINDOW, CPU._replace(tile_memory=3e6), 2, (1,))
+    monkeypatch.setattr(SmallDevice, "limit", SmallDevice.seen[0] - 1)
+    SmallDevice.seen.clear()
+    again = sample(network, image, WINDOW, CPU._replace(tile_memory=3e6), 2, (1,))
+    assert SmallDevice.seen[0] > SmallDevice.limit >= max(SmallDevice.seen[1:])
+    assert (again.entropy - expected.entropy).abs().max() < 1e-5
+    monkeypatch.setattr(SmallDevice, "limit", 0)
+    with pytest.raises(UserError, match=r"compute\.tile_gib: cpu has no memory for tiles of 0\.0 GiB"):
+        predict(network, image, WINDOW, CPU._replace(tile_memory=3e6))
+
+
+def test_memory_grows_neither_with_samples_nor_with_volumes(network: AnisotropicUNet, image: np.ndarray) -> None:
+    """What is allocated and still held, at the worst, is the same for 4 and for 40 samples, and for two volumes."""
+
+    def several(samples: int, volumes: int) -> None:
+        for _ in range(volumes):
+            sample(network, image, WINDOW, CPU, samples, (1,))
+
+    peak = peak_bytes(lambda: several(4, 1))
+    assert peak > image.size * 100  # something was counted
+    assert peak_bytes(lambda: several(40, 1)) == pytest.approx(peak, rel=0.01)
+    assert peak_bytes(lambda: several(4, 3)) == pytest.approx(peak, rel=0.01)
 
 
 def test_tile_starts_are_in_phase_and_cover_the_volume() -> None:
     network = AnisotropicUNet((2, 2, 2, 2, 2), 2)
     for shape, memory in itertools.product([(168, 356, 356), (3, 500, 20), (1160, 420, 420)], [2**20, 2**28, 2**33]):
-        plan = plan_tiles(shape, network, memory)
+        plan = plan_tiles(shape, network.architecture, memory)
         assert network.geometry.output_size(plan.shape) == plan.shape
         for size, tile, starts, stride in zip(shape, plan.shape, plan.starts, network.geometry.stride, strict=True):
             assert all(start % stride == 0 for start in starts)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from slicesampling.geometry import Geometry
-from slicesampling.network import AnisotropicUNet, dropped, parameter_count
+from slicesampling.network import AnisotropicUNet, joined, keep_mask, parameter_count
 
 
 def test_defaults_are_the_papers() -> None:
@@ -81,13 +81,46 @@ def test_initialisation_depends_on_the_generator_alone() -> None:
 
 
 @pytest.mark.parametrize("probability", [0.1, 0.25, 0.5])
-def test_dropout_keeps_the_expectation(probability: float) -> None:
-    result = dropped(torch.ones(1, 1, 1, 1, 1_000_003), probability, torch.Generator().manual_seed(3)).flatten()
-    assert set(result.unique().tolist()) == {0.0, torch.tensor(1 / (1 - probability)).item()}
-    standard_error = (probability * (1 - probability) / len(result)) ** 0.5
-    assert abs((result == 0).double().mean().item() - probability) < 5 * standard_error
-    neighbours = torch.corrcoef(torch.stack([result[:-1], result[1:]]))[0, 1]
-    assert abs(neighbours.item()) < 5 / len(result) ** 0.5
+def test_dropout_drops_its_share_each_element_alone(probability: float) -> None:
+    keep = keep_mask((1, 3, 1, 1, 333_335), probability, torch.Generator().manual_seed(3)).flatten().double()
+    standard_error = (probability * (1 - probability) / len(keep)) ** 0.5
+    assert abs(1 - keep.mean().item() - probability) < 5 * standard_error
+    for distance in (1, 2, 3, 8):
+        neighbours = torch.corrcoef(torch.stack([keep[:-distance], keep[distance:]]))[0, 1]
+        assert abs(neighbours.item()) < 5 / len(keep) ** 0.5
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_what_dropout_keeps_is_scaled_to_keep_the_expectation(grad: bool) -> None:
+    """Skip connection and features from below are dropped alike, in training and in inference."""
+    skip, below = torch.rand(2, 3, 2, 5, 7), torch.rand(2, 4, 2, 5, 7)
+    keep = keep_mask((2, 7, 2, 5, 7), 0.25, torch.Generator().manual_seed(1))
+    with torch.set_grad_enabled(grad):
+        result = joined(skip, below, keep, 1 / 0.75)
+    expected = torch.cat([skip, below], dim=1) * keep / 0.75
+    assert torch.allclose(result, expected)
+    assert torch.equal(joined(skip, below, None, 1 / 0.75), torch.cat([skip, below], dim=1))
+
+
+@pytest.mark.parametrize("sampling", [True, False])
+def test_the_deployed_network_computes_the_same(sampling: bool) -> None:
+    """Batch norm and the scaling of dropout are folded into the weights; the trained network is not touched."""
+    network = AnisotropicUNet((4, 8, 6), 1).double()
+    network.initialise(torch.Generator().manual_seed(0))
+    size = [a + 2 * b for a, b in zip(network.geometry.output_size((4, 16, 16)), network.margin, strict=True)]
+    network(torch.rand(2, 1, *size, dtype=torch.double))  # moves the statistics of the batch norms
+    before = {name: value.clone() for name, value in network.eval().state_dict().items()}
+    image = torch.rand(1, 1, *size, dtype=torch.double)
+
+    def keep(level: int, shape: torch.Size) -> torch.Tensor:
+        return keep_mask(shape, 0.25, torch.Generator().manual_seed(level))
+
+    deployed = network.deployed(torch.double, sampling)
+    with torch.inference_mode():
+        expected, result = (n.decode(n.encode(image), keep if sampling else None) for n in (network, deployed))
+    assert not any(isinstance(module, torch.nn.BatchNorm3d) for module in deployed.modules())
+    assert torch.allclose(result, expected, rtol=1e-9, atol=1e-12)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 
 @pytest.mark.parametrize(

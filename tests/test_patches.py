@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from slicesampling.patches import AnnotatedVolume, TrainingSet, extract, scale_intensities
@@ -18,16 +19,16 @@ def test_extract_agrees_with_numpy_reflection(shape: tuple, margin: tuple, seed:
     volume = np.random.default_rng(seed).integers(0, 99, shape)
     padded = np.pad(volume, [(side, side) for side in margin], mode="reflect")
     start = [-side for side in margin]
-    assert np.array_equal(extract(volume, start, padded.shape), padded)
+    assert np.array_equal(extract(torch.from_numpy(volume), start, padded.shape), padded)
 
 
 def test_a_single_slice_is_its_own_reflection() -> None:
-    volume = np.arange(4).reshape(1, 2, 2)
-    assert np.array_equal(extract(volume, (-3, 0, 0), (7, 2, 2)), np.repeat(volume, 7, axis=0))
+    volume = torch.arange(4).view(1, 2, 2)
+    assert torch.equal(extract(volume, (-3, 0, 0), (7, 2, 2)), volume.repeat(7, 1, 1))
 
 
 def test_intensities_are_clipped_and_scaled() -> None:
-    assert scale_intensities(np.array([-3000, -1000, 0, 500, 3000], dtype=np.int16), WINDOW).tolist() == [
+    assert scale_intensities(torch.tensor([-3000, -1000, 0, 500, 3000], dtype=torch.int16), WINDOW).tolist() == [
         -1.0,
         -1.0,
         0.0,
@@ -61,7 +62,7 @@ def test_an_epoch_covers_each_annotated_voxel_once(seed: int, alone: bool, patch
     training_set = TrainingSet(volumes(seed, alone), patch)
     covered = [np.zeros(volume.mask.shape) for volume in training_set.volumes]
     for tile in training_set.tiles(np.random.default_rng(seed)):
-        image, label, weight = training_set.batch([tile], (1, 2, 3), WINDOW)
+        image, label, weight = (part.numpy() for part in training_set.batch([tile], (1, 2, 3), WINDOW))
         volume = training_set.volumes[tile.volume]
         z, y, x = (
             np.arange(first, first + size)[(np.arange(first, first + size) >= 0)
@@ -73,7 +74,7 @@ def test_an_epoch_covers_each_annotated_voxel_once(seed: int, alone: bool, patch
         assert weight.sum() == weight[0][within].sum()  # nothing outside of the volume counts
         assert np.array_equal(label[0][within], volume.mask[np.ix_(z, y, x)])
         inner = image[0, 0, 1 : 1 + patch[0], 2 : 2 + patch[1], 3 : 3 + patch[2]]
-        assert np.array_equal(inner[within], scale_intensities(volume.image[np.ix_(z, y, x)], WINDOW))
+        assert np.array_equal(inner[within], scale_intensities(torch.from_numpy(volume.image[np.ix_(z, y, x)]), WINDOW))
         assert tile.liver == bool((label * weight).any())
     for volume, count in zip(training_set.volumes, covered, strict=True):
         expected = np.zeros(volume.mask.shape)

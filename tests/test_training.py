@@ -1,5 +1,8 @@
 """Laws of training: the loss is eq. 2, the same key gives the same weights, an interruption changes nothing."""
 
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +11,23 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from slicesampling import UserError
-from slicesampling.models import build_network, load_model, save_model
-from slicesampling.network import AnisotropicUNet
+from slicesampling.models import Compute, build_network, load_model, save_model
+from slicesampling.network import AnisotropicUNet, Encoded
 from slicesampling.patches import AnnotatedVolume, TrainingSet
 from slicesampling.randomness import generator
-from slicesampling.training import Settings, ValidationVolume, train, validate, weighted_soft_dice_loss
+from slicesampling.training import (
+    Checkpoint,
+    Progress,
+    Settings,
+    Terminated,
+    ValidationVolume,
+    train,
+    validate,
+    weighted_soft_dice_loss,
+)
 
-SETTINGS = Settings((2, 12, 12), 2, 1e-2, 3, (-1000.0, 1000.0), 2.0**28, epochs=3, patience=None)
+SETTINGS = Settings((2, 12, 12), 2, 1e-2, 3, (-1000.0, 1000.0), epochs=3, patience=None)
+CPU = Compute(torch.device("cpu"), torch.float32, 2.0**28)
 NETWORK = {"filters": [4, 6], "in_plane_levels": 1, "dropout": 0.25}
 
 
@@ -65,15 +78,24 @@ def problem() -> tuple[TrainingSet, list[ValidationVolume]]:
     return TrainingSet(volumes, SETTINGS.patch), [ValidationVolume(validation.image, validation.mask)]
 
 
-def run(folder: Path, settings: Settings = SETTINGS, key=(1, "model"), fingerprint="same", progress=lambda row: None):
+def run(
+    folder: Path, settings: Settings = SETTINGS, key=(1, "model"), progress=lambda now: None, minutes=60.0, compute=CPU
+) -> dict:
     torch.set_num_threads(1)
     training_set, validation = problem()
     network = build_network(NETWORK, torch.device("cpu"))
-    return train(network, training_set, validation, settings, key, folder / "checkpoint.pt", fingerprint, progress)
+    checkpoint = Checkpoint(folder / "checkpoint.pt", "same", minutes)
+    return train(network, training_set, validation, settings, compute, key, checkpoint, progress)
 
 
 def same(first: dict, second: dict) -> bool:
     return all(torch.equal(value, second["state"][name]) for name, value in first["state"].items())
+
+
+def timeless(history: list[dict]) -> list[dict]:
+    """The history without what depends on the machine."""
+    names = ("step", "epoch", "loss", "validation_jaccard", "validation_dice")
+    return [{name: row[name] for name in names} for row in history]
 
 
 def test_training_learns_and_is_reproduced_bit_by_bit(tmp_path: Path) -> None:
@@ -83,8 +105,7 @@ def test_training_learns_and_is_reproduced_bit_by_bit(tmp_path: Path) -> None:
     second, other = run(tmp_path / "b"), run(tmp_path / "c", key=(2, "model"))
     assert same(first, second)
     assert not same(first, other)
-    without_time = [{k: v for k, v in row.items() if k != "seconds"} for row in first["history"]]
-    assert without_time == [{k: v for k, v in row.items() if k != "seconds"} for row in second["history"]]
+    assert timeless(first["history"]) == timeless(second["history"])
     jaccard = [row["validation_jaccard"] for row in first["history"]]
     assert max(jaccard) > 0.5
     assert first["best_step"] == first["history"][int(np.argmax(jaccard))]["step"]
@@ -92,37 +113,109 @@ def test_training_learns_and_is_reproduced_bit_by_bit(tmp_path: Path) -> None:
     assert first["steps"] == sum(len(list(epoch)) for epoch in epochs)
 
 
-@pytest.mark.parametrize("interrupted_after", [1, 2, 5])
-def test_an_interruption_changes_nothing(tmp_path: Path, interrupted_after: int) -> None:
+class Interruption(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(("step", "after_validation"), [(1, False), (3, False), (3, True), (7, False), (15, True)])
+def test_an_interruption_changes_nothing_and_nothing_is_repeated(
+    tmp_path: Path, step: int, after_validation: bool
+) -> None:
+    """With a checkpoint at each step, also at the step before a validation."""
     undisturbed = run(tmp_path / "a")
 
-    class Interruption(BaseException):
-        pass
-
-    count = 0
-
-    def interrupt(row: dict) -> None:
-        nonlocal count
-        count += 1
-        if count == interrupted_after:
+    def interrupt(now: Progress) -> None:
+        if now.step == step + 1 or (after_validation and now.step == step and now.validation is not None):
             raise Interruption
 
     with pytest.raises(Interruption):
-        run(tmp_path / "b", progress=interrupt)
-    steps = []
-    resumed = run(tmp_path / "b", progress=lambda row: steps.append(row["step"]))
-    assert steps[0] == SETTINGS.validation_interval * (interrupted_after + 1)  # nothing was repeated
+        run(tmp_path / "b", progress=interrupt, minutes=0)
+    seen: list[Progress] = []
+    resumed = run(tmp_path / "b", progress=seen.append)
+    assert same(undisturbed, resumed)
+    assert timeless(undisturbed["history"]) == timeless(resumed["history"])
+    assert seen[0].step == step + 1
+
+
+def train_in_a_process(folder: Path, result: Path) -> None:
+    done = run(folder, SETTINGS._replace(epochs=8), minutes=0)
+    torch.save(done, result.with_suffix(".part"))
+    result.with_suffix(".part").replace(result)
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_at_random_moments_training_gives_the_same_model_bit_for_bit(tmp_path: Path, kind: int) -> None:
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["torch", "torch._dynamo", "slicesampling.training", "slicesampling.models"])
+    random = np.random.default_rng(kind)
+    kills = 0
+    while not (tmp_path / "result.pt").exists():
+        process = processes.Process(target=train_in_a_process, args=(tmp_path, tmp_path / "result.pt"))
+        process.start()
+        process.join(random.uniform(0.3, 1.0) if kills < 4 else None)
+        if process.is_alive():
+            assert process.pid is not None
+            os.kill(process.pid, kind)
+            process.join()
+            kills += 1
+    assert kills >= 3
+    undisturbed = run(tmp_path / "undisturbed", SETTINGS._replace(epochs=8))
+    disturbed = torch.load(tmp_path / "result.pt", weights_only=True)
+    assert same(undisturbed, disturbed)
+    assert timeless(undisturbed["history"]) == timeless(disturbed["history"])
+
+
+def test_on_sigterm_the_state_is_kept_and_nothing_is_repeated(tmp_path: Path) -> None:
+    """Whether it comes in the midst of a step or while a validation is due."""
+    undisturbed = run(tmp_path / "a")
+    before = signal.getsignal(signal.SIGTERM)
+    for step in (4, 6):
+
+        def terminate(now: Progress) -> None:
+            if now.step == step and now.validation is None:  # noqa: B023
+                signal.raise_signal(signal.SIGTERM)
+
+        with pytest.raises(Terminated):
+            run(tmp_path / "b", progress=terminate)
+        assert signal.getsignal(signal.SIGTERM) == before
+    seen: list[Progress] = []
+    resumed = run(tmp_path / "b", progress=seen.append)
+    assert (seen[0].step, seen[0].validation is not None) == (6, True)
     assert same(undisturbed, resumed)
 
 
-def test_a_damaged_or_foreign_checkpoint_is_not_continued(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_it_and_a_foreign_one_to_none(tmp_path: Path) -> None:
     undisturbed = run(tmp_path / "a")
-    path = tmp_path / "a/checkpoint.pt"
+    run(tmp_path / "b")
+    path = tmp_path / "b/checkpoint.pt"
+    last = run(tmp_path / "b")["steps"]
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    assert same(run(tmp_path / "a"), undisturbed)
-    steps = []
-    run(tmp_path / "a", fingerprint="other", progress=lambda row: steps.append(row["step"]))
-    assert steps[0] == SETTINGS.validation_interval
+    seen: list[Progress] = []
+    assert same(run(tmp_path / "b", progress=seen.append), undisturbed)
+    assert last - SETTINGS.validation_interval < seen[0].step <= last
+    checkpoint = Checkpoint(path, "other", 60)
+    assert checkpoint.load() is None
+    checkpoint.discard()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_mixed_precision_keeps_weights_in_float32_and_learns(tmp_path: Path) -> None:
+    exact = run(tmp_path / "a", SETTINGS._replace(epochs=6))
+    for dtype in (torch.bfloat16, torch.float16):
+        mixed = run(tmp_path / str(dtype), SETTINGS._replace(epochs=6), compute=CPU._replace(dtype=dtype))
+        assert {value.dtype for value in mixed["state"].values()} <= {torch.float32, torch.int64}
+        assert not same(exact, mixed)
+        assert mixed["best_jaccard"] > 0.5
+        assert mixed["history"][0]["loss"] == pytest.approx(exact["history"][0]["loss"], abs=0.02)
+
+
+def test_the_expected_number_of_steps_is_right_in_the_end(tmp_path: Path) -> None:
+    """It is exact where patience ends the training; epochs differ a little in their numbers of steps."""
+    for settings in (SETTINGS, SETTINGS._replace(epochs=None, patience=3), SETTINGS._replace(patience=2)):
+        seen: list[Progress] = []
+        result = run(tmp_path / str(settings.patience), settings, progress=seen.append)
+        assert all(now.step <= now.of for now in seen)
+        assert seen[-1].of == pytest.approx(result["steps"], rel=0 if settings.epochs is None else 0.15)
 
 
 def test_patience_ends_a_training_without_epochs(tmp_path: Path) -> None:
@@ -141,18 +234,18 @@ def test_validation_is_the_mean_jaccard_of_whole_volumes() -> None:
     class Threshold(AnisotropicUNet):
         """Predicts liver where the scaled intensity exceeds 0.1 (100 HU)."""
 
-        def decode(self, skips, generator):
-            return torch.cat([torch.zeros_like(skips[0]), (skips[0] - 0.1) * 1000], dim=1)
+        def decode(self, encoded, keep):
+            return torch.cat([torch.zeros_like(encoded.below), (encoded.below - 0.1) * 1000], dim=1)
 
         def encode(self, image):
             dz, dy, dx = self.margin
-            return [image[:, :, dz or None : -dz or None, dy:-dy, dx:-dx]]
+            return Encoded([], image[:, :, dz or None : -dz or None, dy:-dy, dx:-dx])
 
     image = np.full((3, 10, 10), -500, dtype=np.int16)
     image[1, :4, :5] = 500
     masks = [image > 0, np.roll(image > 0, 2, axis=1)]
     volumes = [ValidationVolume(image, mask) for mask in masks]
-    jaccard, dice = validate(Threshold([2, 2], 1), volumes, SETTINGS)
+    jaccard, dice = validate(Threshold([2, 2], 1), volumes, SETTINGS.window, CPU)
     assert jaccard == pytest.approx((1 + 10 / 30) / 2)
     assert dice == pytest.approx((1 + 20 / 40) / 2)
 

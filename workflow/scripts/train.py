@@ -1,5 +1,7 @@
 """Train one model from scratch on what its ledger says is annotated."""
 
+import logging
+import signal
 from pathlib import Path
 
 import pandas as pd
@@ -7,7 +9,7 @@ from slicesampling.annotations import annotated_slices, read_ledger, write_ledge
 from slicesampling.job import ProgressReport, start
 from slicesampling.models import build_network, computing, fingerprint, home_of_data, save_model
 from slicesampling.patches import AnnotatedVolume, TrainingSet
-from slicesampling.training import Checkpoint, Settings, ValidationVolume, train
+from slicesampling.training import Checkpoint, Settings, Terminated, ValidationVolume, train
 from slicesampling.volumes import load_preprocessed, volume_folders
 
 terminal = start(snakemake)
@@ -21,16 +23,20 @@ validation = [load_preprocessed(folders[name]) for name in params.validation]
 size = sum(volume.image.nbytes + volume.mask.nbytes for volume in annotated)
 parts = (ledger.to_csv(), params.network, params.training, params.end)
 checkpoint = Checkpoint(Path(params.checkpoint), fingerprint(*parts), settings["checkpoint_minutes"])
-run = train(
-    build_network(params.network, compute.device),
-    TrainingSet(annotated, tuple(params.training["patch"]), home_of_data(settings["training_data"], compute, size)),
-    [ValidationVolume(volume.image, volume.mask) for volume in validation],
-    Settings(**params.training, **params.end),
-    compute,
-    key=(int(wildcards.seed), wildcards.model, "training"),
-    checkpoint=checkpoint,
-    progress=ProgressReport(wildcards.model, terminal),
-)
+try:
+    run = train(
+        build_network(params.network, compute.device),
+        TrainingSet(annotated, tuple(params.training["patch"]), home_of_data(settings["training_data"], compute, size)),
+        [ValidationVolume(volume.image, volume.mask) for volume in validation],
+        Settings(**params.training, **params.end),
+        compute,
+        key=(int(wildcards.seed), wildcards.model, "training"),
+        checkpoint=checkpoint,
+        progress=ProgressReport(wildcards.model, terminal),
+    )
+except Terminated:
+    logging.info("asked to end; the next attempt goes on here")
+    signal.raise_signal(signal.SIGTERM)  # now with its usual effect
 save_model(snakemake.output.model, params.network, params.training["window"], run)
 write_ledger(snakemake.output.history, pd.DataFrame(run["history"]))
 checkpoint.discard()

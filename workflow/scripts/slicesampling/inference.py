@@ -103,9 +103,13 @@ def _encoded_tiles(
     with_margin = [size + 2 * side for size, side in zip(plan.shape, network.margin, strict=True)]
     for start in tile_starts(plan):
         first = [voxel - side for voxel, side in zip(start, network.margin, strict=True)]
-        block = scale_intensities(extract(image, first, with_margin), window).to(dtype)
         inside = tuple(slice(voxel, voxel + size) for voxel, size in zip(start, plan.shape, strict=True))
-        yield inside, network.encode(block[None, None]), start
+        # Nothing but the call holds the block, so that it is gone when samples are drawn.
+        yield (
+            inside,
+            network.encode(scale_intensities(extract(image, first, with_margin), window)[None, None].to(dtype)),
+            start,
+        )
 
 
 def _put(tile: Tensor, volume: Tensor, inside: tuple[slice, ...]) -> None:

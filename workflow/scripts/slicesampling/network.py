@@ -43,10 +43,10 @@ class ConvolutionBlock(nn.Module):
         self.norm = nn.Identity()
 
 
-def level_blocks(channels_in: int, channels_out: int, in_plane: bool) -> nn.Sequential:
+def level_blocks(channels_in: int, channels_out: int, in_plane: bool) -> nn.ModuleList:
     """Return the convolution blocks that one level applies on its way down or up."""
     widths = [channels_in, *[channels_out] * CONVOLUTIONS]
-    return nn.Sequential(*(ConvolutionBlock(a, b, in_plane) for a, b in itertools.pairwise(widths)))
+    return nn.ModuleList(ConvolutionBlock(a, b, in_plane) for a, b in itertools.pairwise(widths))
 
 
 class AnisotropicUNet(nn.Module):
@@ -116,13 +116,16 @@ class AnisotropicUNet(nn.Module):
         features = image.contiguous(memory_format=torch.channels_last_3d)  # a fifth faster than channels first
         skips = []
         for level, blocks in enumerate(self.encoder[:-1]):
-            features = blocks(features)
+            for block in blocks.children():
+                features = block(features)
             (z, y, x), (dz, dy, dx) = features.shape[2:], self.geometry.crops[level]
             crop = features[:, :, dz : z - dz, dy : y - dy, dx : x - dx]
             # A copy, so that what was cut off is freed, and every sample reads it fast.
             skips.append(crop.contiguous(memory_format=torch.channels_last_3d))
+            del crop
             features = functional.max_pool3d(features, self.geometry.pooling[level])
-        features = self.encoder[-1](features)
+        for block in self.encoder[-1].children():
+            features = block(features)
         return Encoded(skips, self.upsampling[-1](features) if skips else features)
 
     def decode(self, encoded: "Encoded", keep: Callable[[int, torch.Size], Tensor] | None) -> Tensor:
@@ -135,7 +138,9 @@ class AnisotropicUNet(nn.Module):
         for level in reversed(range(len(self.decoder))):
             skip = encoded.skips[level]
             shape = torch.Size([len(features), skip.shape[1] + features.shape[1], *skip.shape[2:]])
-            features = self.decoder[level](joined(skip, features, keep and keep(level, shape), self.scale))
+            features = joined(skip, features, keep and keep(level, shape), self.scale)
+            for block in self.decoder[level].children():
+                features = block(features)
             if level:
                 features = self.upsampling[level - 1](features)
         return self.classifier(features)

@@ -54,7 +54,7 @@ def _steps(architecture: Architecture, bytes_a_value: int) -> _Steps:
     tensors: list[_Tensor] = []
     work: list[int] = []
     moments: list[list[int]] = []
-    held: list[int] = []  # skip connections, kept until the tile is done
+    held: list[int] = []  # the image until it is encoded, skip connections until the tile is done
 
     def add(channels: int, way: int, level: int, more: Axes, macs: int, using: list[int]) -> int:
         tensors.append(_Tensor(channels, way, level, more))
@@ -64,24 +64,29 @@ def _steps(architecture: Architecture, bytes_a_value: int) -> _Steps:
 
     def blocks(features: int, channels_in: int, way: int, level: int) -> int:
         for left in reversed(range(CONVOLUTIONS)):
-            flat, width = level < architecture.in_plane_levels, filters[level]
-            features = add(width, way, level, (0 if flat else left + 1, left, left), 9 * channels_in, [features])
+            flat, width, given = level < architecture.in_plane_levels, filters[level], features
+            features = add(width, way, level, (0 if flat else left + 1, left, left), 9 * channels_in, [given])
             if not flat:
-                features = add(width, way, level, (left, left, left), 3 * width, [features])
+                features = add(width, way, level, (left, left, left), 3 * width, [given, features])
             channels_in = width
         return features
 
     deepest = len(filters) - 1
     features = add(1, 0, 0, geometry.lost[0], 0, [])
+    held.append(features)
     for level in range(deepest):
         features = blocks(features, tensors[features].channels, 0, level)
         skip = add(filters[level], 1, level, geometry.lost[level], 0, [features])
         held.append(skip)
-        features = add(filters[level], 0, level + 1, geometry.lost[level + 1], 0, [features])
+        pooled = add(filters[level], 0, level + 1, geometry.lost[level + 1], 0, [features])
+        # Pooling also returns where each maximum was, in 64 bits, which nobody wants.
+        add(8 * filters[level] // bytes_a_value, 0, level + 1, geometry.lost[level + 1], 0, [features, pooled])
+        features = pooled
     features = blocks(features, tensors[features].channels, 0, deepest)
     if deepest:
         features = add(filters[-2], 1, deepest - 1, geometry.lost[deepest - 1], filters[-1], [features])
         held.append(features)
+    held.pop(0)
     encoded = len(tensors)
     masks = []  # one byte a value
     for level in reversed(range(deepest)):
