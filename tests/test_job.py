@@ -1,4 +1,4 @@
-"""Progress as a user sees it: lines with the time left in a log, a bar on a terminal, neither where it is not wanted."""
+"""Progress as a user sees it: lines with the time left in a log, a bar on a terminal, neither where it is unwanted."""
 
 import io
 import logging

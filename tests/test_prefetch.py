@@ -22,8 +22,7 @@ def test_the_next_item_is_loaded_while_one_is_worked_on() -> None:
 
 
 def test_an_error_comes_when_its_item_is_due() -> None:
-    seen = []
+    loop = read_ahead([2, 1, 0, 4], lambda item: 1 / item)
+    assert [next(loop), next(loop)] == [(2, 0.5), (1, 1.0)]
     with pytest.raises(ZeroDivisionError):
-        for item, value in read_ahead([2, 1, 0, 4], lambda item: 1 / item):
-            seen.append((item, value))
-    assert seen == [(2, 0.5), (1, 1.0)]
+        next(loop)
