@@ -17,6 +17,7 @@ include: "workflow/rules/cohort.smk"
 include: "workflow/rules/learning.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/publication.smk"
+include: "workflow/rules/plan.smk"
 
 
 rule all:

@@ -1,6 +1,7 @@
 """The real workflow: what would be run, what is run at the smallest size, and what a second run does."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,21 @@ def test_the_papers_configuration_is_a_few_hundred_jobs(tmp_path: Path) -> None:
     assert counts["query"] == counts["annotate"] == 4 * 5
     assert counts["predict"] == counts["evaluate"] == 4 * counts["train"]
     assert counts["total"] < 500
+
+
+def test_the_plan_counts_the_jobs_and_the_disk_of_the_run(run: Path, tmp_path: Path) -> None:
+    counts = job_counts(snakemake(tmp_path, "--dry-run", "--quiet", "rules", *SMALLEST))
+    output = snakemake(run, "plan", *SMALLEST)
+    rows = re.findall(r"^\| (\w+) +\| +(\d+) \| .* ([\d.e-]+) \|$", output, flags=re.MULTILINE)
+    planned = {stage: int(jobs) for stage, jobs, _ in rows}
+    assert planned.pop("all") == counts["total"]
+    assert sum(planned.values()) == counts["total"]
+    assert all(planned[stage] == counts[stage] for stage in planned if stage != "others")
+    disk = {stage: float(gib) * 2**30 for stage, _, gib in rows}
+    for stage, folder in (("preprocess", "preprocessed"), ("train", "models")):
+        found = sum(path.stat().st_size for path in (run / "results" / folder).rglob("*.*") if path.suffix != ".tsv")
+        assert found / 2 < disk[stage] < found * 2
+    assert "jobs at a time it takes at least" in (run / "results/logs/plan.log").read_text(encoding="utf-8")
 
 
 def test_every_table_and_figure_is_there(run: Path) -> None:

@@ -14,7 +14,7 @@ from slicesampling.cohort import (
     table_faults,
     used,
 )
-from slicesampling.configuration import check_configuration
+from slicesampling.configuration import check_configuration, job_counts
 from slicesampling.phantom import plan_cohort
 from slicesampling.strategies import STRATEGIES
 

@@ -1,6 +1,7 @@
 """The configuration, checked as a whole before anything runs."""
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +111,23 @@ def contradictions(config: dict[str, Any]) -> list[str]:
     if config["cohort"] == "phantom" and "phantom" not in config:
         faults.append("phantom is missing, but cohort is phantom")
     return faults
+
+
+def job_counts(config: dict[str, Any], models: Sequence[str], splits: dict[str, int]) -> dict[str, int]:
+    """Return the number of jobs of each stage; splits: volumes in pool, val and test."""
+    seeds, iterations = len(config["seeds"]), config["iterations"]
+    uncertain = sum(STRATEGIES[name].uncertain for name in config["strategies"])
+    sampled = seeds * (1 + uncertain * (iterations - 1)) if uncertain else 0
+    tested = seeds * len(models) * shards(config, "test", splits["test"])
+    return {
+        "preprocess": shards(config, "preprocessing", sum(splits.values())),
+        "train": seeds * len(models),
+        "uncertainty": sampled * shards(config, "uncertainty", splits["pool"]),
+        "predict": tested,
+        "evaluate": tested,
+    }
+
+
+def shards(config: dict[str, Any], stage: str, volumes: int) -> int:
+    """Return how many shards of a stage hold any volume."""
+    return min(config["shards"][stage], volumes)

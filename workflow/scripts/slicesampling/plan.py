@@ -1,5 +1,6 @@
 """What a run will cost: jobs, hours and disk of each stage, from a few measurements on this machine."""
 
+import contextlib
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,8 @@ import pandas as pd
 import torch
 
 from .annotations import slice_budget
+from .configuration import job_counts, shards
+from .geometry import axes
 from .inference import sample
 from .metrics import segmentation_metrics
 from .models import Compute, build_network
@@ -22,21 +25,29 @@ from .strategies import STRATEGIES
 from .tables import paper_values
 from .tiling import Architecture, plan_tiles, tile_cost
 from .training import Checkpoint, Progress, Settings, ValidationVolume, train
-from .volumes import canonical_grid, preprocess, read_case, resample_mask, save_preprocessed
+from .volumes import preprocess, resample_mask, save_preprocessed
 
 MEASURED_STEPS = 6
 """Steps of training that are timed, after as many to warm up."""
+IMPORTS = {
+    "preprocess": "slicesampling.volumes",
+    "train": "slicesampling.training, torch._dynamo",  # the optimizer imports the latter
+    "uncertainty": "slicesampling.inference, slicesampling.volumes",
+    "predict": "slicesampling.inference, slicesampling.volumes",
+    "evaluate": "slicesampling.metrics, slicesampling.volumes",
+    "others": "slicesampling.figures",
+}
+"""What a job of each stage imports, which is most of the time that it takes to start."""
 PAPER_INTERVAL, PAPER_PATIENCE = 1000, 100
 """Steps between two validations in the paper, and the patience that stands for its "until convergence"."""
 
 
 class Measured(NamedTuple):
-    """Seconds: of the start of a job with and without torch, of a training step, of one multiply-accumulate of the
-    deterministic and of the stochastic part, of preprocessing and evaluation for each native voxel; and bytes of a
-    written mask for each voxel."""
+    """Seconds: of the start of a job of each stage, of a training step, of one multiply-accumulate of the deterministic
+    and of the stochastic part, of preprocessing and evaluation for each native voxel; and bytes of a written mask for
+    each voxel."""
 
-    start: float
-    light_start: float
+    starts: dict[str, float]
     step: float
     encode: float
     decode: float
@@ -45,7 +56,7 @@ class Measured(NamedTuple):
     mask_bytes: float
 
 
-class Stopped(Exception):
+class EnoughTimed(Exception):  # noqa: N818 - nothing is wrong
     """Enough steps have been timed."""
 
 
@@ -61,9 +72,9 @@ def measure(config: dict[str, Any], compute: Compute, image: str, label: str) ->
         elapsed[name] = time.perf_counter() - started
         return result
 
-    for name, modules in (("start", "slicesampling.training, torch._dynamo"), ("light_start", "slicesampling.figures")):
+    for modules in set(IMPORTS.values()):
         command = [sys.executable, "-c", f"import {modules}"]
-        timed(name, lambda: subprocess.run(command, check=True, cwd=Path(__file__).parents[1]))  # noqa: B023
+        timed(modules, lambda: subprocess.run(command, check=True, cwd=Path(__file__).parents[1]))  # noqa: B023
 
     with tempfile.TemporaryDirectory() as folder:
         spacing = tuple(config["preprocessing"]["spacing"])
@@ -97,8 +108,7 @@ def measure(config: dict[str, Any], compute: Compute, image: str, label: str) ->
     cost = tile_cost(architecture, shape, compute.dtype.itemsize)
     decode = max(elapsed["more"] - elapsed["once"], 0) / plan.samples_at_once
     return Measured(
-        start=elapsed["start"],
-        light_start=elapsed["light_start"],
+        starts={stage: elapsed[modules] for stage, modules in IMPORTS.items()},
         step=step,
         encode=max(elapsed["once"] - decode, 0) / cost.encode,
         decode=decode / cost.decode,
@@ -112,16 +122,16 @@ def _training_step(config: dict[str, Any], compute: Compute, volume: Any, checkp
     """Return the seconds of a training step on one fully annotated volume, after a warm-up."""
     training = {name: value for name, value in config["training"].items() if name not in ("iteration", "converged")}
     settings = Settings(**training, epochs=2 * MEASURED_STEPS, patience=None)
-    settings = settings._replace(patch=tuple(settings.patch), validation_interval=10**9)
+    settings = settings._replace(patch=axes(settings.patch), validation_interval=10**9)
     times: list[float] = []
 
     def count(now: Progress) -> None:
         times.append(time.perf_counter())
         if len(times) > 2 * MEASURED_STEPS:
-            raise Stopped
+            raise EnoughTimed
 
     annotated = AnnotatedVolume("plan", volume.image, volume.mask, np.arange(len(volume.image)))
-    try:
+    with contextlib.suppress(EnoughTimed):
         train(
             build_network(config["network"], compute.device),
             TrainingSet([annotated], settings.patch),
@@ -132,8 +142,6 @@ def _training_step(config: dict[str, Any], compute: Compute, volume: Any, checkp
             Checkpoint(checkpoint, "plan", minutes=1e9),
             count,
         )
-    except Stopped:
-        pass
     return float(np.median(np.diff(times[len(times) // 2 :])))
 
 
@@ -201,97 +209,114 @@ def _papers_best_step(row: str) -> float:
     return float(values.loc[chosen, "value"].mean())
 
 
-def job_counts(config: dict[str, Any], models: Sequence[str], splits: dict[str, int]) -> dict[str, int]:
-    """Return the number of jobs of each stage; splits: volumes in pool, val and test."""
-    seeds, strategies, iterations = len(config["seeds"]), config["strategies"], config["iterations"]
-    uncertain = sum(STRATEGIES[name].uncertain for name in strategies)
-    shards = {
-        "preprocess": min(config["shards"]["preprocessing"], sum(splits.values())),
-        "uncertainty": min(config["shards"]["uncertainty"], splits["pool"]),
-        "test": min(config["shards"]["test"], splits["test"]),
-    }
-    sampled = (1 + uncertain * (iterations - 1)) if uncertain else 0
-    return {
-        "preprocess": shards["preprocess"],
-        "train": seeds * len(models),
-        "uncertainty": seeds * sampled * shards["uncertainty"],
-        "predict": seeds * len(models) * shards["test"],
-        "evaluate": seeds * len(models) * shards["test"],
-    }
+class Plan(NamedTuple):
+    """A row for each stage (stage, jobs, device_hours, cpu_hours, disk_gib), and the hours of the longest chain of jobs
+    that wait for each other: no number of workers makes the run shorter."""
+
+    stages: pd.DataFrame
+    longest_hours: float
+
+    def wall_hours(self, workers: int) -> float:
+        """Return the hours of a run with so many jobs at a time, at least."""
+        job_hours = self.stages["job_hours"].sum()
+        return max(float(job_hours) / workers, self.longest_hours)
 
 
 def estimate(
-    config: dict[str, Any], measured: Measured, compute: Compute, models: Sequence[str], volumes: pd.DataFrame, jobs: int
-) -> pd.DataFrame:
-    """Return a row for each stage: `jobs`, `device_hours`, `cpu_hours` and `disk_gib`.
+    config: dict[str, Any],
+    measured: Measured,
+    compute: Compute,
+    models: Sequence[str],
+    volumes: pd.DataFrame,
+    jobs: int,
+) -> Plan:
+    """Return what the whole run will cost.
 
     volumes: a row for each used volume, with its split and what `check_cohort` measured. jobs: of the whole run; those
-    that no stage accounts for choose, count and draw. Device hours are those during which a job holds a device.
+    that no stage accounts for choose, count and draw.
     """
-    sizes = preprocessed_shapes(volumes, config["preprocessing"]["spacing"])
-    volumes = volumes.join(sizes).assign(liver=volumes["liver_slices"] / volumes["slices"])
-    native = volumes["slices"] * volumes["rows"] * volumes["columns"]
-    parts = {split: volumes[volumes["split"] == split] for split in ("pool", "val", "test")}
-    counts = job_counts(config, models, {split: len(rows) for split, rows in parts.items()})
+    volumes = volumes.join(preprocessed_shapes(volumes, config["preprocessing"]["spacing"]))
+    volumes = volumes.assign(
+        liver=volumes["liver_slices"] / volumes["slices"],
+        native=volumes["slices"] * volumes["rows"] * volumes["columns"],
+        voxels=volumes["z"] * volumes["y"] * volumes["x"],
+    )
+    pool, val, test = (volumes[volumes["split"] == split] for split in ("pool", "val", "test"))
+    counts = job_counts(config, models, {"pool": len(pool), "val": len(val), "test": len(test)})
+    counts["others"] = jobs - sum(counts.values())
     architecture, seeds = _architecture(config), len(config["seeds"])
 
     @cache
-    def seconds(shape: tuple[int, int, int], samples: int) -> float:
-        plan = plan_tiles(shape, architecture, compute.tile_memory, samples, compute.dtype.itemsize)
-        cost = tile_cost(architecture, plan.shape)
-        tiles = np.prod([len(starts) for starts in plan.starts])
-        return float(tiles * (cost.encode * measured.encode + samples * cost.decode * measured.decode))
+    def volume_seconds(z: int, y: int, x: int, samples: int) -> float:
+        plan = plan_tiles((z, y, x), architecture, compute.tile_memory, samples, compute.dtype.itemsize)
+        cost = tile_cost(architecture, plan.shape, compute.dtype.itemsize)
+        work = cost.encode * measured.encode + samples * cost.decode * measured.decode
+        return float(np.prod([len(starts) for starts in plan.starts])) * work
 
     def inference(rows: pd.DataFrame, samples: int) -> float:
-        return sum(seconds((int(z), int(y), int(x)), samples) for z, y, x in rows[["z", "y", "x"]].to_numpy())
+        return sum(volume_seconds(z, y, x, samples) for z, y, x in rows[["z", "y", "x"]].to_numpy().tolist())
 
-    lengths = [training_length(model, parts["pool"], config) for model in models]
-    train_seconds = sum(
-        measured.start + steps * measured.step + validations * inference(parts["val"], 1)
-        for steps, validations in lengths
+    training = {}
+    for model in models:
+        steps, validations = training_length(model, pool, config)
+        training[model] = measured.starts["train"] + steps * measured.step + validations * inference(val, 1)
+    work = {  # seconds of one job
+        "preprocess": volumes["native"].sum() * measured.preprocess / counts["preprocess"],
+        "uncertainty": inference(pool, config["uncertainty"]["samples"]) / shards(config, "uncertainty", len(pool)),
+        "predict": inference(test, 1) / shards(config, "test", len(test)),
+        "evaluate": test["native"].sum() * measured.evaluate / shards(config, "test", len(test)),
+        "train": sum(training.values()) / len(training) - measured.starts["train"],
+        "others": 0.0,
+    }
+    one = {stage: start + work[stage] for stage, start in measured.starts.items()}
+    weights = sum(
+        parameter.numel() for parameter in build_network(config["network"], torch.device("meta")).parameters()
     )
-    sampled = counts["uncertainty"] / max(min(config["shards"]["uncertainty"], len(parts["pool"])), 1)
-    job_seconds = {
-        "preprocess": counts["preprocess"] * measured.light_start + native.sum() * measured.preprocess,
-        "train": seeds * train_seconds,
-        "uncertainty": counts["uncertainty"] * measured.start
-        + sampled * inference(parts["pool"], config["uncertainty"]["samples"]),
-        "predict": counts["predict"] * measured.start + seeds * len(models) * inference(parts["test"], 1),
-        "evaluate": counts["evaluate"] * measured.light_start
-        + seeds * len(models) * native[volumes["split"] == "test"].sum() * measured.evaluate,
-    }
-    counts["others"] = jobs - sum(counts.values())
-    job_seconds["others"] = counts["others"] * measured.light_start
-    voxels = {split: float(rows[["z", "y", "x"]].prod(axis=1).sum()) for split, rows in parts.items()}
-    weights = sum(parameter.numel() for parameter in build_network(config["network"], torch.device("meta")).parameters())
     disk = {
-        "preprocess": sum(voxels.values()) * 3 + native.sum() * measured.mask_bytes,  # int16 image and uint8 mask
-        "train": seeds * len(models) * weights * 4,
-        "predict": seeds * len(models) * voxels["test"] * measured.mask_bytes,
+        "preprocess": volumes["voxels"].sum() * 3 + volumes["native"].sum() * measured.mask_bytes,  # int16 and uint8
+        "train": counts["train"] * weights * 4,
+        "predict": seeds * len(models) * test["voxels"].sum() * measured.mask_bytes,
     }
-    on_device = {"train", "uncertainty", "predict"}
-    rows = [
+    on_device = pd.Series({stage: stage in ("train", "uncertainty", "predict") for stage in one})
+    hours = pd.Series({stage: one[stage] * counts[stage] / 3600 for stage in one})
+    stages = pd.DataFrame(
         {
-            "stage": stage,
-            "jobs": counts[stage],
-            "device_hours": value / 3600 if stage in on_device else 0.0,
-            "cpu_hours": value / 3600 * (config["compute"]["threads"] if stage in on_device else 1),
-            "disk_gib": disk.get(stage, 0.0) / 2**30,
+            "jobs": pd.Series(counts)[list(one)],
+            "job_hours": hours,
+            "device_hours": hours.where(on_device, 0.0),
+            "cpu_hours": hours * np.where(on_device, config["compute"]["threads"], 1),
+            "disk_gib": (pd.Series(disk) / 2**30).reindex(list(one), fill_value=0.0),
         }
-        for stage, value in job_seconds.items()
-    ]
-    return pd.DataFrame(rows)
+    ).rename_axis("stage")
+
+    def loop(strategy: str) -> float:
+        """Return the seconds from the first model to the last query's, one after the other."""
+        waits = one["uncertainty"] if STRATEGIES[strategy].uncertain else 0.0
+        return sum(waits + training[f"{strategy}-{k}"] for k in range(1, config["iterations"] + 1))
+
+    chains = [training["pool-converged"]]
+    for strategy in config["strategies"]:
+        before = loop("uvs") if config["slices_per_iteration"] == "auto" and STRATEGIES[strategy].slices else 0.0
+        last = training[f"{strategy}-{config['iterations']}-converged"]
+        chains.append(training["initial"] + before + loop(strategy) + last)
+    return Plan(stages, (one["preprocess"] + max(chains) + one["predict"] + one["evaluate"]) / 3600)
 
 
-def wall_hours(table: pd.DataFrame, config: dict[str, Any], workers: int) -> float:
-    """Return the hours that a run takes at least when `workers` jobs run at a time: work, and what waits for what.
-
-    A strategy's iterations follow one another; slice strategies wait for those of UVS where their budget is auto.
-    """
-    hours = dict(zip(table["stage"], table["device_hours"].where(table["device_hours"] > 0, table["cpu_hours"]), strict=True))
-    count = dict(zip(table["stage"], table["jobs"], strict=True))
-    one = {stage: hours[stage] / count[stage] if count[stage] else 0.0 for stage in hours}
-    chains = 2 if config["slices_per_iteration"] == "auto" and len(config["strategies"]) > 1 else 1
-    chain = 1 + chains * config["iterations"] + 1  # trainings one after the other: initial, iterations, converged
-    longest = one["preprocess"] + chain * one["train"] + (chain - 2) * one["uncertainty"] + one["predict"] + one["evaluate"]
-    return max(sum(hours.values()) / workers, longest)
+def describe(plan: Plan, measured: Measured, compute: Compute, workers: int) -> str:
+    """Return the plan as a Markdown table, with what it rests on."""
+    table = plan.stages.drop(columns="job_hours")
+    table.loc["all"] = table.sum()
+    table = table.astype({"jobs": int}).rename(
+        columns={"device_hours": "device hours", "cpu_hours": "CPU hours", "disk_gib": "disk (GiB)"}
+    )
+    cells = table.map(lambda value: f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.3g}")
+    device = torch.cuda.get_device_name() if compute.device.type == "cuda" else "CPU"
+    precision = str(compute.dtype).removeprefix("torch.")
+    return (
+        f"{cells.to_markdown(colalign=('left', *['right'] * 4), disable_numparse=True)}\n\n"
+        f"With {workers} jobs at a time it takes at least {plan.wall_hours(workers):.3g} hours; the longest chain of "
+        f"jobs that wait for each other takes {plan.longest_hours:.3g}.\n"
+        f"Measured on this {device}, {precision}: {1 / measured.step:.3g} training steps a second, "
+        f"{1e-9 / measured.decode:.3g} G multiply-accumulates a second in Monte Carlo samples, "
+        f"{measured.starts['train']:.2g} s to start a training.\n"
+    )

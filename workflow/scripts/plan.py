@@ -1,0 +1,24 @@
+"""Measure a few steps and one tile on this machine, and tell what the whole run will cost."""
+
+import logging
+
+import pandas as pd
+from slicesampling.annotations import read_ledger
+from slicesampling.job import start
+from slicesampling.models import computing
+from slicesampling.plan import describe, estimate, measure
+
+terminal = start(snakemake)
+config, params = snakemake.config, snakemake.params
+compute = computing(config["compute"])
+cohort = pd.read_csv(snakemake.input.cohort, sep="\t", dtype=str, keep_default_na=False)
+volumes = read_ledger(snakemake.input.volumes).merge(cohort[["volume", "split", "image", "label"]], on="volume")
+size = volumes["slices"] * volumes["rows"] * volumes["columns"]
+typical = volumes.loc[(size - size.median()).abs().idxmin()]
+measured = measure(config, compute, typical["image"], typical["label"])
+logging.info("measured on %s: %s", typical["volume"], measured)
+text = describe(
+    estimate(config, measured, compute, params.models, volumes, params.jobs), measured, compute, params.workers
+)
+logging.info("\n%s", text)
+print(text, file=terminal)
