@@ -23,8 +23,10 @@ MODELS = ["initial", *(f"{s}-{k}" for s in PAPER["strategies"] for k in range(1,
 
 @pytest.fixture
 def volumes() -> pd.DataFrame:
-    """A cohort as large as the paper's: 282 slices of 1.5 mm a volume, of these 100 with liver (Table 2). One patient in
-    five is too large for 2×2 tiles, as the paper's steps an epoch imply."""
+    """A cohort as large as the paper's: 282 slices of 1.5 mm a volume, of these 100 with liver (Table 2).
+
+    One patient in five is too large for 2×2 tiles, as the paper's steps an epoch imply.
+    """
     random = np.random.default_rng(0)
     splits = ["pool"] * 240 + ["val"] * 10 + ["test"] * 234
     thickness = random.choice([1.0, 1.5, 3.0], len(splits))

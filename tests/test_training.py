@@ -11,15 +11,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from slicesampling import UserError
+from slicesampling.checkpoint import Checkpoint, Terminated
 from slicesampling.models import Compute, build_network, load_model, save_model
 from slicesampling.network import AnisotropicUNet, Encoded
 from slicesampling.patches import AnnotatedVolume, TrainingSet
 from slicesampling.randomness import generator
 from slicesampling.training import (
-    Checkpoint,
     Progress,
     Settings,
-    Terminated,
     ValidationVolume,
     train,
     validate,

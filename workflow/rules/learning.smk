@@ -120,7 +120,7 @@ rule train:
         "../../envs/environment.yaml"
     threads: config["compute"]["threads"]
     resources:
-        gpu=GPU,
+        gpu=GPU * config["compute"]["training_processes"],
         mem_mb=32000,
         runtime=lambda wildcards: (
             "72h" if wildcards.model.endswith("-converged") else "24h"

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pandas as pd
 from slicesampling.annotations import annotated_slices, read_ledger, write_ledger
+from slicesampling.checkpoint import Checkpoint, Terminated
 from slicesampling.job import ProgressReport, start
 from slicesampling.models import build_network, computing, fingerprint, home_of_data, save_model
 from slicesampling.patches import AnnotatedVolume, TrainingSet
-from slicesampling.training import Checkpoint, Settings, Terminated, ValidationVolume, train
+from slicesampling.processes import group, launch
+from slicesampling.training import Settings, ValidationVolume, train
 from slicesampling.volumes import load_preprocessed, volume_folders
 
 terminal = start(snakemake)
 params, wildcards, settings = snakemake.params, snakemake.wildcards, snakemake.config["compute"]
+launch(__real_file__, settings["training_processes"])  # where Snakemake has put this script, with its inputs
 compute = computing(settings)
 ledger = read_ledger(snakemake.input.ledger)
 folders = volume_folders(snakemake.input.volumes)
@@ -32,11 +35,12 @@ try:
         compute,
         key=(int(wildcards.seed), wildcards.model, "training"),
         checkpoint=checkpoint,
-        progress=ProgressReport(wildcards.model, terminal),
+        progress=ProgressReport(wildcards.model, terminal) if group().rank == 0 else lambda now: None,
     )
 except Terminated:
     logging.info("asked to end; the next attempt goes on here")
     signal.raise_signal(signal.SIGTERM)  # now with its usual effect
-save_model(snakemake.output.model, params.network, params.training["window"], run)
-write_ledger(snakemake.output.history, pd.DataFrame(run["history"]))
-checkpoint.discard()
+if group().rank == 0:
+    save_model(snakemake.output.model, params.network, params.training["window"], run)
+    write_ledger(snakemake.output.history, pd.DataFrame(run["history"]))
+    checkpoint.discard()

@@ -97,6 +97,12 @@ def contradictions(config: dict[str, Any]) -> list[str]:
                 f"training.patch is {list(patch)}; accepted by this network: {list(geometry.output_size(patch))}, and "
                 f"sizes that differ from it by multiples of {list(geometry.stride)}"
             )
+    processes = config["compute"]["training_processes"]
+    if training["batch_size"] % processes:
+        faults.append(
+            f"compute.training_processes is {processes}; accepted: a number that divides training.batch_size, "
+            f"{training['batch_size']}"
+        )
     if training["window"][0] >= training["window"][1]:
         faults.append(f"training.window is {training['window']}; accepted: a lower and a higher HU value")
     for name in ("iteration", "converged"):

@@ -1,6 +1,7 @@
 """What each script of the workflow does first: its log, and one line instead of a traceback for faults of the user."""
 
 import logging
+import os
 import sys
 import time
 from types import TracebackType
@@ -23,7 +24,8 @@ def start(snakemake: Any) -> TextIO:
     Returns the stream that stderr was.
     """
     terminal = sys.stderr
-    log = open(snakemake.log[0], "w", buffering=1, encoding="utf-8")  # noqa: SIM115, PTH123 - stays open to the end
+    mode = "a" if os.environ.get("RANK", "0") != "0" else "w"  # one log for all processes of a training
+    log = open(snakemake.log[0], mode, buffering=1, encoding="utf-8")  # noqa: SIM115, PTH123 - stays open to the end
     sys.stdout = sys.stderr = log
     logging.basicConfig(
         stream=log, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"

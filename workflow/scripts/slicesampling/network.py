@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .geometry import CONVOLUTIONS
+from .processes import BatchNorm, group
 from .tiling import Architecture
 
 
@@ -27,7 +28,7 @@ class ConvolutionBlock(nn.Module):
         self.convolutions = nn.ModuleList([nn.Conv3d(channels_in, channels_out, (1, 3, 3), bias=False)])
         if not in_plane:
             self.convolutions.append(nn.Conv3d(channels_out, channels_out, (3, 1, 1), bias=False))
-        self.norm: nn.Module = nn.BatchNorm3d(channels_out)
+        self.norm: nn.Module = BatchNorm(channels_out)
 
     def forward(self, features: Tensor) -> Tensor:
         for convolution in self.convolutions:
@@ -149,12 +150,14 @@ class AnisotropicUNet(nn.Module):
         """Return the class scores (batch, class, z, y, x) of an image (batch, 1, z, y, x) that holds the margin too.
 
         With a generator each decoder level drops its joined features with probability `dropout`, and scales the others
-        up to keep the expectation; without one nothing is dropped.
+        up to keep the expectation; without one nothing is dropped. Where several processes share a mini-batch, each
+        draws for all of it and takes its part.
         """
+        rank, size = group()
 
         def keep(_: int, shape: torch.Size) -> Tensor:
             assert generator is not None
-            return keep_mask(shape, self.dropout, generator)
+            return keep_mask((shape[0] * size, *shape[1:]), self.dropout, generator)[rank::size]
 
         return self.decode(self.encode(image), keep if generator is not None else None)
 

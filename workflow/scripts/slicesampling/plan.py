@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from .annotations import slice_budget
+from .checkpoint import Checkpoint
 from .configuration import job_counts, shards
 from .geometry import axes
 from .inference import sample
@@ -24,7 +25,7 @@ from .patches import AnnotatedVolume, TrainingSet
 from .strategies import STRATEGIES
 from .tables import paper_values
 from .tiling import Architecture, plan_tiles, tile_cost
-from .training import Checkpoint, Progress, Settings, ValidationVolume, train
+from .training import Progress, Settings, ValidationVolume, train
 from .volumes import preprocess, resample_mask, save_preprocessed
 
 MEASURED_STEPS = 6

@@ -3,13 +3,9 @@
 import contextlib
 import itertools
 import logging
-import pickle
 import resource
-import signal
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,13 +13,14 @@ import torch
 from torch import Tensor
 
 from . import UserError
-from .files import replacing
+from .checkpoint import Checkpoint, Terminated, Termination
 from .geometry import Axes
 from .inference import predict
 from .models import Compute
 from .network import AnisotropicUNet
 from .patches import Tile, TrainingSet
 from .prefetch import read_ahead
+from .processes import gathered, group, total
 from .randomness import generator, seed_of
 
 logger = logging.getLogger(__name__)
@@ -33,12 +30,12 @@ def weighted_soft_dice_loss(probability: Tensor, label: Tensor, weight: Tensor) 
     """Return the weighted soft Dice loss of eq. 2, a scalar in [0, 1].
 
     probability: of the liver class, label: 1 liver and 0 background, weight: 1 on annotated voxels and 0 elsewhere; all
-    of one shape. The sums run over the whole mini-batch, in float32. Where neither holds any weighted liver, nothing
-    is wrong and the loss is 0.
+    of one shape. The sums run over the whole mini-batch, also where processes share it, in float32. Where neither holds
+    any weighted liver, nothing is wrong and the loss is 0.
     """
     probability, label, weight = probability.float(), label.float(), weight.float()
-    overlap = (weight * label * probability).sum()
-    size = (weight * label).sum() + (weight * probability).sum()
+    overlap = total((weight * label * probability).sum())
+    size = total((weight * label).sum() + (weight * probability).sum())
     return torch.where(size > 0, 1 - 2 * overlap / size.clamp_min(torch.finfo(torch.float32).tiny), size)
 
 
@@ -74,10 +71,6 @@ class Progress(NamedTuple):
     validation: dict[str, Any] | None
 
 
-class Terminated(BaseException):
-    """The process has been asked to end (SIGTERM), and the training has written its checkpoint."""
-
-
 def validate(
     network: AnisotropicUNet,
     volumes: Sequence[ValidationVolume],
@@ -89,14 +82,15 @@ def validate(
 
     `between` is called before each volume, and may end it with an exception.
     """
+    rank, size = group()
     jaccard = []
-    for volume in volumes:
+    for volume in volumes[rank::size]:
         between()
         predicted = predict(network, volume.image, window, compute)
         reference = torch.as_tensor(volume.mask).to(compute.device) != 0
         union = int((predicted | reference).sum())
         jaccard.append(int((predicted & reference).sum()) / union if union else 1.0)
-    scores = np.array(jaccard)
+    scores = np.array(gathered(jaccard))
     return float(scores.mean()), float((2 * scores / (1 + scores)).mean())
 
 
@@ -107,7 +101,7 @@ def train(
     settings: Settings,
     compute: Compute,
     key: Sequence[str | int],
-    checkpoint: "Checkpoint",
+    checkpoint: Checkpoint,
     progress: Callable[[Progress], None] = lambda now: None,
 ) -> dict[str, Any]:
     """Train `network` from scratch and return its best state and the history of its validations.
@@ -116,6 +110,8 @@ def train(
     of a generator needs to be kept. The whole state is written to `checkpoint` at each validation, from time to time
     between them, and on SIGTERM, which then raises Terminated; a training that finds one continues there and ends with
     the model of an undisturbed run. Feature maps are of `compute.dtype`, weights and loss float32.
+
+    Where several processes call it (see `processes`), they share each mini-batch and the validation volumes.
 
     Returns `state` (of the best model by the validation Jaccard index, the earliest of equals), `best_step`, `steps`,
     and `history`: rows of step, epoch, loss (mean since the row before), validation_jaccard, validation_dice,
@@ -138,7 +134,13 @@ def train(
         run = resumed["run"]
         logger.info("continuing after step %d", run["steps"])
 
+    shared: torch.nn.Module = network
+    if group().size > 1:
+        shared = torch.nn.parallel.DistributedDataParallel(network, forward_sync_buffers=False)
+
     def save() -> None:
+        if group().rank > 0:
+            return
         states = (network.state_dict(), optimizer.state_dict(), scaler.state_dict(), run)
         checkpoint.save(dict(zip(("network", "optimizer", "scaler", "run"), states, strict=True)))
 
@@ -149,10 +151,10 @@ def train(
         dropout.manual_seed(seed_of(*key, "dropout", run["steps"] + 1))
         try:
             with torch.autocast(device.type, compute.dtype, enabled=compute.dtype != torch.float32):
-                logits = network(image, dropout)
+                logits = shared(image, dropout)
             loss = weighted_soft_dice_loss(logits.float().softmax(dim=1)[:, 1], label, weight)
             optimizer.zero_grad(set_to_none=True)
-            scaler.scale(loss).backward()
+            scaler.scale(loss * group().size).backward()  # processes average their gradients
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"training: {device} ran out of memory with training.patch {list(settings.patch)}, training.batch_size "
@@ -168,7 +170,8 @@ def train(
     def close_interval() -> None:
         """Validate, note the result, and keep the best state."""
         started = time.monotonic()
-        jaccard, dice = validate(network, validation, settings.window, compute, termination.check)
+        between = termination.check if group().size == 1 else lambda: None  # the processes' hands are not of one size
+        jaccard, dice = validate(network, validation, settings.window, compute, between)
         row = {
             "step": run["steps"],
             "epoch": run["epoch"],
@@ -194,7 +197,7 @@ def train(
     steps_per_epoch = sum(1 for _ in training_set.epoch(generator(*key, "epoch", 0), settings.batch_size))
     planned = steps_after(run["steps"], training_set, settings, key)
     batches = prepared_batches(planned, training_set, network, settings, device)
-    with Termination() as termination, contextlib.closing(batches):
+    with Termination(device) as termination, contextlib.closing(batches):
         try:
             while not run["ended"]:
                 if run["losses"] and run["steps"] % settings.validation_interval == 0:
@@ -248,7 +251,8 @@ def prepared_batches(
     """
 
     def batch(step: tuple[int, list[Tile]]) -> tuple[Tensor, Tensor, Tensor]:
-        image, label, weight = training_set.batch(step[1], network.margin, settings.window)
+        rank, size = group()
+        image, label, weight = training_set.batch(step[1][rank::size], network.margin, settings.window)
         return image.to(device), label.to(device), weight.to(device)
 
     if device.type == "cpu":
@@ -272,65 +276,3 @@ def peak_memory(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-
-
-class Termination:
-    """While it is entered, SIGTERM only makes the next `check` raise Terminated; so a step is not cut in its middle."""
-
-    def __enter__(self) -> "Termination":
-        self.requested = False
-        self.main = threading.current_thread() is threading.main_thread()  # only there signals can be handled
-        if self.main:
-            self.before = signal.signal(signal.SIGTERM, lambda *_: setattr(self, "requested", True))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.main:
-            signal.signal(signal.SIGTERM, self.before)
-
-    def check(self) -> None:
-        if self.requested:
-            raise Terminated
-
-
-class Checkpoint:
-    """The state of a training in a file, and the one before it beside it, in case the file cannot be read.
-
-    `fingerprint` tells whether it belongs to this training set and these settings; `minutes` is the time between two.
-    """
-
-    def __init__(self, path: Path, fingerprint: str, minutes: float) -> None:
-        self.path, self.fingerprint, self.minutes = path, fingerprint, minutes
-        self.before = path.with_name(f"{path.stem}.before{path.suffix}")
-        self.written = time.monotonic()
-
-    def due(self) -> bool:
-        return time.monotonic() - self.written >= 60 * self.minutes
-
-    def save(self, state: dict[str, Any]) -> None:
-        """Write `state` by rename; what stood there becomes the one before."""
-        with replacing(self.path) as temporary:
-            torch.save({"fingerprint": self.fingerprint, **state}, temporary)
-            if self.path.exists():
-                self.path.replace(self.before)
-        self.written = time.monotonic()
-
-    def load(self) -> dict[str, Any] | None:
-        """Return the newest state that can be read and has the same fingerprint; None where there is none."""
-        for path in (self.path, self.before):
-            try:
-                state = torch.load(path, map_location="cpu", weights_only=True)
-            except FileNotFoundError:
-                continue
-            except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-                logger.warning("%s cannot be read (%s)", path, " ".join(str(error).split())[:200])
-                continue
-            if state["fingerprint"] == self.fingerprint:
-                return state
-            logger.info("%s belongs to another training set or other settings", path)
-        return None
-
-    def discard(self) -> None:
-        """Remove the files: the training has ended, and its model is written."""
-        for path in (self.path, self.before):
-            path.unlink(missing_ok=True)

@@ -1,0 +1,82 @@
+"""Peak memory of one large CT on its way: 512×512 pixels, 1 160 slices of 0.8 mm, in the default network.
+
+Prints the highest resident memory of the process for preprocessing and for Monte Carlo dropout, each in a process of
+its own. The number of samples changes the time only, so that few serve.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "workflow/scripts"))
+
+SLICES, MATRIX, SPACING = 1160, 512, (0.8, 0.8, 0.8)
+"""A thin-slice CT from head to thigh, in mm (z, y, x)."""
+
+
+def make(folder: Path) -> None:
+    """Write image and mask as a scanner's archive would hold them, compressed."""
+    affine = np.diag([*SPACING[::-1], 1.0])
+    random = np.random.default_rng(1)
+    image = np.empty((MATRIX, MATRIX, SLICES), np.int16, order="F")
+    for k in range(SLICES):
+        image[..., k] = random.integers(-100, 150, (MATRIX, MATRIX))
+    nibabel.save(nibabel.Nifti1Image(image, affine), folder / "image.nii.gz")
+    image[:] = 0
+    image[100:300, 100:300, 500:700] = 1
+    nibabel.save(nibabel.Nifti1Image(image.astype(np.uint8), affine), folder / "mask.nii.gz")
+
+
+def preprocess(folder: Path, _: int) -> None:
+    from slicesampling.volumes import preprocess, save_preprocessed
+
+    save_preprocessed(folder / "volume", preprocess(folder / "image.nii.gz", folder / "mask.nii.gz", (1.5, 1.0, 1.0)))
+
+
+def sample(folder: Path, samples: int) -> None:
+    import torch
+    from slicesampling.inference import sample
+    from slicesampling.models import computing
+    from slicesampling.network import AnisotropicUNet
+    from slicesampling.uncertainty import slice_uncertainty, volume_uncertainty
+    from slicesampling.volumes import load_preprocessed
+
+    settings = {"device": "cpu", "precision": "float32", "threads": torch.get_num_threads(), "tile_gib": "auto"}
+    compute = computing(settings)
+    network = AnisotropicUNet().eval()
+    network.initialise(torch.Generator().manual_seed(1))
+    volume = load_preprocessed(folder / "volume")
+    print(f"{volume.image.shape} voxels on the common grid,", end=" ")
+    result = sample(network, volume.image, (-1000, 1000), compute, samples, ("large",))
+    slice_uncertainty(result.entropy)
+    volume_uncertainty(result.entropy, result.liver)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=2)
+    parser.add_argument("--stage", choices=["preprocess", "sample"], help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.stage:
+        started = time.monotonic()
+        {"preprocess": preprocess, "sample": sample}[arguments.stage](arguments.folder, arguments.samples)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(f"{arguments.stage}: {peak:.2f} GiB at the most, {time.monotonic() - started:.0f} s", flush=True)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        make(Path(folder))
+        for stage in ("preprocess", "sample"):
+            command = [sys.executable, __file__, "--stage", stage, "--folder", folder]
+            subprocess.run([*command, "--samples", str(arguments.samples)], check=True)
+
+
+if __name__ == "__main__":
+    main()
