@@ -13,7 +13,7 @@ from slicesampling.models import Compute
 from slicesampling.network import AnisotropicUNet, keep_mask
 from slicesampling.patches import extract, scale_intensities
 from slicesampling.randomness import seed_of
-from slicesampling.tiling import plan_tiles
+from slicesampling.tiling import plan_tiles, tile_cost
 from slicesampling.uncertainty import predictive_entropy
 
 WINDOW = (-1000.0, 1000.0)
@@ -165,6 +165,17 @@ def test_more_samples_converge_to_the_mean(network: AnisotropicUNet, image: np.n
         ]
         spread.append(torch.stack(means).std(dim=0).mean().item())
     assert spread[0] / spread[1] == pytest.approx(3, rel=0.3)
+
+
+def test_memory_is_that_of_one_tile_and_of_the_result(network: AnisotropicUNet, image: np.ndarray) -> None:
+    """Nothing of a tile is left when the next one is computed."""
+    for memory in (4e5, 4e6, CPU.tile_memory):
+        plan = plan_tiles(image.shape, network.architecture, memory, 6)
+        tile = tile_cost(network.architecture, plan.shape, samples_at_once=plan.samples_at_once)
+        results = image.size * (2 + 4 + 1) + np.prod(plan.shape) * 8  # image, entropy, liver; the running mean
+        weights = 4 * sum(parameter.numel() for parameter in network.parameters())
+        peak = peak_bytes(lambda: sample(network, image, WINDOW, CPU._replace(tile_memory=memory), 6, (1,)))  # noqa: B023
+        assert tile.memory < peak < 1.05 * tile.memory + results + 2 * weights + 5e4
 
 
 class SmallDevice(AnisotropicUNet):

@@ -1,7 +1,7 @@
 """Prediction of whole volumes in tiles, with and without Monte Carlo dropout (eq. 1)."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -37,9 +37,9 @@ def predict(network: AnisotropicUNet, image: np.ndarray, window: tuple[float, fl
     def attempt(memory: float) -> Tensor:
         plan = plan_tiles(image.shape, network.architecture, memory, 1, compute.dtype.itemsize)
         liver = torch.empty(image.shape, dtype=torch.bool, device=compute.device)
-        for inside, encoded, _ in _encoded_tiles(deployed, volume, window, compute.dtype, plan):
-            probability = deployed.decode(encoded, None).float().softmax(dim=1)[0]
-            _put(probability[1] > 0.5, liver, inside)
+        for start in tile_starts(plan):
+            scores = deployed.decode(_encode(deployed, volume, window, compute.dtype, plan, start), None)
+            _put(scores.float().softmax(dim=1)[0, 1] > 0.5, liver, start)
         return liver
 
     return _with_smaller_tiles(attempt, compute)
@@ -75,50 +75,53 @@ def sample(
     volume = torch.as_tensor(image).to(compute.device)
     dropout = _Dropout(network, axes(image.shape), key, compute.device)
 
+    def mean_of_tile(plan: TilePlan, start: Axes) -> Tensor:
+        encoded = _encode(deployed, volume, window, compute.dtype, plan, start)
+        total = torch.zeros((network.classes, *plan.shape), dtype=torch.float32, device=compute.device)
+        for first in range(0, samples, plan.samples_at_once):
+            numbers = range(first, min(first + plan.samples_at_once, samples))
+            for scores in deployed.decode(encoded, dropout.of(numbers, start)):
+                total += scores.float().softmax(dim=0)
+        return total.div_(samples)
+
     def attempt(memory: float) -> Sampled:
         plan = plan_tiles(image.shape, network.architecture, memory, samples, compute.dtype.itemsize)
         entropy = torch.empty(image.shape, dtype=torch.float32, device=compute.device)
         liver = torch.empty(image.shape, dtype=torch.bool, device=compute.device)
-        mean = entropy.new_empty((network.classes, *image.shape)) if keep_mean else None
-        for inside, encoded, start in _encoded_tiles(deployed, volume, window, compute.dtype, plan):
-            total = torch.zeros((network.classes, *plan.shape), dtype=torch.float32, device=compute.device)
-            for first in range(0, samples, plan.samples_at_once):
-                numbers = range(first, min(first + plan.samples_at_once, samples))
-                for logits in deployed.decode(encoded, dropout.of(numbers, start)):
-                    total += logits.float().softmax(dim=0)
-            total /= samples
-            _put(predictive_entropy(total), entropy, inside)
-            _put(total[1] > 0.5, liver, inside)
-            if mean is not None:
-                _put(total, mean, inside)
-        return Sampled(entropy, liver, mean)
+        mean_probability = entropy.new_empty((network.classes, *image.shape)) if keep_mean else None
+        for start in tile_starts(plan):
+            mean = mean_of_tile(plan, start)
+            _put(predictive_entropy(mean), entropy, start)
+            _put(mean[1] > 0.5, liver, start)
+            if mean_probability is not None:
+                _put(mean, mean_probability, start)
+        return Sampled(entropy, liver, mean_probability)
 
     return _with_smaller_tiles(attempt, compute)
 
 
-def _encoded_tiles(
-    network: AnisotropicUNet, image: Tensor, window: tuple[float, float], dtype: torch.dtype, plan: TilePlan
-) -> Iterator[tuple[tuple[slice, ...], Encoded, Axes]]:
-    """Yield for each tile where it lies in the volume, its deterministic part, and its first voxel (z, y, x)."""
-    with_margin = [size + 2 * side for size, side in zip(plan.shape, network.margin, strict=True)]
-    for start in tile_starts(plan):
-        first = [voxel - side for voxel, side in zip(start, network.margin, strict=True)]
-        inside = tuple(slice(voxel, voxel + size) for voxel, size in zip(start, plan.shape, strict=True))
-        # Nothing but the call holds the block, so that it is gone when samples are drawn.
-        yield (
-            inside,
-            network.encode(scale_intensities(extract(image, first, with_margin), window)[None, None].to(dtype)),
-            start,
-        )
+def _encode(
+    network: AnisotropicUNet,
+    volume: Tensor,
+    window: tuple[float, float],
+    dtype: torch.dtype,
+    plan: TilePlan,
+    start: Axes,
+) -> Encoded:
+    """Return the deterministic part of the tile whose first voxel (z, y, x) is `start`."""
+    first = [voxel - side for voxel, side in zip(start, network.margin, strict=True)]
+    shape = [size + 2 * side for size, side in zip(plan.shape, network.margin, strict=True)]
+    # Nothing but the call holds the block, so that it is gone when samples are drawn.
+    return network.encode(scale_intensities(extract(volume, first, shape), window)[None, None].to(dtype))
 
 
-def _put(tile: Tensor, volume: Tensor, inside: tuple[slice, ...]) -> None:
+def _put(tile: Tensor, volume: Tensor, start: Axes) -> None:
     """Write a tile (..., z, y, x) to its place, less what lies beyond the volume. Valid convolutions need no blending:
     each voxel has been computed with its full context."""
-    z, y, x = inside
-    target = volume[..., z, y, x]
-    depth, height, width = target.shape[-3:]
-    target[...] = tile[..., :depth, :height, :width]
+    sizes = zip(start, tile.shape[-3:], volume.shape[-3:], strict=True)
+    depth, height, width = (min(size, end - first) for first, size, end in sizes)
+    z, y, x = start
+    volume[..., z : z + depth, y : y + height, x : x + width] = tile[..., :depth, :height, :width]
 
 
 class _Dropout:

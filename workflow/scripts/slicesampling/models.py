@@ -19,7 +19,7 @@ from .network import AnisotropicUNet
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DEVICE_SHARE = 0.6
 """Of the free memory of a GPU for the feature maps of a tile; the rest is for whole volumes and convolutions."""
-CPU_TILE_GIB = 4
+CPU_TILE_GIB = 3
 """The same on every CPU, because other tiles round differently."""
 DATA_SHARE = 0.2
 """Of the free memory of a GPU for training volumes, at most."""

@@ -1,0 +1,150 @@
+"""Monte Carlo dropout of one volume: this engine against full passes, and against what MONAI's users would write.
+
+The engine is timed whole. What takes many times longer is timed on some of its samples or tiles, and scaled; the table
+says so.
+"""
+
+import argparse
+import json
+
+import common
+import numpy as np
+import torch
+from slicesampling.geometry import axes
+from slicesampling.inference import sample
+from slicesampling.models import Compute
+from slicesampling.network import AnisotropicUNet, parameter_count
+from slicesampling.patches import extract, scale_intensities
+from slicesampling.tiling import plan_tiles, tile_starts
+
+SHAPE = (64, 356, 356)
+"""Voxels of 1.5×1×1 mm of an abdominal CT, cut to 64 slices; in plane a size that the tiles of all variants divide."""
+WINDOW = (-1000.0, 1000.0)
+PAPER_TILE = (4, 180, 180)
+MONAI_ROI = (128, 128, 64)
+"""The default of MONAI Label's EpistemicScoring, whose 20 samples are stacked here as it does."""
+MONAI_OVERLAP = 0.25
+"""The default of `sliding_window_inference`."""
+
+
+def networks(width: float) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the channels of the anisotropic u-net and of a MONAI UNet with about as many parameters."""
+    if width == 1:
+        return (22, 44, 88, 176, 336), (16, 32, 64, 128, 256)
+    return tuple(int(width * n) for n in (22, 44, 88, 176, 336)), tuple(int(width * n) for n in (16, 32, 64, 128, 256))
+
+
+def anisotropic(filters: tuple[int, ...], compute: Compute) -> AnisotropicUNet:
+    network = AnisotropicUNet(filters)
+    network.initialise(torch.Generator().manual_seed(1))
+    return network.to(compute.device).eval()
+
+
+def engine(image: np.ndarray, filters: tuple[int, ...], compute: Compute, samples: int) -> dict:
+    network = anisotropic(filters, compute)
+    base = common.peak_gib(compute.device)
+    time = common.seconds(lambda: sample(network, image, WINDOW, compute, samples, ("key",)), 3, compute.device)
+    return {"seconds": time, "memory": common.peak_gib(compute.device) - base, "timed": "all, 3 times"}
+
+
+def full_passes(image: np.ndarray, filters: tuple[int, ...], compute: Compute, samples: int, large: bool) -> dict:
+    """20 passes through the network as it was trained, over the paper's tiles or those that the engine plans."""
+    network = anisotropic(filters, compute)
+    plan = plan_tiles(image.shape, network.architecture, compute.tile_memory, samples, compute.dtype.itemsize)
+    if large:
+        tile, starts, passes = plan.shape, tile_starts(plan), 2
+    else:
+        tile, passes = PAPER_TILE, 1
+        grid = [range(0, size, side) for size, side in zip(image.shape, tile, strict=True)]
+        starts = [axes((z, y, x)) for z in grid[0] for y in grid[1] for x in grid[2]]
+    timed = starts if large else starts[:8]
+    shape = [size + 2 * side for size, side in zip(tile, network.margin, strict=True)]
+    volume = torch.from_numpy(image).to(compute.device)
+    generator = torch.Generator(device=compute.device).manual_seed(1)
+    base = common.peak_gib(compute.device)
+
+    @torch.inference_mode()
+    def work() -> None:
+        for start in timed:
+            first = [voxel - side for voxel, side in zip(start, network.margin, strict=True)]
+            total = torch.zeros((2, *tile), device=compute.device)
+            for _ in range(passes):
+                block = scale_intensities(extract(volume, first, shape), WINDOW)[None, None]
+                with torch.autocast(compute.device.type, compute.dtype, enabled=compute.dtype != torch.float32):
+                    total += network(block, generator).float().softmax(dim=1)[0]
+
+    time = common.seconds(work, 1 if large else 3, compute.device) * samples / passes * len(starts) / len(timed)
+    note = f"{passes} of {samples} samples on {len(timed)} of {len(starts)} tiles"
+    return {"seconds": time, "memory": common.peak_gib(compute.device) - base, "timed": note}
+
+
+def monai(image: np.ndarray, channels: tuple[int, ...], compute: Compute, samples: int) -> dict:
+    """Sliding windows over a MONAI UNet with dropout, each sample a pass of its own, all stacked: mean, entropy."""
+    from monai.inferers import sliding_window_inference
+    from monai.networks.nets import UNet
+
+    network = UNet(3, 1, 2, channels, (2,) * (len(channels) - 1), num_res_units=2, norm="BATCH", dropout=0.25)
+    network = network.to(compute.device).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout | torch.nn.Dropout3d):
+            module.train()
+    base = common.peak_gib(compute.device)
+    volume = scale_intensities(torch.from_numpy(image), WINDOW).permute(1, 2, 0)[None, None].to(compute.device)
+
+    def work() -> None:
+        outputs = []
+        for _ in range(samples):
+            with (
+                torch.inference_mode(),
+                torch.autocast(compute.device.type, compute.dtype, enabled=compute.dtype != torch.float32),
+            ):
+                scores = sliding_window_inference(volume, MONAI_ROI, 1, network, overlap=MONAI_OVERLAP)
+            outputs.append(torch.softmax(scores.float(), dim=1).cpu().numpy())
+        mean = np.stack(outputs).mean(axis=0)[0]
+        mean[mean <= 0] = 5e-5
+        (-mean * np.log(mean)).sum(axis=0)
+
+    time = common.seconds(work, 1, compute.device)
+    memory = common.peak_gib(compute.device) - base
+    parameters = sum(p.numel() for p in network.parameters())
+    return {"seconds": time, "memory": memory, "timed": "all, once", "parameters": parameters}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--width", type=float, default=0.5, help="of the default network's channels")
+    parser.add_argument("--samples", type=int, default=20)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--variant", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    compute = common.compute_of(given.device, given.precision, given.threads)
+    filters, channels = networks(given.width)
+    image = np.random.default_rng(1).integers(-1000, 1000, SHAPE).astype(np.int16)
+    variants = {
+        "this engine": lambda: engine(image, filters, compute, given.samples),
+        "full passes, the paper's tiles": lambda: full_passes(image, filters, compute, given.samples, False),
+        "full passes, this engine's tiles": lambda: full_passes(image, filters, compute, given.samples, True),
+        "MONAI UNet, sliding windows, stacked": lambda: monai(image, channels, compute, given.samples),
+    }
+    if given.variant:
+        print(json.dumps(variants[given.variant]()))
+        return
+    options = ["--width", str(given.width), "--samples", str(given.samples), "--threads", str(given.threads)]
+    options += ["--device", given.device, "--precision", given.precision]
+    results = {name: common.in_a_process([*options, "--variant", name]) for name in variants}
+    first = results["this engine"]["seconds"]
+    voxels = " × ".join(map(str, SHAPE))
+    print(f"{common.machine(compute)}; {given.samples} samples of {voxels} voxels; filters {filters},")
+    print(f"{parameter_count(AnisotropicUNet(filters))} parameters; MONAI UNet {channels}, ", end="")
+    parameters = results["MONAI UNet, sliding windows, stacked"]["parameters"]
+    print(f"{parameters}, windows {MONAI_ROI}, overlap {MONAI_OVERLAP}\n")
+    print("| | seconds | times this engine | memory (GiB) | timed on |\n|:---|---:|---:|---:|:---|")
+    for name, result in results.items():
+        ratio, memory = result["seconds"] / first, result["memory"]
+        print(f"| {name} | {result['seconds']:.1f} | {ratio:.1f} | {memory:.2f} | {result['timed']} |")
+
+
+if __name__ == "__main__":
+    main()
