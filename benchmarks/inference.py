@@ -15,23 +15,40 @@ from slicesampling.inference import sample
 from slicesampling.models import Compute
 from slicesampling.network import AnisotropicUNet, parameter_count
 from slicesampling.patches import extract, scale_intensities
-from slicesampling.tiling import plan_tiles, tile_starts
+from slicesampling.tiling import plan_tiles, tile_cost, tile_starts
 
 SHAPE = (64, 356, 356)
 """Voxels of 1.5×1×1 mm of an abdominal CT, cut to 64 slices; in plane a size that the tiles of all variants divide."""
 WINDOW = (-1000.0, 1000.0)
 PAPER_TILE = (4, 180, 180)
+CHANNELS = (22, 44, 88, 176, 336)
+STRIDED_CHANNELS = (16, 32, 64, 128, 256)
+"""Of MONAI's UNet as in its tutorials and MONAI Label's apps: its first convolution halves the resolution."""
+BASIC_CHANNELS = (32, 32, 64, 128, 256, 32)
+"""The default of MONAI's BasicUNet, which like the anisotropic u-net works at full resolution at the top."""
 MONAI_ROI = (128, 128, 64)
 """The default of MONAI Label's EpistemicScoring, whose 20 samples are stacked here as it does."""
 MONAI_OVERLAP = 0.25
 """The default of `sliding_window_inference`."""
 
 
-def networks(width: float) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the channels of the anisotropic u-net and of a MONAI UNet with about as many parameters."""
-    if width == 1:
-        return (22, 44, 88, 176, 336), (16, 32, 64, 128, 256)
-    return tuple(int(width * n) for n in (22, 44, 88, 176, 336)), tuple(int(width * n) for n in (16, 32, 64, 128, 256))
+def multiply_accumulates(network: torch.nn.Module, image: torch.Tensor) -> float:
+    """Count the work of the network's convolutions on `image`."""
+    counts = [0]
+
+    def count(module: torch.nn.Module, given: tuple, output: torch.Tensor) -> None:
+        taps = module.in_channels * int(np.prod(module.kernel_size))
+        if isinstance(module, torch.nn.ConvTranspose3d):  # each input value goes to as many outputs
+            counts[0] += given[0].numel() * module.out_channels * int(np.prod(module.kernel_size))
+        else:
+            counts[0] += output.numel() * taps
+
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv3d | torch.nn.ConvTranspose3d):
+            module.register_forward_hook(count)
+    with torch.inference_mode():
+        network(image)
+    return counts[0]
 
 
 def anisotropic(filters: tuple[int, ...], compute: Compute) -> AnisotropicUNet:
@@ -44,7 +61,12 @@ def engine(image: np.ndarray, filters: tuple[int, ...], compute: Compute, sample
     network = anisotropic(filters, compute)
     base = common.peak_gib(compute.device)
     time = common.seconds(lambda: sample(network, image, WINDOW, compute, samples, ("key",)), 3, compute.device)
-    return {"seconds": time, "memory": common.peak_gib(compute.device) - base, "timed": "all, 3 times"}
+    memory = common.peak_gib(compute.device) - base
+    plan = plan_tiles(image.shape, network.architecture, compute.tile_memory, samples, compute.dtype.itemsize)
+    cost, tiles = tile_cost(network.architecture, plan.shape), len(tile_starts(plan))
+    macs = (cost.encode / samples + cost.decode) * tiles / image.size
+    parameters = parameter_count(network)
+    return {"seconds": time, "memory": memory, "timed": "all, 3 times", "macs": macs, "parameters": parameters}
 
 
 def full_passes(image: np.ndarray, filters: tuple[int, ...], compute: Compute, samples: int, large: bool) -> dict:
@@ -74,16 +96,24 @@ def full_passes(image: np.ndarray, filters: tuple[int, ...], compute: Compute, s
                     total += network(block, generator).float().softmax(dim=1)[0]
 
     time = common.seconds(work, 1 if large else 3, compute.device) * samples / passes * len(starts) / len(timed)
-    note = f"{passes} of {samples} samples on {len(timed)} of {len(starts)} tiles"
-    return {"seconds": time, "memory": common.peak_gib(compute.device) - base, "timed": note}
+    memory = common.peak_gib(compute.device) - base
+    note = f"{passes} of {samples} samples, {len(timed)} of {len(starts)} tiles"
+    cost, parameters = tile_cost(network.architecture, axes(tile)), parameter_count(network)
+    macs = (cost.encode + cost.decode) * len(starts) / image.size
+    return {"seconds": time, "memory": memory, "timed": note, "macs": macs, "parameters": parameters}
 
 
-def monai(image: np.ndarray, channels: tuple[int, ...], compute: Compute, samples: int) -> dict:
-    """Sliding windows over a MONAI UNet with dropout, each sample a pass of its own, all stacked: mean, entropy."""
+def monai(image: np.ndarray, width: float, compute: Compute, samples: int, timed: int, basic: bool) -> dict:
+    """Sliding windows over a MONAI network with dropout, each sample a pass of its own, all stacked: mean, entropy."""
     from monai.inferers import sliding_window_inference
-    from monai.networks.nets import UNet
+    from monai.networks.nets import BasicUNet, UNet
 
-    network = UNet(3, 1, 2, channels, (2,) * (len(channels) - 1), num_res_units=2, norm="BATCH", dropout=0.25)
+    if basic:
+        channels = [int(width * n) for n in BASIC_CHANNELS]
+        network = BasicUNet(3, 1, 2, channels, norm="BATCH", dropout=0.25)
+    else:
+        channels = [int(width * n) for n in STRIDED_CHANNELS]
+        network = UNet(3, 1, 2, channels, (2, 2, 2, 2), num_res_units=2, norm="BATCH", dropout=0.25)
     network = network.to(compute.device).eval()
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout | torch.nn.Dropout3d):
@@ -93,21 +123,30 @@ def monai(image: np.ndarray, channels: tuple[int, ...], compute: Compute, sample
 
     def work() -> None:
         outputs = []
-        for _ in range(samples):
+        for _ in range(timed):
             with (
                 torch.inference_mode(),
                 torch.autocast(compute.device.type, compute.dtype, enabled=compute.dtype != torch.float32),
             ):
                 scores = sliding_window_inference(volume, MONAI_ROI, 1, network, overlap=MONAI_OVERLAP)
             outputs.append(torch.softmax(scores.float(), dim=1).cpu().numpy())
+        outputs += outputs[-1:] * (samples - timed)  # as much to stack, whatever was timed
         mean = np.stack(outputs).mean(axis=0)[0]
         mean[mean <= 0] = 5e-5
         (-mean * np.log(mean)).sum(axis=0)
 
-    time = common.seconds(work, 1, compute.device)
+    time = common.seconds(work, 1, compute.device) * samples / timed
     memory = common.peak_gib(compute.device) - base
-    parameters = sum(p.numel() for p in network.parameters())
-    return {"seconds": time, "memory": memory, "timed": "all, once", "parameters": parameters}
+    work_of_window = multiply_accumulates(network, torch.zeros(1, 1, *MONAI_ROI, device=compute.device))
+    windows = np.prod(
+        [
+            1 + -(-max(n - m, 0) // int(m * (1 - MONAI_OVERLAP)))
+            for n, m in zip(volume.shape[2:], MONAI_ROI, strict=True)
+        ]
+    )
+    note = f"{timed} of {samples} samples"
+    macs = work_of_window * windows / image.size
+    return {"seconds": time, "memory": memory, "timed": note, "macs": macs, "parameters": parameter_count(network)}
 
 
 def main() -> None:
@@ -120,30 +159,43 @@ def main() -> None:
     parser.add_argument("--variant", help=argparse.SUPPRESS)
     given = parser.parse_args()
     compute = common.compute_of(given.device, given.precision, given.threads)
-    filters, channels = networks(given.width)
+    filters = tuple(int(given.width * n) for n in CHANNELS)
     image = np.random.default_rng(1).integers(-1000, 1000, SHAPE).astype(np.int16)
+    n = given.samples
     variants = {
-        "this engine": lambda: engine(image, filters, compute, given.samples),
-        "full passes, the paper's tiles": lambda: full_passes(image, filters, compute, given.samples, False),
-        "full passes, this engine's tiles": lambda: full_passes(image, filters, compute, given.samples, True),
-        "MONAI UNet, sliding windows, stacked": lambda: monai(image, channels, compute, given.samples),
+        "this engine": lambda: engine(image, filters, compute, n),
+        "full passes, the paper's tiles": lambda: full_passes(image, filters, compute, n, large=False),
+        "full passes, this engine's tiles": lambda: full_passes(image, filters, compute, n, large=True),
+        "MONAI UNet, sliding windows": lambda: monai(image, given.width, compute, n, n, basic=False),
+        "MONAI BasicUNet, sliding windows": lambda: monai(image, given.width, compute, n, 2, basic=True),
     }
     if given.variant:
         print(json.dumps(variants[given.variant]()))
         return
-    options = ["--width", str(given.width), "--samples", str(given.samples), "--threads", str(given.threads)]
+    options = ["--width", str(given.width), "--samples", str(n), "--threads", str(given.threads)]
     options += ["--device", given.device, "--precision", given.precision]
     results = {name: common.in_a_process([*options, "--variant", name]) for name in variants}
     first = results["this engine"]["seconds"]
     voxels = " × ".join(map(str, SHAPE))
-    print(f"{common.machine(compute)}; {given.samples} samples of {voxels} voxels; filters {filters},")
-    print(f"{parameter_count(AnisotropicUNet(filters))} parameters; MONAI UNet {channels}, ", end="")
-    parameters = results["MONAI UNet, sliding windows, stacked"]["parameters"]
-    print(f"{parameters}, windows {MONAI_ROI}, overlap {MONAI_OVERLAP}\n")
-    print("| | seconds | times this engine | memory (GiB) | timed on |\n|:---|---:|---:|---:|:---|")
+    print(
+        f"{common.machine(compute)}; {n} samples of {voxels} voxels; filters {filters}; MONAI's windows {MONAI_ROI}, ",
+        end="",
+    )
+    print(f"overlap {MONAI_OVERLAP}\n")
+    print("| | parameters | work of a sample | seconds | times this engine | memory (GiB) | timed on |")
+    print("|:---|---:|---:|---:|---:|---:|:---|")
     for name, result in results.items():
-        ratio, memory = result["seconds"] / first, result["memory"]
-        print(f"| {name} | {result['seconds']:.1f} | {ratio:.1f} | {memory:.2f} | {result['timed']} |")
+        parameters, work = f"{result['parameters'] / 1e6:.2f} M", f"{result['macs'] / 1e3:.0f} k"
+        cells = [
+            f"{result['seconds']:.1f}",
+            f"{result['seconds'] / first:.1f}",
+            f"{result['memory']:.2f}",
+            result["timed"],
+        ]
+        print("|", " | ".join([name, parameters, work, *cells]), "|")
+    print(
+        "\nThe work of a sample is in multiply-accumulates a voxel, the deterministic part of this engine dealt to all."
+    )
 
 
 if __name__ == "__main__":

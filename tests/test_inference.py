@@ -136,7 +136,7 @@ def test_each_sample_drops_the_configured_share_anew(network: AnisotropicUNet, i
     """Masks of two samples, of two levels and of two blocks of slices are as different as chance has it."""
     from slicesampling.inference import _Dropout
 
-    dropout = _Dropout(network, image.shape, (1,), torch.device("cpu"))
+    dropout = _Dropout(network, image.shape, (1,), CPU)
     size = network.geometry.level_sizes(network.geometry.output_size(image.shape))[0][1]
     depth, height, width = (a + 2 * b for a, b in zip(size, network.geometry.lost[0], strict=True))
     keep = dropout.of(range(2), (0, 0, 0))(0, torch.Size((2, 6, depth, height, width))).double()

@@ -73,7 +73,7 @@ def sample(
     """
     deployed = network.deployed(compute.dtype, sampling=True)
     volume = torch.as_tensor(image).to(compute.device)
-    dropout = _Dropout(network, axes(image.shape), key, compute.device)
+    dropout = _Dropout(network, axes(image.shape), key, compute)
 
     def mean_of_tile(plan: TilePlan, start: Axes) -> Tensor:
         encoded = _encode(deployed, volume, window, compute.dtype, plan, start)
@@ -127,10 +127,10 @@ def _put(tile: Tensor, volume: Tensor, start: Axes) -> None:
 class _Dropout:
     """What each sample drops, drawn for whole planes of the volume, block by block along z: the same for any tiles."""
 
-    def __init__(self, network: AnisotropicUNet, shape: Axes, key: Sequence[str | int], device: torch.device) -> None:
+    def __init__(self, network: AnisotropicUNet, shape: Axes, key: Sequence[str | int], compute: Compute) -> None:
         geometry = network.geometry
         self.probability, self.key = network.dropout, key
-        self.generator = torch.Generator(device=device)
+        self.dtype, self.generator = compute.dtype, torch.Generator(device=compute.device)
         self.scales = np.cumprod([(1, 1, 1), *geometry.pooling], axis=0).tolist()
         sizes = geometry.level_sizes(geometry.output_size(shape))
         # The voxels that a level joins for the whole volume in one tile; more has no influence on the volume.
@@ -145,8 +145,10 @@ class _Dropout:
             whole_z, whole_y, whole_x = self.whole[level]
             z, y, x = (first // scale for first, scale in zip(start, self.scales[level], strict=True))
             rows, columns = min(height, whole_y - y), min(width, whole_x - x)
-            result = torch.ones(
-                (len(samples), depth, height, width, channels), dtype=torch.bool, device=self.generator.device
+            beyond = z + depth > whole_z or y + height > whole_y or x + width > whole_x
+            make = torch.ones if beyond else torch.empty
+            result = make(
+                (len(samples), depth, height, width, channels), dtype=self.dtype, device=self.generator.device
             ).permute(0, 4, 1, 2, 3)
             thickness = self.block // self.scales[level][0]
             last = min(z + depth, whole_z)

@@ -38,7 +38,7 @@ class _Steps(NamedTuple):
     """The passage of a tile through a network, as matrices over its feature maps.
 
     `tensors`; `decode`, whether each belongs to the stochastic part, (tensor,); `work`, multiply-accumulates a voxel,
-    (tensor,); `held`, how many values a voxel are held at each moment, (moment, tensor).
+    (tensor,); `held`, the bytes a voxel that are held at each moment, (moment, tensor).
     """
 
     tensors: list[_Tensor]
@@ -88,22 +88,20 @@ def _steps(architecture: Architecture, bytes_a_value: int) -> _Steps:
         held.append(features)
     held.pop(0)
     encoded = len(tensors)
-    masks = []  # one byte a value
     for level in reversed(range(deepest)):
-        masks.append(add(2 * filters[level], 1, level, geometry.lost[level], 0, [features]))
-        features = add(2 * filters[level], 1, level, geometry.lost[level], 0, [features, masks[-1]])
+        features = add(2 * filters[level], 1, level, geometry.lost[level], 0, [features])
         features = blocks(features, 2 * filters[level], 1, level)
         if level:
             features = add(filters[level - 1], 1, level - 1, geometry.lost[level - 1], filters[level], [features])
     add(architecture.classes, 1, 0, (0, 0, 0), filters[0], [features])
 
     channels = np.array([tensor.channels for tensor in tensors], dtype=float)
-    sizes = channels * bytes_a_value
-    sizes[masks] = channels[masks]
     in_memory = np.zeros((len(moments), len(tensors)))
     for moment, alive in zip(in_memory, moments, strict=True):
         moment[sorted(set(alive))] = 1
-    return _Steps(tensors, np.arange(len(tensors)) >= encoded, channels * np.array(work), in_memory * sizes)
+    return _Steps(
+        tensors, np.arange(len(tensors)) >= encoded, channels * np.array(work), in_memory * channels * bytes_a_value
+    )
 
 
 def _sizes(architecture: Architecture, bytes_a_value: int, axis: int, outputs: Sequence[int]) -> np.ndarray:
