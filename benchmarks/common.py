@@ -27,8 +27,7 @@ def machine(compute: Compute) -> str:
         if compute.device.type == "cuda"
         else f"{names[0] if names else platform.machine()}"
     )
-    precision = str(compute.dtype).removeprefix("torch.")
-    return f"{device}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}, {precision}"
+    return f"{device}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}, {compute.precision}"
 
 
 def compute_of(device: str, precision: str, threads: int) -> Compute:

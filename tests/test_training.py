@@ -255,3 +255,19 @@ def test_a_model_survives_its_file(tmp_path: Path) -> None:
     model = load_model(tmp_path / "model.pt", torch.device("cpu"))
     assert model.window == (-1000, 1000)
     assert all(torch.equal(value, result["state"][name]) for name, value in model.network.state_dict().items())
+
+
+class NoMemory(AnisotropicUNet):
+    def decode(self, encoded, keep):
+        raise torch.OutOfMemoryError
+
+
+def test_out_of_memory_names_the_keys_to_lower(tmp_path: Path) -> None:
+    training_set, validation = problem()
+    checkpoint = Checkpoint(tmp_path / "checkpoint.pt", "same", 60)
+    message = (
+        r"cpu ran out of memory with training\.patch \[2, 12, 12\], training\.batch_size 2 and compute\.precision "
+        r"float32; lower one of them, or network\.filters"
+    )
+    with pytest.raises(UserError, match=message):
+        train(NoMemory([4, 6], 1), training_set, validation, SETTINGS, CPU, (1,), checkpoint)

@@ -32,6 +32,11 @@ class Compute(NamedTuple):
     dtype: torch.dtype
     tile_memory: float
 
+    @property
+    def precision(self) -> str:
+        """The type of the feature maps as the configuration calls it."""
+        return str(self.dtype).removeprefix("torch.")
+
 
 def computing(settings: dict[str, Any]) -> Compute:
     """Return what the `compute` section of the configuration means on this machine, and bind torch to its threads.

@@ -312,12 +312,11 @@ def describe(plan: Plan, measured: Measured, compute: Compute, workers: int) -> 
     )
     cells = table.map(lambda value: f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.3g}")
     device = torch.cuda.get_device_name() if compute.device.type == "cuda" else "CPU"
-    precision = str(compute.dtype).removeprefix("torch.")
     return (
         f"{cells.to_markdown(colalign=('left', *['right'] * 4), disable_numparse=True)}\n\n"
         f"With {workers} jobs at a time it takes at least {plan.wall_hours(workers):.3g} hours; the longest chain of "
         f"jobs that wait for each other takes {plan.longest_hours:.3g}.\n"
-        f"Measured on this {device}, {precision}: {1 / measured.step:.3g} training steps a second, "
+        f"Measured on this {device}, {compute.precision}: {1 / measured.step:.3g} training steps a second, "
         f"{1e-9 / measured.decode:.3g} G multiply-accumulates a second in Monte Carlo samples, "
         f"{measured.starts['train']:.2g} s to start a training.\n"
     )

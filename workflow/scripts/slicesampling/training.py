@@ -157,8 +157,9 @@ def train(
             scaler.scale(loss * group().size).backward()  # processes average their gradients
         except torch.OutOfMemoryError as error:
             raise UserError(
-                f"training: {device} ran out of memory with training.patch {list(settings.patch)}, training.batch_size "
-                f"{settings.batch_size} and compute.precision {compute.dtype}; lower one of them, or network.filters"
+                f"training: {device} ran out of memory with training.patch {list(settings.patch)}, "
+                f"training.batch_size {settings.batch_size} and compute.precision {compute.precision}; lower one of them, "
+                "or network.filters"
             ) from error
         scaler.step(optimizer)
         scaler.update()
