@@ -158,8 +158,8 @@ def train(
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"training: {device} ran out of memory with training.patch {list(settings.patch)}, "
-                f"training.batch_size {settings.batch_size} and compute.precision {compute.precision}; lower one of them, "
-                "or network.filters"
+                f"training.batch_size {settings.batch_size} and compute.precision {compute.precision}; lower one of "
+                "them, or network.filters"
             ) from error
         scaler.step(optimizer)
         scaler.update()
