@@ -115,6 +115,13 @@ def test_a_second_run_does_nothing_and_a_lost_figure_is_made_alone(run: Path) ->
     assert figure.read_bytes() == content
 
 
+def test_another_way_to_compute_reruns_nothing_but_the_record_of_it(run: Path, tmp_path: Path) -> None:
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("compute: {tile_gib: 0.5, threads: 2, precision: bfloat16, checkpoint_minutes: 1}")
+    counts = job_counts(snakemake(run, *SMALLEST, str(overlay), "--dry-run"))
+    assert counts == {"provenance": 1, "all": 1, "total": 2}
+
+
 def test_the_report_bundles_all_of_it(run: Path) -> None:
     snakemake(run, *SMALLEST, "--report", "report.html")
     report = (run / "report.html").read_text(encoding="utf-8")
