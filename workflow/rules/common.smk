@@ -195,7 +195,9 @@ def jobs_in_all():
     """The number of jobs of the whole run, as `snakemake -n` counts them for an empty folder."""
     seeds, queries = len(config["seeds"]), len(config["strategies"]) * LAST
     sliced = any(STRATEGIES[name].slices for name in config["strategies"])
-    a_seed = 2 + sliced + 2 * queries + 1  # initial and pool ledger, budget, queries and answers, learning curves
+    a_seed = (
+        2 + sliced + 2 * queries + 1
+    )  # initial and pool ledger, budget, queries and answers, learning curves
     figures = 4 + ("uss" in config["strategies"])
     once = 3 + len(TABLES) + len(PLOTS) + figures + 1  # three summaries; provenance
     cohort = 2 + (config["cohort"] == "phantom")  # check, reference slices
