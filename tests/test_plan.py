@@ -14,7 +14,7 @@ from slicesampling.tables import paper_values
 from slicesampling.volumes import Grid, canonical_grid
 
 CPU = Compute(torch.device("cpu"), torch.float32, 4 * 2.0**30)
-MEASURED = Measured(dict.fromkeys(IMPORTS, 3.0), 0.5, 1e-11, 2e-11, 1e-8, 2e-8, 0.01)
+MEASURED = Measured(dict.fromkeys(IMPORTS, 3.0), 0.5, 1e-11, 2e-11, 1e-8, 2e-8, 0.01, 20_000)
 PAPER = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
 MODELS = ["initial", *(f"{s}-{k}" for s in PAPER["strategies"] for k in range(1, 6))] + [
     f"{name}-converged" for name in ("uvs-5", "rvs-5", "uss-5", "rss-5", "pool")

@@ -20,7 +20,7 @@ from .configuration import job_counts, shards
 from .geometry import axes
 from .inference import sample
 from .metrics import segmentation_metrics
-from .models import Compute, build_network
+from .models import Compute, build_network, save_model
 from .patches import AnnotatedVolume, TrainingSet
 from .strategies import STRATEGIES
 from .tables import paper_values
@@ -46,7 +46,7 @@ PAPER_INTERVAL, PAPER_PATIENCE = 1000, 100
 class Measured(NamedTuple):
     """Seconds: of the start of a job of each stage, of a training step, of one multiply-accumulate of the deterministic
     and of the stochastic part, of preprocessing and evaluation for each native voxel; and bytes of a written mask for
-    each voxel."""
+    each voxel, and of a written model."""
 
     starts: dict[str, float]
     step: float
@@ -55,6 +55,7 @@ class Measured(NamedTuple):
     preprocess: float
     evaluate: float
     mask_bytes: float
+    model_bytes: int
 
 
 class EnoughTimed(Exception):  # noqa: N818 - nothing is wrong
@@ -96,6 +97,10 @@ def measure(config: dict[str, Any], compute: Compute, image: str, label: str) ->
         )
         native = volume.native_mask.size
         step = _training_step(config, compute, volume, Path(folder) / "checkpoint.pt")
+        state = build_network(config["network"], torch.device("cpu")).state_dict()
+        model = Path(folder) / "model.pt"
+        save_model(model, config["network"], config["training"]["window"], {"best_step": 1, "state": state})
+        model_bytes = model.stat().st_size
 
     architecture = _architecture(config)
     window = tuple(config["training"]["window"])
@@ -116,6 +121,7 @@ def measure(config: dict[str, Any], compute: Compute, image: str, label: str) ->
         preprocess=elapsed["preprocess"] / native,
         evaluate=elapsed["evaluate"] / native,
         mask_bytes=size / native,
+        model_bytes=model_bytes,
     )
 
 
@@ -270,12 +276,9 @@ def estimate(
         "others": 0.0,
     }
     one = {stage: start + work[stage] for stage, start in measured.starts.items()}
-    weights = sum(
-        parameter.numel() for parameter in build_network(config["network"], torch.device("meta")).parameters()
-    )
     disk = {
         "preprocess": volumes["voxels"].sum() * 3 + volumes["native"].sum() * measured.mask_bytes,  # int16 and uint8
-        "train": counts["train"] * weights * 4,
+        "train": counts["train"] * measured.model_bytes,
         "predict": seeds * len(models) * test["voxels"].sum() * measured.mask_bytes,
     }
     on_device = pd.Series({stage: stage in ("train", "uncertainty", "predict") for stage in one})
