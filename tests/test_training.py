@@ -185,17 +185,31 @@ def test_on_sigterm_the_state_is_kept_and_nothing_is_repeated(tmp_path: Path) ->
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before_it_and_a_foreign_one_to_none(tmp_path: Path) -> None:
     undisturbed = run(tmp_path / "a")
-    run(tmp_path / "b")
+
+    def interrupt(now: Progress) -> None:
+        if now.step == 14:
+            raise Interruption
+
+    with pytest.raises(Interruption):
+        run(tmp_path / "b", progress=interrupt)
     path = tmp_path / "b/checkpoint.pt"
-    last = run(tmp_path / "b")["steps"]
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     seen: list[Progress] = []
-    assert same(run(tmp_path / "b", progress=seen.append), undisturbed)
-    assert last - SETTINGS.validation_interval < seen[0].step <= last
-    checkpoint = Checkpoint(path, "other", 60)
-    assert checkpoint.load() is None
-    checkpoint.discard()
-    assert list(path.parent.iterdir()) == []
+    resumed = run(tmp_path / "b", progress=seen.append)
+    assert same(resumed, undisturbed)
+    last = 13 // SETTINGS.validation_interval * SETTINGS.validation_interval
+    assert seen[0].step == last - SETTINGS.validation_interval + 1
+    assert Checkpoint(path, "other", 60).load() is None
+
+
+def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
+    first = run(tmp_path)
+    seen: list[Progress] = []
+    again = run(tmp_path, progress=seen.append)
+    assert seen == []
+    assert same(first, again)
+    assert again["history"] == first["history"]
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
 def test_mixed_precision_keeps_weights_in_float32_and_learns(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ rule phantom_cohort:
         "../../envs/environment.yaml"
     threads: 16
     resources:
-        mem_mb=48000,
-        runtime="8h",
+        mem_mb=more_each_attempt(48000),
+        runtime=more_each_attempt(8 * 60),
     params:
         settings=config.get("phantom"),
     script:
@@ -35,18 +35,19 @@ rule check_cohort:
     input:
         raw(list(USED["volume"])),
     output:
-        cohort="results/cohort/cohort.tsv",
-        volumes="results/cohort/volumes.tsv",
+        cohort=ensure("results/cohort/cohort.tsv", non_empty=True),
+        volumes=ensure("results/cohort/volumes.tsv", non_empty=True),
     log:
         "results/logs/check_cohort.log",
     benchmark:
         "results/benchmarks/check_cohort.tsv"
+    retries: 0  # a faulty cohort stays one
     conda:
         "../../envs/environment.yaml"
     threads: 8
     resources:
-        mem_mb=32000,
-        runtime="4h",
+        mem_mb=more_each_attempt(32000),
+        runtime=more_each_attempt(4 * 60),
     params:
         cohort=COHORT.reset_index().to_dict("list"),
         name=config["cohort"],
@@ -61,7 +62,7 @@ rule preprocess:
         checked=ancient("results/cohort/volumes.tsv"),
     output:
         volumes=directory("results/preprocessed/shard{shard}"),
-        slices="results/preprocessed/shard{shard}.tsv",
+        slices=ensure("results/preprocessed/shard{shard}.tsv", non_empty=True),
     log:
         "results/logs/preprocess/shard{shard}.log",
     benchmark:
@@ -69,8 +70,8 @@ rule preprocess:
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=8000,
-        runtime="2h",
+        mem_mb=more_each_attempt(8000),
+        runtime=more_each_attempt(2 * 60),
     params:
         rows=lambda wildcards: USED[
             USED["volume"].isin(volumes_in(wildcards.shard, "preprocessing"))

@@ -5,6 +5,7 @@ import sys
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow/scripts"))
 
 from slicesampling import UserError
+from slicesampling.cluster import wait_for_earlier_jobs
 from slicesampling.cohort import (
     fail_on,
     initial_set,
@@ -60,6 +61,11 @@ wildcard_constraints:
     strategy="|".join(config["strategies"]),
     iteration="|".join(map(str, ITERATIONS)),
     shard=r"\d+",
+
+
+def more_each_attempt(amount):
+    """`amount` (MB or minutes) for the first attempt, twice as much for the second, and so on."""
+    return lambda wildcards, attempt: attempt * amount
 
 
 def volumes_in(shard, stage):
@@ -207,3 +213,7 @@ def jobs_in_all():
         {name: len(split_volumes(USED, name)) for name in ("pool", "val", "test")},
     )
     return sum(counts.values()) + seeds * a_seed + once + cohort + 1  # all
+
+
+onstart:
+    wait_for_earlier_jobs(Path.cwd(), logger.warning)

@@ -28,8 +28,8 @@ rule predict:
     threads: config["compute"]["threads"]
     resources:
         gpu=GPU,
-        mem_mb=32000,
-        runtime="4h",
+        mem_mb=more_each_attempt(16000),
+        runtime=more_each_attempt(4 * 60),
     params:
         volumes=lambda wildcards: volumes_in(wildcards.shard, "test"),
     script:
@@ -42,7 +42,7 @@ rule evaluate:
         predictions=rules.predict.output[0],
         volumes=lambda wildcards: preprocessed(volumes_in(wildcards.shard, "test")),
     output:
-        "results/evaluation/seed{seed}/{model}/shard{shard}.tsv",
+        ensure("results/evaluation/seed{seed}/{model}/shard{shard}.tsv", non_empty=True),
     log:
         "results/logs/evaluation/seed{seed}/{model}-shard{shard}.log",
     benchmark:
@@ -50,8 +50,8 @@ rule evaluate:
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=8000,
-        runtime="4h",
+        mem_mb=more_each_attempt(8000),
+        runtime=more_each_attempt(4 * 60),
     params:
         volumes=lambda wildcards: volumes_in(wildcards.shard, "test"),
         grid=config["evaluation"]["grid"],

@@ -110,8 +110,8 @@ rule train:
             [*split_volumes(USED, "pool"), *split_volumes(USED, "val")]
         ),
     output:
-        model="results/models/seed{seed}/{model}/model.pt",
-        history="results/models/seed{seed}/{model}/history.tsv",
+        model=ensure("results/models/seed{seed}/{model}/model.pt", non_empty=True),
+        history=ensure("results/models/seed{seed}/{model}/history.tsv", non_empty=True),
     log:
         "results/logs/models/seed{seed}/{model}.log",
     benchmark:
@@ -121,10 +121,9 @@ rule train:
     threads: config["compute"]["threads"]
     resources:
         gpu=GPU * config["compute"]["training_processes"],
-        mem_mb=32000,
-        runtime=lambda wildcards: (
-            "72h" if wildcards.model.endswith("-converged") else "24h"
-        ),
+        mem_mb=more_each_attempt(32000),
+        # Not the length of a training: where it takes longer, it goes on in the next turn.
+        runtime=24 * 60,
     params:
         # Not an output: it must survive a failure, so that the next attempt continues where this one stopped.
         checkpoint="results/checkpoints/seed{seed}/{model}.pt",
@@ -150,8 +149,14 @@ rule uncertainty:
             volumes_in(wildcards.shard, "uncertainty")
         ),
     output:
-        slices="results/uncertainty/seed{seed}/{model}/slices-shard{shard}.tsv",
-        volumes="results/uncertainty/seed{seed}/{model}/volumes-shard{shard}.tsv",
+        slices=ensure(
+            "results/uncertainty/seed{seed}/{model}/slices-shard{shard}.tsv",
+            non_empty=True,
+        ),
+        volumes=ensure(
+            "results/uncertainty/seed{seed}/{model}/volumes-shard{shard}.tsv",
+            non_empty=True,
+        ),
     log:
         "results/logs/uncertainty/seed{seed}/{model}-shard{shard}.log",
     benchmark:
@@ -161,8 +166,8 @@ rule uncertainty:
     threads: config["compute"]["threads"]
     resources:
         gpu=GPU,
-        mem_mb=32000,
-        runtime="12h",
+        mem_mb=more_each_attempt(16000),
+        runtime=more_each_attempt(12 * 60),
     params:
         volumes=lambda wildcards: volumes_in(wildcards.shard, "uncertainty"),
         settings={name: config["uncertainty"][name] for name in ("samples", "dilation")},

@@ -17,8 +17,8 @@ rule plan:
     threads: config["compute"]["threads"]
     resources:
         gpu=GPU,
-        mem_mb=32000,
-        runtime="1h",
+        mem_mb=more_each_attempt(16000),
+        runtime=more_each_attempt(60),
     params:
         models=MODELS,
         jobs=jobs_in_all(),

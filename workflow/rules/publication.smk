@@ -28,6 +28,9 @@ rule table:
         table="|".join(TABLES),
     conda:
         "../../envs/environment.yaml"
+    resources:
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(60),
     params:
         function=lambda wildcards: TABLES[wildcards.table][0],
         arguments=lambda wildcards: TABLES[wildcards.table][1],
@@ -49,6 +52,9 @@ rule network_figure:
         "results/logs/figures/figure1_network.log",
     conda:
         "../../envs/environment.yaml"
+    resources:
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(60),
     params:
         network=config["network"],
         patch=config["training"]["patch"],
@@ -78,6 +84,9 @@ rule uncertainty_profile_figure:
         "results/logs/figures/figure2_uncertainty_profile.log",
     conda:
         "../../envs/environment.yaml"
+    resources:
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(60),
     params:
         measure=config["uncertainty"]["measure"],
         candidate_distance=config["uncertainty"]["candidate_distance"],
@@ -106,6 +115,9 @@ rule excluded_cases_figure:
         "results/logs/figures/figure3_excluded_cases.log",
     conda:
         "../../envs/environment.yaml"
+    resources:
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(60),
     params:
         rows=EXCLUDED.to_dict("records"),
         spacing=config["preprocessing"]["spacing"],
@@ -131,6 +143,9 @@ rule plot:
         plot="|".join(PLOTS),
     conda:
         "../../envs/environment.yaml"
+    resources:
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(60),
     params:
         function=lambda wildcards: PLOTS[wildcards.plot][0],
     script:
@@ -158,8 +173,8 @@ rule probability_maps_figure:
     threads: config["compute"]["threads"]
     resources:
         gpu=GPU,
-        mem_mb=32000,
-        runtime="2h",
+        mem_mb=more_each_attempt(16000),
+        runtime=more_each_attempt(2 * 60),
     params:
         seed=SHOWN_SEED,
         model=f"{SHOWN_STRATEGY}-{LAST}-converged",
@@ -190,6 +205,9 @@ rule cases_figure:
         "results/logs/figures/figure6_cases.log",
     conda:
         "../../envs/environment.yaml"
+    resources:
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(60),
     params:
         seed=SHOWN_SEED,
     script:
@@ -215,6 +233,9 @@ rule learning_curves:
         "results/logs/figures/learning_curves_seed{seed}.log",
     conda:
         "../../envs/environment.yaml"
+    resources:
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(60),
     script:
         "../scripts/learning_curves.py"
 

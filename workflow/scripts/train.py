@@ -1,46 +1,61 @@
 """Train one model from scratch on what its ledger says is annotated."""
 
+import inspect
 import logging
+import os
 import signal
 from pathlib import Path
 
 import pandas as pd
+from slicesampling import network, patches, training
 from slicesampling.annotations import annotated_slices, read_ledger, write_ledger
 from slicesampling.checkpoint import Checkpoint, Terminated
+from slicesampling.cluster import place, requeue
+from slicesampling.files import own
 from slicesampling.job import ProgressReport, start
 from slicesampling.models import build_network, computing, fingerprint, home_of_data, save_model
 from slicesampling.patches import AnnotatedVolume, TrainingSet
-from slicesampling.processes import group, launch
-from slicesampling.training import Settings, ValidationVolume, train
+from slicesampling.processes import group, launch, launched
 from slicesampling.volumes import load_preprocessed, volume_folders
 
 terminal = start(snakemake)
 params, wildcards, settings = snakemake.params, snakemake.wildcards, snakemake.config["compute"]
+checkpoint_path = Path(params.checkpoint)
+if not launched():
+    owned = own(checkpoint_path.with_suffix(".owner"), place())
+    os.set_inheritable(owned, settings["training_processes"] > 1)  # torchrun then takes the place of this process
 launch(__real_file__, settings["training_processes"])  # where Snakemake has put this script, with its inputs
 compute = computing(settings)
 ledger = read_ledger(snakemake.input.ledger)
 folders = volume_folders(snakemake.input.volumes)
-training = {name: (load_preprocessed(folders[name]), slices) for name, slices in annotated_slices(ledger).items()}
-annotated = [AnnotatedVolume(name, volume.image, volume.mask, slices) for name, (volume, slices) in training.items()]
+annotated = []
+for name, slices in annotated_slices(ledger).items():
+    volume = load_preprocessed(folders[name])
+    annotated.append(AnnotatedVolume(name, volume.image, volume.mask, slices))
 validation = [load_preprocessed(folders[name]) for name in params.validation]
 size = sum(volume.image.nbytes + volume.mask.nbytes for volume in annotated)
-parts = (ledger.to_csv(), params.network, params.training, params.end)
-checkpoint = Checkpoint(Path(params.checkpoint), fingerprint(*parts), settings["checkpoint_minutes"])
+belongs_to = fingerprint(
+    *(ledger.to_csv(), params.network, params.training, params.end),
+    *(inspect.getsource(module) for module in (network, patches, training)),
+    *(array for volume in [*annotated, *validation] for array in (volume.image, volume.mask)),
+)
+report = ProgressReport(wildcards.model, terminal)
 try:
-    run = train(
+    run = training.train(
         build_network(params.network, compute.device),
         TrainingSet(annotated, tuple(params.training["patch"]), home_of_data(settings["training_data"], compute, size)),
-        [ValidationVolume(volume.image, volume.mask) for volume in validation],
-        Settings(**params.training, **params.end),
+        [training.ValidationVolume(volume.image, volume.mask) for volume in validation],
+        training.Settings(**params.training, **params.end),
         compute,
         key=(int(wildcards.seed), wildcards.model, "training"),
-        checkpoint=checkpoint,
-        progress=ProgressReport(wildcards.model, terminal) if group().rank == 0 else lambda now: None,
+        checkpoint=Checkpoint(checkpoint_path, belongs_to, settings["checkpoint_minutes"]),
+        progress=report if group().rank == 0 else lambda now: None,
     )
 except Terminated:
     logging.info("asked to end; the next attempt goes on here")
+    if report.first is not None:  # without a step the next attempt would get no farther
+        requeue()
     signal.raise_signal(signal.SIGTERM)  # now with its usual effect
 if group().rank == 0:
     save_model(snakemake.output.model, params.network, params.training["window"], run)
     write_ledger(snakemake.output.history, pd.DataFrame(run["history"]))
-    checkpoint.discard()

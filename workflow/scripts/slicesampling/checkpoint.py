@@ -62,7 +62,7 @@ class Checkpoint:
     def save(self, state: dict[str, Any]) -> None:
         """Write `state` by rename; what stood there becomes the one before."""
         with replacing(self.path) as temporary:
-            torch.save({"fingerprint": self.fingerprint, **state}, temporary)
+            torch.save({"fingerprint": self.fingerprint, "finished": False, **state}, temporary)
             if self.path.exists():
                 self.path.replace(self.before)
         self.written = time.monotonic()
@@ -82,7 +82,11 @@ class Checkpoint:
             logger.info("%s belongs to another training set or other settings", path)
         return None
 
-    def discard(self) -> None:
-        """Remove the files: the training has ended, and its model is written."""
-        for path in (self.path, self.before):
-            path.unlink(missing_ok=True)
+    def finish(self, run: dict[str, Any]) -> None:
+        """Write that the training has ended, with all that it returns; nothing else of its state is needed any more.
+
+        Kept, so that a model whose file is lost, or that Snakemake does not know to be finished because it was killed
+        meanwhile, is not trained again.
+        """
+        self.save({"run": run, "finished": True})
+        self.before.unlink(missing_ok=True)

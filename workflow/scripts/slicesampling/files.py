@@ -1,11 +1,15 @@
 """Writing files so that nothing half-written ever stands under its final name."""
 
+import fcntl
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -33,3 +37,25 @@ def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, by rename."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def own(path: str | Path, owner: str) -> int:
+    """Make this process the only one that owns `path`, after waiting for one that does, and return the descriptor.
+
+    The file holds the owner's name. It is free as soon as its owner has ended in any way: it is locked with the kernel,
+    or with the server of a file system that is shared. Where a file system has no locks, a warning is all.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("waiting for %s, which does the same", os.read(descriptor, 1000).decode())
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        logger.warning("%s cannot be locked (%s): do not start the same job twice", path, error.strerror)
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, owner.encode(), 0)
+    return descriptor

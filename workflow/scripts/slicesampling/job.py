@@ -1,5 +1,6 @@
 """What each script of the workflow does first: its log, and one line instead of a traceback for faults of the user."""
 
+import errno
 import logging
 import os
 import sys
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import tqdm
 
 from . import UserError
+from .cluster import place
 
 if TYPE_CHECKING:
     from .training import Progress
@@ -31,8 +33,14 @@ def start(snakemake: Any) -> TextIO:
         stream=log, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"
     )
     logging.captureWarnings(True)
+    logging.info("%s", place())
 
     def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            kind, error = (
+                UserError,
+                UserError(f"{error.filename or snakemake.output[0]}: {error.strerror}; free some space"),
+            )
         if issubclass(kind, UserError):
             for stream in (log, terminal):
                 print(f"error: {error}", file=stream)

@@ -5,16 +5,20 @@ import ctypes
 import hashlib
 import importlib.metadata
 import json
+import logging
 import platform
 import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from . import UserError
 from .files import replacing
 from .network import AnisotropicUNet
+
+logger = logging.getLogger(__name__)
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DEVICE_SHARE = 0.6
@@ -62,6 +66,7 @@ def computing(settings: dict[str, Any]) -> Compute:
         memory = DEVICE_SHARE * torch.cuda.mem_get_info()[0] if name == "cuda" else CPU_TILE_GIB * 2**30
     else:
         memory = tile_gib * 2**30
+    logger.info("computes on %s in %s", torch.cuda.get_device_name() if name == "cuda" else "the CPU", precision)
     return Compute(device, PRECISIONS[precision], memory)
 
 
@@ -117,8 +122,16 @@ def load_model(path: str | Path, device: torch.device) -> Model:
 
 
 def fingerprint(*parts: Any) -> str:
-    """Return a digest of anything that JSON can hold, to tell whether a checkpoint belongs to these settings."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    """Return a digest of arrays and of anything that JSON can hold: whether a checkpoint belongs to these."""
+    digest = hashlib.blake2b()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            digest.update(repr((part.shape, part.dtype.str)).encode())
+            for plane in part:  # of a map of a file, never all at once
+                digest.update(np.ascontiguousarray(plane).data)
+        else:
+            digest.update(json.dumps(part, sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def origin(source: str | Path) -> dict[str, Any]:

@@ -23,6 +23,11 @@ def group() -> Group:
     return Group(0, 1)
 
 
+def launched() -> bool:
+    """Return whether this process is one of those that `launch` has started."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
 def launch(script: str, processes: int) -> None:
     """Run `script` with torchrun in so many processes, in place of this one; returns in each of those, or for one.
 
@@ -30,7 +35,7 @@ def launch(script: str, processes: int) -> None:
     """
     if processes == 1:
         return
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    if not launched():
         command = [
             sys.executable,
             "-m",

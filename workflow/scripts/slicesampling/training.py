@@ -127,6 +127,10 @@ def train(
     run: dict[str, Any] = {"steps": 0, "epoch": 0, "losses": [], "seconds": 0.0, "data_wait": 0.0}
     run |= {"best_jaccard": -1.0, "best_step": 0, "state": {}, "history": [], "ended": False}
     resumed = checkpoint.load()
+    if resumed is not None and resumed["finished"]:
+        logger.info("this training had ended already")
+        finished: dict[str, Any] = resumed["run"]
+        return finished
     if resumed is not None:
         network.load_state_dict(resumed["network"])
         optimizer.load_state_dict(resumed["optimizer"])
@@ -223,6 +227,8 @@ def train(
         except Terminated:
             save()
             raise
+    if group().rank == 0:
+        checkpoint.finish(run)
     return run
 
 
