@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test test-slurm test-slurm-faults lint lock clean
 
 demo: .venv
 	$(BIN)/snakemake --profile demo
@@ -15,6 +15,13 @@ demo: .venv
 
 test: .venv lint
 	$(BIN)/python -m pytest
+
+# On a real SLURM of two nodes, brought up on this machine (Debian, as root): the cluster profile, and what befalls jobs.
+test-slurm: .venv
+	$(BIN)/python -m pytest tests/slurm/test_profile.py
+
+test-slurm-faults: .venv
+	$(BIN)/python -m pytest tests/slurm
 
 lint: .venv
 	$(BIN)/ruff check

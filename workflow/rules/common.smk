@@ -64,7 +64,11 @@ wildcard_constraints:
 
 
 def more_each_attempt(amount):
-    """`amount` (MB or minutes) for the first attempt, twice as much for the second, and so on."""
+    """`amount` (MB or minutes) for the first attempt, twice as much for the second, and so on.
+
+    The amounts in the rules are for the paper's configuration; beside each stands what was measured (CPU, CT of 512 × 512
+    pixels). They leave a factor of two or more, because a job that is refused its memory costs more than it saves.
+    """
     return lambda wildcards, attempt: attempt * amount
 
 

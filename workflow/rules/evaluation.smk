@@ -28,6 +28,8 @@ rule predict:
     threads: config["compute"]["threads"]
     resources:
         gpu=GPU,
+        # 3.7 GB without a GPU, where feature maps are in the same memory. Its time on a GPU has not been measured;
+        # `snakemake plan` does that on yours.
         mem_mb=more_each_attempt(16000),
         runtime=more_each_attempt(4 * 60),
     params:
@@ -50,8 +52,9 @@ rule evaluate:
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=more_each_attempt(8000),
-        runtime=more_each_attempt(4 * 60),
+        # 0.5 GB and 8 s a volume of 300 to 600 slices; a shard has 59 volumes.
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(2 * 60),
     params:
         volumes=lambda wildcards: volumes_in(wildcards.shard, "test"),
         grid=config["evaluation"]["grid"],

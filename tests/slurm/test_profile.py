@@ -1,0 +1,101 @@
+"""`snakemake --profile slurm` on a real SLURM: the whole experiment, and the faults that everybody meets."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from runs import LOG, LONG, MODEL, SMALLEST, Note, Run, checkout, jobs, same_model, squeue, start
+
+WHOLE = ["--configfile", SMALLEST, "tests/slurm/whole.yaml"]
+
+
+def test_the_whole_experiment_gives_the_tables_of_a_run_without_slurm(
+    cluster: None, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    here, there = (checkout(tmp_path_factory.mktemp(name)) for name in ("here", "there"))
+    Run(here, *WHOLE, profile=False).wait()
+    run = Run(there, *WHOLE, "--jobs", "4")
+    run.until(lambda: (there / LOG).exists())
+    submitted = squeue("--format=%i %b %k")
+    second = Run(there, *WHOLE).wait(code=1)
+    assert "Directory cannot be locked" in second
+    run.wait()
+    assert any("gpu:1" in line for line in submitted.splitlines() if "rule_train" in line), submitted
+    assert "SLURM job" in (there / LOG).read_text(encoding="utf-8")
+    for table in sorted((here / "results/tables").iterdir()):
+        assert (there / "results/tables" / table.name).read_bytes() == table.read_bytes(), table.name
+    assert "Nothing to be done" in Run(there, *WHOLE).wait()
+
+
+def test_fault_1_a_training_is_cancelled(folder: Path, undisturbed: Path, record: Note) -> None:
+    run = start(folder)
+    subprocess.run(["scancel", run.training()], check=True)
+    seconds = run.until(run.continued)
+    assert "Trying to restart job" in run.wait()
+    same_model(folder, undisturbed)
+    record("1 scancel of a training", seconds, run)
+
+
+def test_fault_5_the_time_limit_is_too_short(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, record: Note
+) -> None:
+    """The training is no failure: it takes the next turn under the same id, until it has ended."""
+    overlay = folder / "longer.yaml"
+    overlay.write_text("training: {iteration: {epochs: 450, patience: null}}")
+    undisturbed = tmp_path_factory.mktemp("longer")
+    shutil.copytree(folder, undisturbed, dirs_exist_ok=True)
+    longer = [MODEL, "--configfile", SMALLEST, LONG, "longer.yaml"]
+    reference = Run(undisturbed, *longer, profile=False)
+    # SLURM looks at its limits each half minute, and signals up to as much too early.
+    run = Run(folder, *longer, "--set-resources", "train:runtime=2", "train:slurm_extra='--signal=TERM@30'")
+    first = run.training()
+    run.until(lambda: "goes into the queue again" in run.log())
+    seconds = run.until(run.continued)
+    assert jobs() == [first]
+    output = run.wait()
+    assert "Trying to restart job" not in output
+    assert "Error in rule" not in output
+    reference.wait()
+    same_model(folder, undisturbed)
+    record("5 time limit shorter than the training", seconds, run)
+
+
+def test_fault_7_snakemake_is_interrupted(folder: Path, undisturbed: Path, record: Note) -> None:
+    """It cancels its jobs, which keep what they have, and leaves no lock."""
+    run = start(folder)
+    run.training()
+    run.process.send_signal(signal.SIGINT)
+    assert "Terminating processes" in run.wait(code=None)
+    assert run.process.returncode != 0
+    started = time.monotonic()
+    run = start(folder)
+    run.until(run.continued)
+    seconds = time.monotonic() - started
+    run.wait()
+    same_model(folder, undisturbed)
+    record("7a SIGINT to Snakemake", seconds, run)
+
+
+def test_fault_7_snakemake_is_killed(folder: Path, undisturbed: Path, record: Note) -> None:
+    """Its job runs on. Started again, Snakemake waits for it, and does not train what has been trained."""
+    run = start(folder)
+    first = run.training()
+    os.killpg(run.process.pid, signal.SIGKILL)
+    run.wait(code=-signal.SIGKILL)
+    assert jobs() == [first]
+    assert "--unlock" in start(folder).wait(code=1)  # the lock, with the way out
+    Run(folder, "--unlock", "--configfile", SMALLEST, LONG).wait()
+    started = time.monotonic()
+    run = start(folder)
+    run.until(lambda: f"has left 1 SLURM jobs: {first}" in run.text())
+    run.until(lambda: jobs() == [])
+    run.until(lambda: jobs() != [])
+    run.wait()
+    seconds = time.monotonic() - started
+    assert "this training had ended already" in run.log()
+    same_model(folder, undisturbed)
+    record("7b kill -9 of Snakemake", seconds, run)
