@@ -1,10 +1,16 @@
 """A file under its final name is complete; names give seeds, and nothing else does."""
 
+import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
-from slicesampling.files import replacing, write_text
+from slicesampling.files import own, replacing, write_text
 from slicesampling.randomness import generator, seed_of
+
+LIBRARY = str(Path(__file__).parents[1] / "workflow/scripts")
 
 
 def test_a_failure_leaves_the_old_file_and_no_scratch(tmp_path: Path) -> None:
@@ -36,3 +42,30 @@ def test_seeds_depend_on_every_part_of_the_key_and_its_type() -> None:
     assert len({seed_of(*key) for key in keys}) == len(keys)
     assert seed_of(1, "rss", 3, "query") == 9082778260109138690  # equal on every platform and in every version
     assert generator(1, "a").random() == generator(1, "a").random()
+
+
+OWNER = """
+import sys, time
+from slicesampling.files import own
+own(sys.argv[1], sys.argv[2])
+print("owned", flush=True)
+time.sleep(60)
+"""
+
+
+def test_one_process_at_a_time_owns_a_file_and_death_frees_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "checkpoints/uss-1.owner"
+    command = [sys.executable, "-c", OWNER, str(path), "SLURM job 7"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": LIBRARY}) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == b"owned\n"
+        owned: list[int] = []
+        second = threading.Thread(target=lambda: owned.append(own(path, "SLURM job 8")))
+        second.start()
+        second.join(0.5)
+        assert owned == []
+        assert "waiting for SLURM job 7, which does the same" in caplog.text
+        first.kill()
+    second.join(10)
+    assert path.read_text() == "SLURM job 8"
+    os.close(owned[0])

@@ -5,13 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from conftest import ROOT, job_counts, snakemake
 from slicesampling.annotations import read_ledger
 from slicesampling.strategies import STRATEGIES
@@ -21,9 +21,9 @@ SMALLEST = ["--configfile", str(ROOT / "tests/smallest.yaml")]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run of the whole experiment at the smallest size, with two jobs at a time."""
+    """The folder of a finished run of the whole experiment at the smallest size, with four jobs at a time."""
     folder = tmp_path_factory.mktemp("run")
-    snakemake(folder, *SMALLEST)
+    snakemake(folder, *SMALLEST, "--cores", "4")
     return folder
 
 
@@ -130,22 +130,37 @@ def test_the_report_bundles_all_of_it(run: Path) -> None:
 
 
 def test_neither_jobs_nor_shards_change_a_result(run: Path, tmp_path: Path) -> None:
-    """The same seed gives the same ledgers, weights and tables, bit by bit, with one job at a time and other shards."""
-    config = yaml.safe_load((ROOT / "tests/smallest.yaml").read_text(encoding="utf-8"))
-    config["shards"] = {"preprocessing": 1, "uncertainty": 3, "test": 2}
-    other = tmp_path / "other.yaml"
-    other.write_text(yaml.safe_dump(config))
-    models = ["initial", "uss-1", "rss-1"]
-    targets = [f"results/models/seed1/{name}/model.pt" for name in models] + ["results/queries/seed1/uss-2.tsv"]
+    """The same seed gives the same queries, weights and tables, bit by bit, with one job at a time and other shards."""
+    overlay = tmp_path / "shards.yaml"
+    overlay.write_text("shards: {preprocessing: 5, uncertainty: 5, test: 5}")
     shutil.copytree(run / "results/phantom", tmp_path / "results/phantom")
-    snakemake(tmp_path, "--configfile", str(other), "--cores", "1", "--rerun-triggers", "mtime", "--", *targets)
-    for name in ("uss-2.tsv", "uss-1.tsv"):
-        assert (tmp_path / "results/queries/seed1" / name).read_bytes() == (
-            run / "results/queries/seed1" / name
-        ).read_bytes()
-    for target in targets[:-1]:
-        first, second = (torch.load(folder / target, weights_only=True)["state"] for folder in (run, tmp_path))
+    snakemake(tmp_path, "--cores", "1", "--rerun-triggers", "mtime", *SMALLEST, str(overlay))
+    for folder in ("queries/seed1", "tables"):
+        names = sorted(path.name for path in (run / "results" / folder).iterdir())
+        assert names == sorted(path.name for path in (tmp_path / "results" / folder).iterdir())
+        for name in names:
+            first, second = ((place / "results" / folder / name).read_bytes() for place in (run, tmp_path))
+            assert first == second, name
+    for path in (run / "results/models/seed1").glob("*/model.pt"):
+        other = tmp_path / path.relative_to(run)
+        first, second = (torch.load(model, weights_only=True)["state"] for model in (path, other))
         assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_a_second_snakemake_in_the_same_folder_says_so(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "results/phantom", tmp_path / "results/phantom")
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path)]
+    first = subprocess.Popen(
+        [*command, "--cores", "1", *SMALLEST], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT
+    )
+    try:
+        while not (tmp_path / "results/logs").exists():
+            assert first.poll() is None
+            time.sleep(0.1)
+        assert "Directory cannot be locked" in snakemake(tmp_path, *SMALLEST, code=1)
+    finally:
+        first.terminate()
+        first.wait()
 
 
 def write_cohort(folder: Path, run: Path, **changes: dict[str, str]) -> Path:

@@ -43,7 +43,7 @@ def jobs_of(folder: str | Path) -> list[str]:
     """
     logs = f"{Path(folder).resolve()}/.snakemake/slurm_logs/"
     lines = _ask("squeue", "--noheader", f"--user={os.getuid()}", "--Format=JobID:20,STDOUT:4096").splitlines()
-    return [job for job, log in (line.split(maxsplit=1) for line in lines) if log.startswith(logs)]
+    return [job for job, _, log in (line.partition(" ") for line in lines) if log.strip().startswith(logs)]
 
 
 def wait_for_earlier_jobs(folder: str | Path, say: Callable[[str], None]) -> None:

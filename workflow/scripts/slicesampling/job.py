@@ -37,10 +37,8 @@ def start(snakemake: Any) -> TextIO:
 
     def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            kind, error = (
-                UserError,
-                UserError(f"{error.filename or snakemake.output[0]}: {error.strerror}; free some space"),
-            )
+            path = error.filename or snakemake.output[0]
+            kind, error = UserError, UserError(f"{path}: {error.strerror}; free some space and start again")
         if issubclass(kind, UserError):
             for stream in (log, terminal):
                 print(f"error: {error}", file=stream)
