@@ -9,6 +9,9 @@ min_version("9.20")
 configfile: Path(workflow.basedir) / "config/config.yaml"
 
 
+container: "envs/slicesampling.sif"  # only where apptainer is asked for, see envs/README.md
+
+
 report: "workflow/report/workflow.rst"
 
 

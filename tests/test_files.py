@@ -1,5 +1,6 @@
 """A file under its final name is complete; names give seeds, and nothing else does."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -21,6 +22,11 @@ def test_a_failure_leaves_the_old_file_and_no_scratch(tmp_path: Path) -> None:
         raise RuntimeError(temporary.suffix)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"full.*table\.tsv"), replacing(tmp_path / "table.tsv"):
+        raise OSError(errno.ENOSPC, "full")
 
 
 def test_a_folder_takes_the_place_of_an_older_one(tmp_path: Path) -> None:

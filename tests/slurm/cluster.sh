@@ -4,7 +4,7 @@
 #   cluster.sh install      Debian's packages (as root)
 #   cluster.sh start ROOT   every daemon by hand, with all of its files under ROOT; writes ROOT/run/*.pid
 #   cluster.sh stop ROOT    what `start` started, by process id, and nothing else
-# Two partitions: `gpu` (the default), and `urgent`, whose jobs preempt those of `gpu` and have them requeued.
+# Three partitions: `gpu` (the default), `cpu`, and `urgent`, whose jobs preempt those of the others and have them requeued.
 set -euo pipefail
 action=${1:-} ROOT=${2:-}
 host=$(hostname -s)
@@ -82,9 +82,11 @@ AccountingStorageHost=localhost
 AccountingStoragePort=36819
 AccountingStoragePass=$ROOT/munge/socket
 AccountingStorageTRES=gres/gpu
+AccountingStoreFlags=job_comment
 NodeName=n1 NodeHostname=$host NodeAddr=127.0.0.1 Port=36821 CPUs=16 RealMemory=64000 Gres=gpu:2 State=UNKNOWN
 NodeName=n2 NodeHostname=$host NodeAddr=127.0.0.1 Port=36822 CPUs=16 RealMemory=64000 Gres=gpu:2 State=UNKNOWN
 PartitionName=gpu Nodes=n1,n2 Default=YES MaxTime=7-0 State=UP PriorityTier=1
+PartitionName=cpu Nodes=n1,n2 MaxTime=7-0 State=UP PriorityTier=1
 PartitionName=urgent Nodes=n1,n2 MaxTime=7-0 State=UP PriorityTier=10
 C
     cat > "$ROOT/etc/gres.conf" <<C

@@ -5,7 +5,6 @@ import signal
 import subprocess
 from pathlib import Path
 
-import pytest
 from runs import MODEL, Note, jobs, same_model, squeue, start
 
 
@@ -19,6 +18,11 @@ def processes_of(job: str) -> list[int]:
         except OSError:  # it has ended meanwhile
             continue
     return found
+
+
+def slurm_logs(folder: Path) -> str:
+    """What the jobs that failed have printed; the executor removes the logs of those that did not."""
+    return "".join(path.read_text(encoding="utf-8") for path in (folder / ".snakemake/slurm_logs").rglob("*.log"))
 
 
 def node_of(job: str) -> str:
@@ -66,7 +70,8 @@ def test_fault_6_the_memory_does_not_suffice_at_first(folder: Path, undisturbed:
     """SLURM kills the job; the second attempt asks for more."""
     run = start(folder, "--set-resources", "train:mem_mb=350 if attempt == 1 else 4000")
     seconds = run.until(lambda: "Trying to restart job" in run.text())
-    assert "OUT_OF_MEMORY" in run.wait()
+    run.wait()
+    assert "exceeded memory limit" in slurm_logs(folder)
     same_model(folder, undisturbed)
     record("6 out of memory in the first attempt", seconds, run)
 
@@ -99,10 +104,13 @@ def test_fault_9_a_job_that_says_it_is_done_and_has_written_nothing(
     wrapper = folder / "bin/srun"
     wrapper.parent.mkdir()
     history = Path(MODEL).with_name("history.tsv")
-    wrapper.write_text(f"#!/bin/sh\nmv $0 $0.done; mkdir -p {history.parent}; touch {MODEL} {history}\n")
+    benchmark = "results/benchmarks/models/seed1/initial.tsv"
+    touch = f"mkdir -p {history.parent} {Path(benchmark).parent}; touch {MODEL} {history} {benchmark}"
+    wrapper.write_text(f"#!/bin/sh\nmv $0 $0.done; {touch}\n")
     wrapper.chmod(0o755)
     run = start(folder)
     seconds = run.until(lambda: "Trying to restart job" in run.text())
-    assert "is expected to be non-empty" in run.wait() or pytest.fail(run.text())
+    run.wait()
+    assert "empty" in slurm_logs(folder)
     same_model(folder, undisturbed)
     record("9 exit code 0, but empty outputs", seconds, run)

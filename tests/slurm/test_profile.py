@@ -8,24 +8,34 @@ import time
 from pathlib import Path
 
 import pytest
-from runs import LOG, LONG, MODEL, SMALLEST, Note, Run, checkout, jobs, same_model, squeue, start
+from runs import LOG, LONG, MODEL, SMALLEST, Note, Run, checkout, jobs, same_model, start
 
 WHOLE = ["--configfile", SMALLEST, "tests/slurm/whole.yaml"]
 
 
 def test_the_whole_experiment_gives_the_tables_of_a_run_without_slurm(
-    cluster: None, tmp_path_factory: pytest.TempPathFactory
+    cluster: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Jobs with a GPU and jobs without go where the file of partitions says; a second Snakemake is refused."""
     here, there = (checkout(tmp_path_factory.mktemp(name)) for name in ("here", "there"))
     Run(here, *WHOLE, profile=False).wait()
+    monkeypatch.setenv("SNAKEMAKE_SLURM_PARTITIONS", str(there / "tests/slurm/partitions.yaml"))
     run = Run(there, *WHOLE, "--jobs", "4")
     run.until(lambda: (there / LOG).exists())
-    submitted = squeue("--format=%i %b %k")
-    second = Run(there, *WHOLE).wait(code=1)
-    assert "Directory cannot be locked" in second
+    assert "Directory cannot be locked" in Run(there, *WHOLE).wait(code=1)
     run.wait()
-    assert any("gpu:1" in line for line in submitted.splitlines() if "rule_train" in line), submitted
     assert "SLURM job" in (there / LOG).read_text(encoding="utf-8")
+    columns = "--format=Comment%100,Partition%10,ReqTRES%100,State%20"
+    sacct = subprocess.run(["sacct", "-X", "--noheader", columns], capture_output=True, text=True, check=True).stdout
+    where = {line.split("_wildcards")[0].split()[0]: line.split()[1:] for line in sacct.splitlines()}
+    for rule in ("train", "uncertainty", "predict"):
+        partition, resources, state = where[f"rule_{rule}"]
+        assert (partition, state) == ("gpu", "COMPLETED")
+        assert "gres/gpu=1" in resources
+    for rule in ("preprocess", "evaluate", "table"):
+        partition, resources, state = where[f"rule_{rule}"]
+        assert (partition, state) == ("cpu", "COMPLETED")
+        assert "gpu" not in resources
     for table in sorted((here / "results/tables").iterdir()):
         assert (there / "results/tables" / table.name).read_bytes() == table.read_bytes(), table.name
     assert "Nothing to be done" in Run(there, *WHOLE).wait()

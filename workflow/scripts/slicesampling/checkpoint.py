@@ -1,5 +1,6 @@
 """The state of a training on disk, and the wish to end it: so that nothing is lost whenever a job is stopped."""
 
+import io
 import logging
 import pickle
 import signal
@@ -45,6 +46,13 @@ class Termination:
             raise Terminated
 
 
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Write what torch saves, by way of memory: where torch writes the file itself, a full disk is an obscure error."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    path.write_bytes(buffer.getbuffer())
+
+
 class Checkpoint:
     """The state of a training in a file, and the one before it beside it, in case the file cannot be read.
 
@@ -62,7 +70,7 @@ class Checkpoint:
     def save(self, state: dict[str, Any]) -> None:
         """Write `state` by rename; what stood there becomes the one before."""
         with replacing(self.path) as temporary:
-            torch.save({"fingerprint": self.fingerprint, "finished": False, **state}, temporary)
+            write_state(temporary, {"fingerprint": self.fingerprint, "finished": False, **state})
             if self.path.exists():
                 self.path.replace(self.before)
         self.written = time.monotonic()

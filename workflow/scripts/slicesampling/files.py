@@ -23,14 +23,18 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
         temporary = Path(scratch) / path.name
-        yield temporary
-        if temporary.is_dir():
-            if path.exists():
-                shutil.rmtree(path)
-        else:
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
-        temporary.replace(path)
+        try:
+            yield temporary
+            if temporary.is_dir():
+                if path.exists():
+                    shutil.rmtree(path)
+            else:
+                with temporary.open("rb") as written:
+                    os.fsync(written.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            error.filename = error.filename or str(path)  # a full disk does not say which file it was
+            raise
 
 
 def write_text(path: str | Path, text: str) -> None:

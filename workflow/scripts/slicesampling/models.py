@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from . import UserError
+from .checkpoint import write_state
 from .files import replacing
 from .network import AnisotropicUNet
 
@@ -109,7 +110,7 @@ def save_model(path: str | Path, settings: dict[str, Any], window: list[float], 
     """Write the best state of a training `run` with what is needed to use it, by rename."""
     content = {"network": settings, "window": list(window), "best_step": run["best_step"], "state": run["state"]}
     with replacing(path) as temporary:
-        torch.save(content, temporary)
+        write_state(temporary, content)
 
 
 def load_model(path: str | Path, device: torch.device) -> Model:
