@@ -59,7 +59,7 @@ def record() -> Note:
 
     def note(fault: str, seconds: float, run: Run) -> None:
         resumed = re.findall(r"continuing after step (\d+)", run.log())
-        repeated = f"steps since the checkpoint at step {resumed[0]}" if resumed else "nothing"
+        repeated = f"what came after step {resumed[0]}" if resumed else "nothing"
         FAULTS.append(
             {"fault": fault, "at work again after": f"{seconds:.0f} s", "repeated": repeated, "lost": "nothing"}
         )
