@@ -1,9 +1,20 @@
 """What the configuration asks for, and what a machine has: device, precision, memory."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from slicesampling import UserError
-from slicesampling.models import CPU_TILE_GIB, DATA_SHARE, DEVICE_SHARE, Compute, computing, home_of_data
+from slicesampling.models import (
+    CPU_TILE_GIB,
+    DATA_SHARE,
+    DEVICE_SHARE,
+    Compute,
+    computing,
+    fingerprint,
+    home_of_data,
+)
 
 AUTO = {"device": "auto", "precision": "auto", "threads": 1, "tile_gib": "auto"}
 FREE = 10 * 2**30
@@ -47,3 +58,20 @@ def test_a_gpu_without_bfloat16_takes_float16(gpu: pytest.MonkeyPatch) -> None:
     assert computing(AUTO).precision == "float16"
     with pytest.raises(UserError, match="bfloat16, which this GPU has not; accepted here: auto, float32, float16"):
         computing(AUTO | {"precision": "bfloat16"})
+
+
+def test_a_fingerprint_tells_any_change_of_settings_and_volumes_and_nothing_else(tmp_path: Path) -> None:
+    settings, volume = {"filters": [4, 6], "dropout": 0.25}, np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    np.save(tmp_path / "volume.npy", volume)
+    same = fingerprint({"dropout": 0.25, "filters": [4, 6]}, np.load(tmp_path / "volume.npy", mmap_mode="r"))
+    changed = volume.copy()
+    changed[1, 2, 3] += 1
+    others = [
+        fingerprint(settings | {"dropout": 0.5}, volume),
+        fingerprint(settings, changed),
+        fingerprint(settings, volume.astype(np.uint16)),
+        fingerprint(settings, volume.reshape(2, 4, 3)),
+        fingerprint(settings, volume, volume),
+    ]
+    assert fingerprint(settings, volume) == same
+    assert len({same, *others}) == 6

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pandas as pd
-from slicesampling import network, patches, training
+from slicesampling import inference, network, patches, training
 from slicesampling.annotations import annotated_slices, read_ledger, write_ledger
 from slicesampling.checkpoint import Checkpoint, Terminated
 from slicesampling.cluster import place, requeue
@@ -36,7 +36,7 @@ validation = [load_preprocessed(folders[name]) for name in params.validation]
 size = sum(volume.image.nbytes + volume.mask.nbytes for volume in annotated)
 belongs_to = fingerprint(
     *(ledger.to_csv(), params.network, params.training, params.end),
-    *(inspect.getsource(module) for module in (network, patches, training)),
+    *(inspect.getsource(module) for module in (inference, network, patches, training)),
     *(array for volume in [*annotated, *validation] for array in (volume.image, volume.mask)),
 )
 report = ProgressReport(wildcards.model, terminal)
