@@ -241,6 +241,20 @@ def test_a_wrong_configuration_is_one_message(tmp_path: Path, change: str, messa
     assert "Traceback" not in output
 
 
+def test_the_slurm_profile_without_slurm_is_one_message(tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("bash", "sh", "which"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    command = [sys.executable, "-m", "snakemake", "--profile", "slurm", "--directory", str(tmp_path)]
+    environment = {"PATH": f"{Path(sys.executable).parent}:{tools}", "HOME": str(tmp_path)}
+    target = ["results/figures/figure1_network.png", *SMALLEST]
+    done = subprocess.run([*command, *target], capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
+    assert done.returncode == 1
+    assert "--profile slurm: there is no sbatch here; start on a login node" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_slurm_profile_is_found(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "snakemake", "--profile", "slurm", "--directory", str(tmp_path), "--dry-run"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)

@@ -5,7 +5,7 @@ import sys
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow/scripts"))
 
 from slicesampling import UserError
-from slicesampling.cluster import wait_for_earlier_jobs
+from slicesampling.cluster import require_slurm, wait_for_earlier_jobs
 from slicesampling.cohort import (
     fail_on,
     initial_set,
@@ -220,4 +220,9 @@ def jobs_in_all():
 
 
 onstart:
+    try:
+        if workflow.executor_plugin.name == "slurm":
+            require_slurm()
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
     wait_for_earlier_jobs(Path.cwd(), logger.warning)

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from . import UserError
+
 POLL_SECONDS = 30
 """Between two looks at the jobs of an earlier run; as often as Snakemake itself asks, at most."""
 
@@ -34,6 +36,14 @@ def requeue() -> None:
     done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
     if done.returncode:
         logger.warning("scontrol requeue %s: %s", job, done.stderr.strip())
+
+
+def require_slurm() -> None:
+    """Raise UserError where jobs cannot be submitted to SLURM at all."""
+    if shutil.which("sbatch") is None:
+        raise UserError(
+            "--profile slurm: there is no sbatch here; start on a login node of a SLURM cluster, or take --cores N"
+        )
 
 
 def jobs_of(folder: str | Path) -> list[str]:
