@@ -132,7 +132,14 @@ def query_inputs(wildcards):
 
 
 METRICS_TABLE = {"metrics": "results/evaluation/metrics.tsv"}
-# Each table: the function of slicesampling.tables that makes it, its further arguments, and the records it reads.
+ANNOTATIONS_TABLE = {"annotations": "results/evaluation/annotations.tsv"}
+CALIBRATION_TABLE = {"calibration": "results/evaluation/calibration.tsv"}
+ANNOTATION_TIME = {
+    "minutes_per_slice": config["annotation_minutes_per_slice"],
+    "ratio": config["annotation_time_ratio"],
+}
+# Each table: the function of slicesampling.tables that makes it, or of slicesampling.supplement for those beyond the
+# paper; its further arguments; and the records it reads.
 TABLES = {
     "table1_cohort": (
         "cohort_table",
@@ -145,7 +152,7 @@ TABLES = {
     "table2_annotations": (
         "annotation_table",
         {},
-        {"annotations": "results/evaluation/annotations.tsv"},
+        ANNOTATIONS_TABLE,
     ),
     "table3_training_steps": (
         "training_table",
@@ -158,6 +165,24 @@ TABLES = {
     "table7_hd": ("metric_table", {"metric": "hd"}, METRICS_TABLE),
     "table8_converged": ("converged_table", {}, METRICS_TABLE),
     "table9_quantile_regression": ("regression_table", {}, METRICS_TABLE),
+    "supplement1_intervals": ("intervals_table", {}, METRICS_TABLE),
+    "supplement2_comparisons": ("comparisons_table", {}, METRICS_TABLE),
+    "supplement3_learning_curves": (
+        "learning_curves_table",
+        ANNOTATION_TIME,
+        METRICS_TABLE | ANNOTATIONS_TABLE,
+    ),
+    "supplement4_efficiency": (
+        "efficiency_table",
+        ANNOTATION_TIME,
+        METRICS_TABLE | ANNOTATIONS_TABLE,
+    ),
+    "supplement5_groups": ("groups_table", {}, METRICS_TABLE),
+    "supplement6_further_metrics": (
+        "further_metrics_table",
+        {},
+        METRICS_TABLE | CALIBRATION_TABLE,
+    ),
 }
 TABLE_FORMATS = ["csv", "md", "tex", "html"]
 FIGURE_FORMATS = ["png", "pdf"]

@@ -1,8 +1,8 @@
 """Test predictions of every model, and their agreement with the reference masks.
 
 in:  results/models/, results/preprocessed/, results/annotations/
-out: results/predictions/seed*/MODEL/shard*/VOLUME.nii.gz (on the preprocessed grid), results/evaluation/metrics.tsv,
-     results/evaluation/training.tsv, results/evaluation/annotations.tsv
+out: results/predictions/seed*/MODEL/shard*/VOLUME.nii.gz (on the preprocessed grid),
+     results/evaluation/{metrics,calibration,training,annotations}.tsv
 """
 
 
@@ -18,7 +18,10 @@ rule predict:
         model=rules.train.output.model,
         volumes=lambda wildcards: preprocessed(volumes_in(wildcards.shard, "test")),
     output:
-        directory("results/predictions/seed{seed}/{model}/shard{shard}"),
+        masks=directory("results/predictions/seed{seed}/{model}/shard{shard}"),
+        calibration=ensure(
+            "results/calibration/seed{seed}/{model}/shard{shard}.tsv", non_empty=True
+        ),
     log:
         "results/logs/predictions/seed{seed}/{model}-shard{shard}.log",
     benchmark:
@@ -34,14 +37,15 @@ rule predict:
         runtime=more_each_attempt(4 * 60),
     params:
         volumes=lambda wildcards: volumes_in(wildcards.shard, "test"),
+        dilation=config["uncertainty"]["dilation"],
     script:
         "../scripts/predict.py"
 
 
 rule evaluate:
-    """Compare a shard's predictions with the reference masks, on the {params.grid} grid: Dice, RVE, MSD, HD."""
+    """Compare a shard's predictions with the reference masks, on the {params.grid} grid."""
     input:
-        predictions=rules.predict.output[0],
+        predictions=rules.predict.output.masks,
         volumes=lambda wildcards: preprocessed(volumes_in(wildcards.shard, "test")),
     output:
         ensure("results/evaluation/seed{seed}/{model}/shard{shard}.tsv", non_empty=True),
@@ -63,7 +67,7 @@ rule evaluate:
 
 
 rule metrics:
-    """Put the metrics of all models and test volumes into one table."""
+    """Put the metrics of all models and test volumes into one table, and each model's calibration into another."""
     input:
         shards=shards(
             "test",
@@ -71,9 +75,16 @@ rule metrics:
             seed=config["seeds"],
             model=MODELS,
         ),
+        calibration=shards(
+            "test",
+            "results/calibration/seed{seed}/{model}/shard{shard}.tsv",
+            seed=config["seeds"],
+            model=MODELS,
+        ),
         cohort="results/cohort/cohort.tsv",
     output:
-        "results/evaluation/metrics.tsv",
+        metrics="results/evaluation/metrics.tsv",
+        calibration="results/evaluation/calibration.tsv",
     log:
         "results/logs/evaluation/metrics.log",
     conda:

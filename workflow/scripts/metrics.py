@@ -1,4 +1,4 @@
-"""Join the metrics of all models and test volumes with what the cohort table says of the volumes."""
+"""Join the metrics of all models and test volumes with what the cohort table says of the volumes; sum calibration."""
 
 from pathlib import Path
 
@@ -8,12 +8,23 @@ from slicesampling.evaluation import model_columns
 from slicesampling.job import start
 
 start(snakemake)
-tables = []
-for path in map(Path, snakemake.input.shards):
-    columns = model_columns(path.parent.name, snakemake.params.last)
-    tables.append(read_ledger(path).assign(seed=int(path.parents[1].name.removeprefix("seed")), **columns))
+
+
+def joined(paths: list[str]) -> pd.DataFrame:
+    """Return the rows of all shards, with what their paths say of the model."""
+    tables = []
+    for path in map(Path, paths):
+        columns = model_columns(path.parent.name, snakemake.params.last)
+        tables.append(read_ledger(path).assign(seed=int(path.parents[1].name.removeprefix("seed")), **columns))
+    return pd.concat(tables)
+
+
 cohort = pd.read_csv(snakemake.input.cohort, sep="\t", dtype=str, keep_default_na=False)
-metrics = pd.concat(tables).merge(cohort[["volume", "patient", "site", "hard_case"]], on="volume")
+metrics = joined(snakemake.input.shards).merge(cohort[["volume", "patient", "site", "hard_case"]], on="volume")
 first = ["seed", "model", "strategy", "iteration", "converged", "volume", "patient", "site", "hard_case"]
 metrics = metrics.sort_values(["seed", "converged", "strategy", "iteration", "volume"], ignore_index=True)
-write_ledger(snakemake.output[0], metrics[first + [name for name in metrics if name not in first]])
+write_ledger(snakemake.output.metrics, metrics[first + [name for name in metrics if name not in first]])
+# In an order that does not depend on the shards, so that the sums are the same to the last bit.
+counts = joined(snakemake.input.calibration).sort_values(["seed", "model", "volume", "bin"])
+bins = counts.groupby(["seed", "model", "bin"], as_index=False)[["voxels", "probability", "liver"]].sum()
+write_ledger(snakemake.output.calibration, bins)

@@ -1,10 +1,14 @@
-"""Segment a shard of the test volumes, on the preprocessed grid."""
+"""Segment a shard of the test volumes, on the preprocessed grid, and count how right the probabilities are."""
 
 import logging
 
 import numpy as np
+import pandas as pd
+import torch
+from slicesampling.annotations import write_ledger
+from slicesampling.calibration import reliability
 from slicesampling.files import replacing
-from slicesampling.inference import predict
+from slicesampling.inference import LIVER, predict
 from slicesampling.job import start
 from slicesampling.models import computing, load_model
 from slicesampling.prefetch import read_ahead
@@ -14,15 +18,22 @@ start(snakemake)
 compute = computing(snakemake.config["compute"])
 model = load_model(snakemake.input.model, compute.device)
 folders = volume_folders(snakemake.input.volumes)
+counts = []
 
 
-def read(name: str) -> np.ndarray:
-    return np.array(load_preprocessed(folders[name]).image)
+def read(name: str) -> tuple[np.ndarray, np.ndarray]:
+    volume = load_preprocessed(folders[name])
+    return np.array(volume.image), np.array(volume.mask) != 0
 
 
-with replacing(snakemake.output[0]) as folder:
+with replacing(snakemake.output.masks) as folder:
     folder.mkdir()
-    for name, image in read_ahead(snakemake.params.volumes, read):
-        liver = predict(model.network, image, model.window, compute)
-        write_mask(folder / f"{name}.nii.gz", liver.cpu().numpy(), load_preprocessed(folders[name]).grid)
+    for name, (image, reference) in read_ahead(snakemake.params.volumes, read):
+        probability = predict(model.network, image, model.window, compute)
+        write_mask(
+            folder / f"{name}.nii.gz", (probability > LIVER).cpu().numpy(), load_preprocessed(folders[name]).grid
+        )
+        known = torch.from_numpy(reference).to(compute.device)
+        counts.append(reliability(probability, known, snakemake.params.dilation).assign(volume=name))
         logging.info("%s segmented", name)
+write_ledger(snakemake.output.calibration, pd.concat(counts))

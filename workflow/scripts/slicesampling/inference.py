@@ -19,6 +19,9 @@ from .uncertainty import predictive_entropy
 
 logger = logging.getLogger(__name__)
 
+LIVER = 0.5
+"""A voxel is liver where its probability is above."""
+
 DROPOUT_BLOCK = 4
 """Slices whose dropout is drawn from one seed, at least: fewer cost more in seeding than in drawing."""
 
@@ -27,20 +30,20 @@ Result = TypeVar("Result")
 
 @torch.inference_mode()
 def predict(network: AnisotropicUNet, image: np.ndarray, window: tuple[float, float], compute: Compute) -> Tensor:
-    """Return the liver mask, bool (z, y, x), of a volume of HU (z, y, x): class 1 more probable than 0.5, no dropout.
+    """Return the probability of liver, float32 (z, y, x), in a volume of HU (z, y, x), without dropout.
 
-    `window` (HU) is scaled to [-1, 1]. The mask lies on the device. Raises UserError where its memory does not suffice.
+    `window` (HU) is scaled to [-1, 1]. The result is on the device. Raises UserError where its memory does not suffice.
     """
     deployed = network.deployed(compute.dtype, sampling=False)
     volume = torch.as_tensor(image).to(compute.device)
 
     def attempt(memory: float) -> Tensor:
         plan = plan_tiles(image.shape, network.architecture, memory, 1, compute.dtype.itemsize)
-        liver = torch.empty(image.shape, dtype=torch.bool, device=compute.device)
+        probability = torch.empty(image.shape, dtype=torch.float32, device=compute.device)
         for start in tile_starts(plan):
             scores = deployed.decode(_encode(deployed, volume, window, compute.dtype, plan, start), None)
-            _put(scores.float().softmax(dim=1)[0, 1] > 0.5, liver, start)
-        return liver
+            _put(scores.float().softmax(dim=1)[0, 1], probability, start)
+        return probability
 
     return _with_smaller_tiles(attempt, compute)
 
@@ -92,7 +95,7 @@ def sample(
         for start in tile_starts(plan):
             mean = mean_of_tile(plan, start)
             _put(predictive_entropy(mean), entropy, start)
-            _put(mean[1] > 0.5, liver, start)
+            _put(mean[1] > LIVER, liver, start)
             if mean_probability is not None:
                 _put(mean, mean_probability, start)
         return Sampled(entropy, liver, mean_probability)

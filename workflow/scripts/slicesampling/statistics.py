@@ -1,7 +1,7 @@
-"""Statistics of the evaluation: percentiles, signed-rank tests against the best, quantile regression (section V).
+"""Statistics of the evaluation (section V): percentiles, signed-rank tests, quantile regression, and the bootstrap.
 
 All functions read the table of metrics: one row a model and test volume, with the columns `seed`, `strategy`,
-`iteration`, `converged`, `volume`, and one a metric. A case is one test volume of one seed.
+`iteration`, `converged`, `volume`, `patient`, and one a metric. A case is one test volume of one seed.
 """
 
 import warnings
@@ -16,6 +16,12 @@ from .strategies import STRATEGIES
 
 LOWER_PERCENTILE, UPPER_PERCENTILE = 5, 95
 CONFIDENCE = 0.95
+REPLICATES = 2000
+"""Bootstrap samples; the ends of an interval then lie 50 samples from the extreme ones."""
+
+CASES_FOR_PERCENTILE = 100 // LOWER_PERCENTILE
+"""With fewer cases the 5th and 95th percentiles lie between the extreme case and the one next to it."""
+
 SIGNIFICANCE = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 """A p-value below the level earns the mark; the first that fits counts (footnote of tables 4 to 8)."""
 
@@ -41,6 +47,15 @@ class Metric(NamedTuple):
         """The name with its unit, such as "MSD [mm]"."""
         return f"{self.name} [{self.unit}]" if self.unit else self.name
 
+    @property
+    def tail_label(self) -> str:
+        """The percentile at the bad end in words."""
+        return f"{LOWER_PERCENTILE if self.larger_is_better else UPPER_PERCENTILE}th percentile"
+
+    def tail(self, values: npt.ArrayLike) -> float:
+        """Return the percentile of the cases at the bad end."""
+        return float(np.quantile(np.asarray(values, dtype=float), self.tail_quantile))
+
 
 METRICS = {
     metric.column: metric
@@ -52,6 +67,18 @@ METRICS = {
     )
 }
 """The four metrics by their column, in the order of the paper."""
+
+FURTHER_METRICS = {
+    metric.column: metric
+    for metric in (
+        Metric("hd95", "HD95", "mm", larger_is_better=False, decimals=2),
+        Metric("surface_dice_1mm", "Surface Dice 1 mm", "", larger_is_better=True, decimals=3),
+        Metric("surface_dice_2mm", "Surface Dice 2 mm", "", larger_is_better=True, decimals=3),
+        Metric("surface_dice_3mm", "Surface Dice 3 mm", "", larger_is_better=True, decimals=3),
+        Metric("jaccard", "Jaccard index", "", larger_is_better=True, decimals=3),
+    )
+}
+"""What is measured beyond the paper."""
 
 
 class Summary(NamedTuple):
@@ -116,6 +143,87 @@ def wilcoxon_against_best(values: pd.DataFrame, larger_is_better: bool) -> pd.Da
     table = pd.DataFrame({"mean": means, "best": means == best, "p_value": pd.Series(p_values, dtype=float)})
     table["stars"] = [stars(p_value) for p_value in table["p_value"]]
     return table
+
+
+class Comparison(NamedTuple):
+    """A two-sided Wilcoxon signed-rank test of paired differences, one a patient.
+
+    rank_biserial: the matched-pairs effect size, -1 (all differences negative) to 1; NaN where there is no difference.
+    equal: how many patients show none; tied: how many of the others share the size of theirs with another.
+    """
+
+    p_value: float
+    rank_biserial: float
+    patients: int
+    equal: int
+    tied: int
+
+
+def compare(differences: npt.ArrayLike, patients: npt.ArrayLike) -> Comparison:
+    """Test whether paired differences (cases,) are centred at zero, without any choice made by the data.
+
+    Cases of one patient, several volumes or seeds, are no independent witnesses: their mean counts once. Without any
+    difference p is 1.
+    """
+    each = pd.Series(np.asarray(differences, dtype=float)).groupby(np.asarray(patients)).mean().to_numpy()
+    sizes = np.abs(each[each != 0])
+    if not len(sizes):
+        return Comparison(1.0, np.nan, len(each), len(each), 0)
+    ranks = stats.rankdata(sizes)
+    signed = float((ranks * np.sign(each[each != 0])).sum() / ranks.sum())
+    tied = len(sizes) - int((np.unique(sizes, return_counts=True)[1] == 1).sum())
+    p_value = float(stats.wilcoxon(each).pvalue)
+    return Comparison(p_value, signed, len(each), len(each) - len(sizes), tied)
+
+
+def holm(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return the p-values of a family of tests after Holm's step-down correction."""
+    from statsmodels.stats.multitest import multipletests
+
+    values = np.asarray(p_values, dtype=float)
+    return multipletests(values, method="holm")[1] if len(values) else values
+
+
+def bootstrap_weights(
+    seeds: npt.ArrayLike, patients: npt.ArrayLike, random: np.random.Generator, replicates: int = REPLICATES
+) -> npt.NDArray[np.int64]:
+    """Return how often each case counts in each bootstrap sample: (replicates, cases).
+
+    Patients are drawn with replacement, with all their volumes, and, where there are several, seeds as well, each on
+    its own: a case counts as often as its patient times its seed (the pigeonhole bootstrap, Owen 2007,
+    doi:10.1214/07-AOAS122). One set of weights serves all models, so that differences are paired.
+    """
+    weights = np.ones((replicates, np.size(patients)), dtype=np.int64)
+    for names in (patients, seeds):
+        clusters, cluster = np.unique(np.asarray(names), return_inverse=True)
+        if names is patients or len(clusters) > 1:
+            drawn = random.multinomial(len(clusters), np.full(len(clusters), 1 / len(clusters)), size=replicates)
+            weights *= drawn[:, cluster]
+    return weights
+
+
+def weighted_means(values: npt.ArrayLike, weights: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Return the mean of values (cases,) for each row of weights (replicates, cases)."""
+    return weights @ np.asarray(values, dtype=float) / weights.sum(axis=1)
+
+
+def weighted_quantiles(
+    values: npt.ArrayLike, weights: npt.NDArray[np.int64], quantile: float
+) -> npt.NDArray[np.float64]:
+    """Return the quantile, linear between cases, of values (cases,) that count as often as each row of weights says."""
+    order = np.argsort(np.asarray(values, dtype=float))
+    ordered, counted = np.asarray(values, dtype=float)[order], weights[:, order].cumsum(axis=1)
+    place = quantile * (counted[:, -1] - 1)
+    below = np.floor(place)
+    lower, upper = (ordered[(counted > rank[:, None]).argmax(axis=1)] for rank in (below, np.ceil(place)))
+    return lower + (upper - lower) * (place - below)
+
+
+def interval(estimates: npt.ArrayLike) -> tuple[float, float]:
+    """Return the ends of the 95 % bootstrap interval (percentile method) of estimates (replicates,)."""
+    tail = 100 * (1 - CONFIDENCE) / 2
+    lower, upper = np.percentile(np.asarray(estimates, dtype=float), [tail, 100 - tail])
+    return float(lower), float(upper)
 
 
 def _p_value(differences: pd.Series, larger_is_better: bool) -> float:

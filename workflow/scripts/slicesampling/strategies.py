@@ -102,3 +102,9 @@ STRATEGIES = {
     "uss": Strategy(uncertainty_slice_sampling, uncertain=True, slices=True),
     "rss": Strategy(random_slice_sampling, uncertain=False, slices=True, until_liver=True),
 }
+
+
+def strategies_in(table: pd.DataFrame) -> list[str]:
+    """Return the strategies that a table's column `strategy` holds, in the paper's order."""
+    present = set(table["strategy"])
+    return [name for name in STRATEGIES if name in present]

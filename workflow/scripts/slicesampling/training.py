@@ -15,7 +15,7 @@ from torch import Tensor
 from . import UserError
 from .checkpoint import Checkpoint, Terminated, Termination
 from .geometry import Axes
-from .inference import predict
+from .inference import LIVER, predict
 from .models import Compute
 from .network import AnisotropicUNet
 from .patches import Tile, TrainingSet
@@ -86,7 +86,7 @@ def validate(
     jaccard = []
     for volume in volumes[rank::size]:
         between()
-        predicted = predict(network, volume.image, window, compute)
+        predicted = predict(network, volume.image, window, compute) > LIVER
         reference = torch.as_tensor(volume.mask).to(compute.device) != 0
         union = int((predicted | reference).sum())
         jaccard.append(int((predicted & reference).sum()) / union if union else 1.0)
