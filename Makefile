@@ -5,13 +5,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
 
-.PHONY: demo test test-slurm test-slurm-faults lint lock clean
+.PHONY: demo report test test-slurm test-slurm-faults lint lock clean
 
 demo: .venv
 	$(BIN)/snakemake --profile demo
 	@test -e results/report.html && test -z "$$(find results/tables results/figures -newer results/report.html -print -quit)" \
 		|| $(BIN)/snakemake --profile demo --report results/report.html
 	@echo "Tables: results/tables, figures: results/figures, everything with captions: results/report.html"
+
+# The report of what stands in results/, as one file that needs no network: make report, or ARGUMENTS="--configfile my.yaml"
+# for the configuration of the run; the demo makes its own.
+report: .venv
+	$(BIN)/snakemake --report results/report.html $(ARGUMENTS)
 
 test: .venv lint
 	$(BIN)/python -m pytest

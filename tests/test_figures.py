@@ -24,8 +24,10 @@ from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, PathPatch, Rectangle
 from matplotlib.text import Text
-from slicesampling import figures
-from slicesampling.figures import LOOKS, METRICS, STRATEGIES
+from slicesampling import figures, plots
+from slicesampling.figures import LOOKS
+from slicesampling.statistics import METRICS
+from slicesampling.strategies import STRATEGIES
 
 SPACING = (1.6, 0.8)
 SHAPE = (60, 110)
@@ -149,7 +151,7 @@ def learning_curve(steps: int) -> Figure:
     jaccard[steps // 2 :] = jaccard[steps // 2]  # all equal from here on: the first of them is the best
     scores = {"validation_jaccard": jaccard, "validation_dice": 2 * jaccard / (1 + jaccard)}
     history = pd.DataFrame({"step": step, "loss": np.exp(-step / 9000), **scores})
-    return figures.learning_curve_figure(history, "USS, iteration 3, trained until convergence, seed 1")
+    return plots.learning_curve_figure(history, "USS, iteration 3, trained until convergence, seed 1")
 
 
 DRAWINGS: dict[str, Callable[[], Figure]] = {
@@ -158,12 +160,12 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
     **{f"excluded {n}": lambda n=n: figures.excluded_cases_figure(excluded(n)) for n in (0, 1, 6)},
     **{f"maps {n}": lambda n=n: figures.probability_figure(some_maps(n)) for n in (2, 4)},
     **{f"cases {n}": lambda n=n: figures.cases_figure(some_cases(n)) for n in (1, 3)},
-    "iterations": lambda: figures.iterations_figure(some_metrics(iterations=5)),
-    "iterations, few": lambda: figures.iterations_figure(some_metrics(3, 2, ("uss",), 2)),
-    "converged": lambda: figures.converged_figure(some_metrics()),
-    "converged, few": lambda: figures.converged_figure(some_metrics(1, 1, ("rss",))),
-    "performance": lambda: figures.performance_figure(some_metrics(), some_annotations()),
-    "performance, few": lambda: figures.performance_figure(
+    "iterations": lambda: plots.iterations_figure(some_metrics(iterations=5)),
+    "iterations, few": lambda: plots.iterations_figure(some_metrics(3, 2, ("uss",), 2)),
+    "converged": lambda: plots.converged_figure(some_metrics()),
+    "converged, few": lambda: plots.converged_figure(some_metrics(1, 1, ("rss",))),
+    "performance": lambda: plots.performance_figure(some_metrics(), some_annotations()),
+    "performance, few": lambda: plots.performance_figure(
         some_metrics(3, 1, ("uss",), 2), some_annotations(1, ("uss",), 2)
     ),
     "learning": lambda: learning_curve(300),
@@ -310,7 +312,7 @@ def caps(axes: Axes) -> list[float]:
 
 def test_boxes_show_the_percentiles_of_the_data() -> None:
     metrics = some_metrics(volumes=23, seeds=2)
-    panels = figures.iterations_figure(metrics).axes
+    panels = plots.iterations_figure(metrics).axes
     limited = metrics[~metrics["converged"] | (metrics["strategy"] == "pool")]
     for axes, metric in zip(panels, METRICS, strict=True):
         groups = limited.groupby(["strategy", "iteration"])[metric]
@@ -325,7 +327,7 @@ def test_boxes_show_the_percentiles_of_the_data() -> None:
 
 def test_converged_figure_sets_limited_beside_converged() -> None:
     metrics = some_metrics()
-    panels = figures.converged_figure(metrics).axes
+    panels = plots.converged_figure(metrics).axes
     last = metrics[(metrics["iteration"] == 3)]
     for axes, metric in zip(panels, METRICS, strict=True):
         expected = []
@@ -340,9 +342,9 @@ def test_a_strategy_has_one_colour_and_marker_everywhere() -> None:
     for name in STRATEGIES:
         alone = metrics[metrics["strategy"] == name]
         last = alone[alone["iteration"] == 3]
-        (box, *_) = (p for p in figures.converged_figure(last).axes[0].patches if isinstance(p, PathPatch))
+        (box, *_) = (p for p in plots.converged_figure(last).axes[0].patches if isinstance(p, PathPatch))
         assert same_color(box.get_facecolor(), LOOKS[name].colour)
-        for line in figures.performance_figure(alone, annotations).axes[0].lines[:2]:
+        for line in plots.performance_figure(alone, annotations).axes[0].lines[:2]:
             assert same_color(line.get_color(), LOOKS[name].colour)
             assert line.get_marker() == LOOKS[name].marker
     assert len({look.colour for look in LOOKS.values()}) == len({look.marker for look in LOOKS.values()}) == len(LOOKS)
@@ -350,7 +352,7 @@ def test_a_strategy_has_one_colour_and_marker_everywhere() -> None:
 
 def test_performance_shows_mean_and_bad_end_over_the_annotated_liver_slices() -> None:
     metrics, annotations = some_metrics(strategies=("uss",), seeds=2), some_annotations(strategies=("uss",), seeds=2)
-    panels = figures.performance_figure(metrics, annotations).axes
+    panels = plots.performance_figure(metrics, annotations).axes
     limited = metrics[~metrics["converged"]]
     for axes, (metric, bad) in zip(panels, {"dice": 5, "rve": 95, "msd": 95, "hd": 95}.items(), strict=True):
         ends, means = (line for line in axes.lines if line.get_marker() == LOOKS["uss"].marker)

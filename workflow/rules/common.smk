@@ -187,14 +187,22 @@ TABLES = {
 TABLE_FORMATS = ["csv", "md", "tex", "html"]
 FIGURE_FORMATS = ["png", "pdf"]
 
-# Figures that need nothing but tables of results.
+CURVES_TABLE = {"curves": "results/tables/supplement3_learning_curves.csv"}
+# Figures that need nothing but tables of results: the function of slicesampling.plots, its further arguments, the tables.
 PLOTS = {
-    "figure4_iterations": ("iterations_figure", METRICS_TABLE),
-    "figure7_converged": ("converged_figure", METRICS_TABLE),
-    "performance": (
+    "figure4_iterations": ("iterations_figure", {}, METRICS_TABLE),
+    "figure7_converged": ("converged_figure", {}, METRICS_TABLE),
+    "performance_slices": (
         "performance_figure",
-        METRICS_TABLE | {"annotations": "results/evaluation/annotations.tsv"},
+        {"cost": "liver_slices"},
+        CURVES_TABLE | METRICS_TABLE,
     ),
+    "performance_minutes": (
+        "performance_figure",
+        {"cost": "minutes"},
+        CURVES_TABLE | METRICS_TABLE,
+    ),
+    "calibration": ("calibration_figure", {}, CALIBRATION_TABLE),
 }
 
 SHOWN_SEED = config["seeds"][0]
@@ -210,6 +218,7 @@ def publications():
         "figure3_excluded_cases",
         "figure5_probability_maps",
         "figure6_cases",
+        "selected_slices",
         *PLOTS,
         *(
             f"learning_curves/seed{seed}/{model}"
@@ -222,6 +231,8 @@ def publications():
         *expand(
             "results/figures/{figure}.{format}", figure=figures, format=FIGURE_FORMATS
         ),
+        "results/this_run_and_the_paper.html",
+        "results/overview.html",
         "results/provenance.json",
     ]
 
@@ -233,8 +244,8 @@ def jobs_in_all():
     a_seed = (
         2 + sliced + 2 * queries + 1
     )  # initial and pool ledger, budget, queries and answers, learning curves
-    figures = 4 + ("uss" in config["strategies"])
-    once = 3 + len(TABLES) + len(PLOTS) + figures + 1  # three summaries; provenance
+    figures = 5 + ("uss" in config["strategies"])
+    once = 3 + len(TABLES) + len(PLOTS) + figures + 3  # three summaries; three pages
     cohort = 2 + (config["cohort"] == "phantom")  # check, reference slices
     counts = job_counts(
         config,

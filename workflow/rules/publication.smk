@@ -1,24 +1,31 @@
-"""The paper's tables and figures, each from the run's own data.
+"""The paper's tables and figures and those beyond it, each from the run's own data.
 
 in:  results/cohort/, results/evaluation/, results/annotations/, results/uncertainty/, results/models/,
      results/predictions/, results/preprocessed/
-out: results/tables/table*.{csv,md,tex,html}, results/figures/*.{png,pdf}, results/provenance.json
+out: results/tables/*.{csv,md,tex,html}, results/figures/*.{png,pdf}, results/this_run_and_the_paper.html,
+     results/overview.html, results/provenance.{json,html}
 """
 
 
 localrules:
+    paper_comparison,
+    overview,
     provenance,
 
 
 rule table:
-    """Lay out a table of the paper from the run's records: full precision as CSV, rounded as Markdown, LaTeX, HTML."""
+    """Lay out a table, of the paper or beyond it, from the run's records: full precision as CSV, rounded as Markdown, LaTeX, HTML."""
     input:
         unpack(lambda wildcards: TABLES[wildcards.table][2]),
     output:
         expand("results/tables/{{table}}.{format}", format=TABLE_FORMATS[:-1]),
         report(
             "results/tables/{table}.html",
-            category="Tables",
+            category=lambda wildcards: (
+                "Tables beyond the paper"
+                if wildcards.table.startswith("supplement")
+                else "Tables"
+            ),
             labels={"table": "{table}"},
             caption="../report/table.rst",
         ),
@@ -126,13 +133,17 @@ rule excluded_cases_figure:
 
 
 rule plot:
-    """Figures 4 and 7 and the performance against the annotated liver slices, from the tables of results."""
+    """Figures 4 and 7, the learning curves and the calibration, from the tables of results."""
     input:
-        unpack(lambda wildcards: PLOTS[wildcards.plot][1]),
+        unpack(lambda wildcards: PLOTS[wildcards.plot][2]),
     output:
         report(
             "results/figures/{plot}.png",
-            category="Figures",
+            category=lambda wildcards: (
+                "Figures"
+                if wildcards.plot.startswith("figure")
+                else "Figures beyond the paper"
+            ),
             labels={"figure": "{plot}"},
             caption="../report/plot.rst",
         ),
@@ -148,6 +159,7 @@ rule plot:
         runtime=more_each_attempt(60),
     params:
         function=lambda wildcards: PLOTS[wildcards.plot][0],
+        arguments=lambda wildcards: PLOTS[wildcards.plot][1],
     script:
         "../scripts/plot.py"
 
@@ -214,6 +226,34 @@ rule cases_figure:
         "../scripts/cases_figure.py"
 
 
+rule selection_figure:
+    """Which slices each strategy has had annotated, volume by volume and iteration by iteration."""
+    input:
+        ledgers=expand(
+            f"results/annotations/seed{SHOWN_SEED}/{{strategy}}-{LAST}.tsv",
+            strategy=config["strategies"],
+        ),
+        reference="results/annotations/reference.tsv",
+        cohort="results/cohort/cohort.tsv",
+    output:
+        report(
+            "results/figures/selected_slices.png",
+            category="Figures beyond the paper",
+            labels={"figure": "selected_slices"},
+            caption="../report/selected_slices.rst",
+        ),
+        "results/figures/selected_slices.pdf",
+    log:
+        "results/logs/figures/selected_slices.log",
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(60),
+    script:
+        "../scripts/selection_figure.py"
+
+
 rule learning_curves:
     """The loss and the validation indices of each training of a seed, against the step."""
     input:
@@ -240,15 +280,62 @@ rule learning_curves:
         "../scripts/learning_curves.py"
 
 
+rule paper_comparison:
+    """Tables 2 to 9, the values of this run above those that the paper prints."""
+    input:
+        metrics="results/evaluation/metrics.tsv",
+        annotations="results/evaluation/annotations.tsv",
+        training="results/evaluation/training.tsv",
+    output:
+        report(
+            "results/this_run_and_the_paper.html",
+            category="Overview",
+            labels={"page": "this run and the paper"},
+            caption="../report/paper_comparison.rst",
+        ),
+    log:
+        "results/logs/paper_comparison.log",
+    conda:
+        "../../envs/environment.yaml"
+    script:
+        "../scripts/paper_comparison.py"
+
+
+rule overview:
+    """What the run found, in words and with its own numbers."""
+    input:
+        cohort="results/cohort/cohort.tsv",
+        annotations="results/evaluation/annotations.tsv",
+        metrics="results/evaluation/metrics.tsv",
+        comparisons="results/tables/supplement2_comparisons.csv",
+        efficiency="results/tables/supplement4_efficiency.csv",
+    output:
+        report(
+            "results/overview.html",
+            category="Overview",
+            labels={"page": "what this run found"},
+            caption="../report/overview.rst",
+        ),
+    log:
+        "results/logs/overview.log",
+    conda:
+        "../../envs/environment.yaml"
+    params:
+        synthetic=config["cohort"] == "phantom",
+    script:
+        "../scripts/overview.py"
+
+
 rule provenance:
-    """Record where the results come from: configuration, seeds, versions, source revision, machine."""
+    """Record where the results come from: configuration, seeds, versions, source revision, machine, time of stages."""
     input:
         "results/evaluation/metrics.tsv",
     output:
-        report(
-            "results/provenance.json",
-            category="Provenance",
-            labels={"file": "provenance"},
+        record="results/provenance.json",
+        page=report(
+            "results/provenance.html",
+            category="Overview",
+            labels={"page": "provenance"},
             caption="../report/provenance.rst",
         ),
     log:
@@ -258,5 +345,6 @@ rule provenance:
     params:
         config=config,
         source=str(workflow.basedir),
+        benchmarks="results/benchmarks",
     script:
         "../scripts/provenance.py"

@@ -3,10 +3,14 @@
 from pathlib import Path
 
 import pandas as pd
-from slicesampling import figures
+from slicesampling import plots
+from slicesampling.figures import save_figure
 from slicesampling.job import start
 
 start(snakemake)
-records = {name: pd.read_csv(path, sep="\t", dtype={"volume": str}) for name, path in snakemake.input.items()}
-figure = getattr(figures, snakemake.params.function)(**records)
-figures.save_figure(figure, Path(snakemake.output[0]).with_suffix(""))
+records = {
+    name: pd.read_csv(path, sep="," if Path(path).suffix == ".csv" else "\t", dtype={"volume": str})
+    for name, path in snakemake.input.items()
+}
+figure = getattr(plots, snakemake.params.function)(**records, **snakemake.params.arguments)
+save_figure(figure, Path(snakemake.output[0]).with_suffix(""))

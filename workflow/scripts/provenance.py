@@ -1,12 +1,15 @@
 """Record where the results come from."""
 
 import json
+from pathlib import Path
 
 from slicesampling.files import write_text
 from slicesampling.job import start
 from slicesampling.models import fingerprint, origin
+from slicesampling.overview import provenance_page
 
 start(snakemake)
 config = snakemake.params.config
 record = {"configuration_sha256": fingerprint(config), **origin(snakemake.params.source), "configuration": config}
-write_text(snakemake.output[0], json.dumps(record, indent=2) + "\n")
+write_text(snakemake.output.record, json.dumps(record, indent=2) + "\n")
+write_text(snakemake.output.page, provenance_page(record, Path(snakemake.params.benchmarks)))

@@ -1,4 +1,4 @@
-"""The paper's figures, each drawn from plain tables and arrays.
+"""The look of all figures, and those that show the network or images, drawn from plain arrays.
 
 Each function returns a matplotlib Figure of a column's or a page's width of the journal; `save_figure` writes it.
 Images are axial slices (y, x) in HU of the library's frame, spacing is (y, x) in mm, and masks are boolean (y, x):
@@ -24,13 +24,14 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import FancyArrowPatch, Patch, Rectangle
+from matplotlib.patches import FancyArrowPatch, Rectangle
 from matplotlib.ticker import MaxNLocator
 from scipy import ndimage
 
 from .files import replacing
 from .geometry import CONVOLUTIONS
+from .statistics import METRICS
+from .strategies import STRATEGIES
 
 Parameters = ParamSpec("Parameters")
 Array = npt.NDArray[Any]
@@ -87,12 +88,8 @@ LOOKS = {
     "rss": Look("RSS", "#E69F00", "^"),
     "pool": Look("data pool", "#009E73", "P"),
 }
-STRATEGIES = ("uvs", "rvs", "uss", "rss")
 REFERENCE = "#F0E442"  # the reference mask's outline
 CANDIDATE = "#D4001A"  # the paper's red dots
-
-METRICS = {"dice": "Dice coefficient", "rve": "RVE (%)", "msd": "MSD (mm)", "hd": "HD (mm)"}
-PERCENTILES = (5, 95)
 
 
 def styled(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
@@ -301,7 +298,7 @@ def excluded_cases_figure(cases: Sequence[Mapping[str, Any]]) -> Figure:
     width = COLUMN if columns <= 2 else PAGE
     panel = width / columns if columns > 1 else 2.4
     captions = [
-        _wrapped(f"({letter}) {case['volume']}: {case['reason']}", panel - 0.15)
+        wrapped(f"({letter}) {case['volume']}: {case['reason']}", panel - 0.15)
         for letter, case in zip(_letters(), cases, strict=False)
     ]
     lines = max(caption.count("\n") + 1 for caption in captions)
@@ -327,8 +324,8 @@ def probability_figure(slices: Sequence[Mapping[str, Any]]) -> Figure:
     titles = [
         "\n".join(
             [
-                _wrapped(f"({letter}) {shown['volume']}, slice {shown['index']}", panel),
-                _wrapped(f"uncertainty {shown['uncertainty']:.3f} nats", panel),
+                wrapped(f"({letter}) {shown['volume']}, slice {shown['index']}", panel),
+                wrapped(f"uncertainty {shown['uncertainty']:.3f} nats", panel),
             ]
         )
         for letter, shown in zip(_letters(), slices, strict=False)
@@ -364,13 +361,13 @@ def cases_figure(cases: Sequence[Mapping[str, Any]]) -> Figure:
     `metrics` (model → mapping of dice, rve, msd, hd). A model's name begins with its strategy. The best of each metric
     is bold. Outlines lie over each other in the order of the table, the first on top and thinnest.
     """
-    columns = min(2, len(cases))
+    columns = min(2 if len(cases) <= 4 else 3, len(cases))
     rows = math.ceil(len(cases) / columns)
     line, gap, ratio = 0.14, 0.12, 0.7  # inches, inches, height to width of the images
     width = COLUMN if columns == 1 else PAGE
     panel = width / columns - gap
     captions = [
-        _wrapped(f"({letter}) {case['title']}: {case['volume']}", panel)
+        wrapped(f"({letter}) {case['title']}: {case['volume']}", panel)
         for letter, case in zip(_letters(), cases, strict=False)
     ]
     table = line * (max(len(case["outlines"]) for case in cases) + 2) + 0.08
@@ -408,13 +405,13 @@ def _metrics_table(
     metrics: Mapping[str, Mapping[str, float]],
 ) -> None:
     """Write the metrics of `models` as a table whose first column is the legend of their outlines; in inches."""
-    forms = {"dice": ("Dice", ".3f"), "rve": ("RVE (%)", ".1f"), "msd": ("MSD (mm)", ".2f"), "hd": ("HD (mm)", ".1f")}
     ends = left + width * np.array([0.46, 0.64, 0.83, 1.0])
     centres = top - line * (np.arange(len(models) + 2) + 0.5)
-    for end, (metric, (name, form)) in zip(ends, forms.items(), strict=True):
-        axes.text(end, centres[0], name, ha="right", va="center")
-        texts = [format(metrics[model][metric], form) for model in models]
-        best = (max if metric == "dice" else min)(texts, key=float, default="")
+    for end, about in zip(ends, METRICS.values(), strict=True):
+        heading = about.label if width > COLUMN - 0.5 else about.label.replace(" ", "\n")
+        axes.text(end, centres[0], heading, ha="right", va="center", linespacing=0.95)
+        texts = [f"{metrics[model][about.column]:.{about.decimals}f}" for model in models]
+        best = (max if about.larger_is_better else min)(texts, key=float, default="")
         for centre, text in zip(centres[1:], texts, strict=False):
             weight = "bold" if text == best else "normal"
             axes.text(end, centre, text, ha="right", va="center", weight=weight)
@@ -483,11 +480,11 @@ def disagreement_slice(masks: Sequence[npt.ArrayLike]) -> int:
 
 
 def representative_cases(metrics: pd.DataFrame) -> list[tuple[str, str]]:
-    """Choose up to four volumes to show, by the Dice of the converged models and the data pool: (title, volume).
+    """Choose volumes to show, by the Dice of the converged models and the data pool: (title, volume).
 
     In this order, each volume once, the alphabetically first of equals: the hardest for all models; the largest spread
-    between strategies; where USS leads the other strategies most; where the data pool model falls farthest behind the
-    best strategy; and a typical one, nearest to the median. A rule that nothing fulfils is passed over.
+    between strategies; where each strategy leads the other ones most; where the data pool model falls farthest behind
+    the best strategy; and a typical one, nearest to the median. A rule that nothing fulfils is passed over.
     """
     used = metrics[metrics["converged"] & metrics["strategy"].isin([*STRATEGIES, "pool"])]
     dice = used.pivot_table(index="volume", columns="strategy", values="dice", aggfunc="mean")
@@ -497,9 +494,9 @@ def representative_cases(metrics: pd.DataFrame) -> list[tuple[str, str]]:
     if strategies.shape[1] > 1:
         spread = strategies.max(axis="columns") - strategies.min(axis="columns")
         rules["largest disagreement of the strategies"] = spread[spread > 0]
-        if "uss" in strategies:
-            lead = strategies["uss"] - strategies.drop(columns="uss").max(axis="columns")
-            rules["largest lead of USS"] = lead[lead > 0]
+        for name in strategies:
+            lead = strategies[name] - strategies.drop(columns=name).max(axis="columns")
+            rules[f"largest lead of {LOOKS[name].label}"] = lead[lead > 0]
     if "pool" in dice and strategies.shape[1]:
         lag = strategies.max(axis="columns") - dice["pool"]
         rules["largest lag of the data pool model"] = lag[lag > 0]
@@ -508,209 +505,9 @@ def representative_cases(metrics: pd.DataFrame) -> list[tuple[str, str]]:
     chosen: dict[str, str] = {}
     for title, score in rules.items():
         left = score.dropna().drop(list(chosen), errors="ignore").sort_index()
-        if len(left) and len(chosen) < 4:
+        if len(left):
             chosen[str(left.idxmax())] = title
     return [(title, volume) for volume, title in chosen.items()]
-
-
-# ---------------------------------------------------------------- figures of metrics
-
-
-@styled
-def iterations_figure(metrics: pd.DataFrame) -> Figure:
-    """Draw box plots of the four metrics over the iterations, with initial and data pool model (Fig. 4).
-
-    metrics: one row a model and test volume, with `strategy`, `iteration`, `converged` and the metrics. Boxes span the
-    quartiles, caps the 5th to 95th percentile; the line is the median, the marker the mean; outliers are not drawn.
-    """
-    limited = metrics[~metrics["converged"]]
-    iterations = _iterations(limited)
-    groups: list[tuple[str, pd.DataFrame]] = [("initial", metrics[metrics["strategy"] == "initial"])]
-    groups += [(str(number), limited[limited["iteration"] == number]) for number in iterations]
-    groups.append(("data pool", metrics[metrics["strategy"] == "pool"]))
-    figure = Figure(figsize=(PAGE, 4.8), layout="constrained")
-    for axes, metric in zip(figure.subplots(2, 2).flat, METRICS, strict=True):
-        _grouped_boxes(axes, groups, metric)
-        axes.set_xlabel("iteration")
-    _strategy_legend(figure, metrics)
-    figure.align_ylabels()
-    return figure
-
-
-@styled
-def converged_figure(metrics: pd.DataFrame) -> Figure:
-    """Draw box plots of the last iteration's models beside the converged ones, with the data pool (Fig. 7).
-
-    metrics, boxes and caps are those of `iterations_figure`.
-    """
-    last = max(_iterations(metrics), default=0)
-    final = metrics[metrics["strategy"].isin(STRATEGIES) & (metrics["iteration"] == last)]
-    groups = [
-        ("limited epochs", final[~final["converged"]]),
-        ("converged", final[final["converged"]]),
-        ("data pool", metrics[metrics["strategy"] == "pool"]),
-    ]
-    figure = Figure(figsize=(PAGE, 4.2), layout="constrained")
-    for axes, metric in zip(figure.subplots(2, 2).flat, METRICS, strict=True):
-        _grouped_boxes(axes, groups, metric)
-    _strategy_legend(figure, metrics[metrics["strategy"] != "initial"])
-    figure.align_ylabels()
-    return figure
-
-
-@styled
-def performance_figure(metrics: pd.DataFrame, annotations: pd.DataFrame) -> Figure:
-    """Draw the mean of each metric against the number of annotated liver slices, strategy by strategy.
-
-    metrics: as in `iterations_figure`. Dotted is the bad end of the cases: the 5th percentile of the Dice, the 95th of
-    the errors. annotations: `seed`, `strategy`, `iteration`, `liver_slices`; the mean over seeds is the abscissa.
-    The data pool has none: it is a line.
-    """
-    annotations = annotations[annotations["strategy"] != "pool"]
-    liver = annotations.groupby(["strategy", "iteration"])["liver_slices"].mean()
-    limited = metrics[~metrics["converged"]]
-    initial = metrics[metrics["strategy"] == "initial"]
-    pool = metrics[metrics["strategy"] == "pool"]
-    start = annotations.loc[annotations["iteration"] == 0, "liver_slices"].mean()
-    origin = {metric: [(float(start), initial[metric])] if len(initial) else [] for metric in METRICS}
-    figure = Figure(figsize=(PAGE, 4.6), layout="constrained")
-    for axes, (metric, label) in zip(figure.subplots(2, 2).flat, METRICS.items(), strict=True):
-        if len(pool):
-            axes.axhline(pool[metric].mean(), color=LOOKS["pool"].colour, ls="--", zorder=1.5)
-            axes.axhline(_bad_end(pool[metric], metric), color=LOOKS["pool"].colour, ls=":", zorder=1.5)
-        for strategy in _strategies(metrics):
-            points = list(origin[metric])
-            for iteration, rows in limited[limited["strategy"] == strategy].groupby("iteration"):
-                points.append((float(liver[strategy, iteration]), rows[metric]))
-            _mean_line(axes, points, metric, LOOKS[strategy])
-        _mean_line(axes, origin[metric], metric, LOOKS["initial"])
-        axes.set(ylabel=label, xlabel="annotated liver slices")
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
-        _limit(axes, metric)
-    handles: list[Any] = [
-        Line2D([], [], color=LOOKS[name].colour, marker=LOOKS[name].marker, label=LOOKS[name].label)
-        for name in [*_strategies(metrics), *(["initial"] if len(initial) else [])]
-    ]
-    if len(pool):
-        handles.append(Line2D([], [], color=LOOKS["pool"].colour, ls="--", label=LOOKS["pool"].label))
-    handles += [
-        Line2D([], [], color="0.3", label="mean"),
-        Line2D([], [], color="0.3", ls=":", label="5th (Dice), 95th percentile"),
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), columnspacing=1.2)
-    figure.align_ylabels()
-    return figure
-
-
-@styled
-def learning_curve_figure(history: pd.DataFrame, title: str) -> Figure:
-    """Draw loss and validation scores of one training against the step, and mark the best model.
-
-    history: rows of `step`, `loss`, `validation_jaccard`, `validation_dice`. The best is the earliest largest Jaccard.
-    """
-    figure = Figure(figsize=(COLUMN, 2.9), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True)
-    marker = "." if len(history) <= 40 else None
-    upper.plot(history["step"], history["loss"], color="0.25", marker=marker)
-    upper.set(ylabel="training loss")
-    upper.set_title(_wrapped(title, COLUMN - 0.6))
-    lower.plot(history["step"], history["validation_dice"], color="#CC79A7", marker=marker, label="Dice")
-    lower.plot(history["step"], history["validation_jaccard"], color="#332288", marker=marker, label="Jaccard index")
-    best = history.iloc[int(history["validation_jaccard"].to_numpy().argmax())]
-    for axes in (upper, lower):
-        axes.axvline(best["step"], color="0.5", lw=0.8, ls=":", zorder=1)
-    found = f"best: step {best['step']:,.0f}".replace(",", "\u2009")
-    lower.plot(best["step"], best["validation_jaccard"], "*", color="black", ms=7, label=found, zorder=4)
-    lower.set(ylabel="validation score", xlabel="training step")
-    lower.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
-    lower.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}".replace(",", "\u2009"))
-    figure.legend(handles=lower.get_legend_handles_labels()[0], loc="outside lower center", ncols=3)
-    figure.align_ylabels()
-    return figure
-
-
-def box_statistics(values: npt.ArrayLike) -> dict[str, Any]:
-    """Return what a box shows: quartiles, median, mean, and the 5th and 95th percentile as its caps."""
-    sample = np.asarray(values, dtype=float)
-    low, first, median, third, high = np.percentile(sample, [PERCENTILES[0], 25, 50, 75, PERCENTILES[1]])
-    return {"whislo": low, "q1": first, "med": median, "q3": third, "whishi": high, "mean": sample.mean()}
-
-
-def _grouped_boxes(axes: Axes, groups: Sequence[tuple[str, pd.DataFrame]], metric: str) -> None:
-    """Draw a box for each strategy of each group of rows, side by side, the groups at 0, 1, 2, …"""
-    present = _strategies(pd.concat([rows for _, rows in groups]))
-    step = 0.8 / max(len(present), 2)
-    for position, (_, rows) in enumerate(groups):
-        named = [name for name in LOOKS if (rows["strategy"] == name).any()]
-        for name in named:
-            # A strategy keeps its place in the group, even where another one has no result.
-            offset = (present.index(name) - (len(present) - 1) / 2) * step if name in present else 0
-            look = LOOKS[name]
-            axes.bxp(
-                [box_statistics(rows.loc[rows["strategy"] == name, metric])],
-                positions=[position + offset],
-                widths=0.85 * step,
-                showfliers=False,
-                showmeans=True,
-                patch_artist=True,
-                manage_ticks=False,
-                boxprops={"facecolor": look.colour, "edgecolor": "0.15", "linewidth": 0.5},
-                medianprops={"color": "black", "linewidth": 0.9},
-                whiskerprops={"color": "0.15", "linewidth": 0.5},
-                capprops={"color": "0.15", "linewidth": 0.5},
-                meanprops={
-                    "marker": look.marker,
-                    "markerfacecolor": "white",
-                    "markeredgecolor": "black",
-                    "markeredgewidth": 0.4,
-                    "markersize": 2.6,
-                },
-            )
-    for border in range(len(groups) - 1):
-        axes.axvline(border + 0.5, color="0.9", lw=0.5, zorder=0)
-    axes.set_xticks(range(len(groups)), [label for label, _ in groups])
-    axes.set(xlim=(-0.5, len(groups) - 0.5), ylabel=METRICS[metric])
-    axes.tick_params(axis="x", length=0)
-    _limit(axes, metric)
-
-
-def _bad_end(values: pd.Series, metric: str) -> float:
-    return float(np.percentile(values, PERCENTILES[0] if metric == "dice" else PERCENTILES[1]))
-
-
-def _mean_line(axes: Axes, points: Sequence[tuple[float, pd.Series]], metric: str, look: Look) -> None:
-    """Draw the mean of samples, by their abscissa, as a line, and their bad end as a dotted one."""
-    abscissae = [x for x, _ in points]
-    means = [sample.mean() for _, sample in points]
-    ends = [_bad_end(sample, metric) for _, sample in points]
-    axes.plot(abscissae, ends, color=look.colour, marker=look.marker, mec="white", mew=0.3, ms=3.5, ls=":", lw=0.8)
-    axes.plot(abscissae, means, color=look.colour, marker=look.marker, mec="white", mew=0.4, ms=5, zorder=3)
-
-
-def _limit(axes: Axes, metric: str) -> None:
-    """Keep an axis inside what the metric can be: a Dice of at most 1, no negative errors."""
-    if metric == "dice":
-        axes.set_ylim(max(0, axes.get_ylim()[0]), min(1, axes.get_ylim()[1]))
-    else:
-        axes.set_ylim(bottom=0)
-
-
-def _strategy_legend(figure: Figure, metrics: pd.DataFrame) -> None:
-    """Name the colours and markers of the strategies above the panels."""
-    handles = [
-        Patch(facecolor=LOOKS[name].colour, edgecolor="0.15", linewidth=0.5, label=LOOKS[name].label)
-        for name in LOOKS
-        if (metrics["strategy"] == name).any()
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=1.2)
-
-
-def _strategies(metrics: pd.DataFrame) -> list[str]:
-    return [name for name in STRATEGIES if (metrics["strategy"] == name).any()]
-
-
-def _iterations(metrics: pd.DataFrame) -> list[int]:
-    return sorted({int(number) for number in metrics.loc[metrics["strategy"].isin(STRATEGIES), "iteration"]})
 
 
 def _strategy(model: str) -> str:
@@ -727,7 +524,7 @@ def _letters() -> Iterator[str]:
         yield from map("".join, itertools.product(string.ascii_lowercase, repeat=length))
 
 
-def _wrapped(text: str, inches: float) -> str:
+def wrapped(text: str, inches: float) -> str:
     """Break `text` into lines that fit a width at the common font size."""
     return textwrap.fill(text, max(8, int(inches / CHARACTER)))
 

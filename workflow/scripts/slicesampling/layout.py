@@ -208,12 +208,12 @@ def latex(table: Table) -> str:
 
 def page(table: Table) -> str:
     """Return the table as a self-contained HTML page, to be sorted and filtered."""
-    return document(table.title, _html_table(table))
+    return document(table.title, page_table(table))
 
 
 def comparison_page(title: str, note: str, pairs: Sequence[tuple[Table, pd.DataFrame]]) -> str:
     """Return a page of tables, each with the text of another one of the same layout below that of its own cells."""
-    return document(title, f"<p>{html.escape(note)}</p>" + "\n".join(_html_table(*pair) for pair in pairs))
+    return document(title, f"<p>{html.escape(note)}</p>" + "\n".join(page_table(*pair) for pair in pairs))
 
 
 def document(title: str, body: str) -> str:
@@ -233,7 +233,7 @@ def document(title: str, body: str) -> str:
 """
 
 
-def _html_table(table: Table, other: pd.DataFrame | None = None) -> str:
+def page_table(table: Table, other: pd.DataFrame | None = None) -> str:
     """Return the table and its note as HTML; `other`: a display whose cells stand below those of the table."""
     display = table.display
     if other is not None:

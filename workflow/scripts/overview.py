@@ -1,0 +1,16 @@
+"""Say in words what the run found."""
+
+from pathlib import Path
+
+import pandas as pd
+from slicesampling.files import write_text
+from slicesampling.job import start
+from slicesampling.overview import overview
+
+start(snakemake)
+text = {"volume": str, "patient": str, "exclude": str}
+records = {
+    name: pd.read_csv(path, sep="," if Path(path).suffix == ".csv" else "\t", dtype=text)
+    for name, path in snakemake.input.items()
+}
+write_text(snakemake.output[0], overview(**records, synthetic=snakemake.params.synthetic))

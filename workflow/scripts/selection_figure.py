@@ -1,0 +1,15 @@
+"""Show which slices each strategy has had annotated."""
+
+from pathlib import Path
+
+import pandas as pd
+from slicesampling.annotations import read_ledger
+from slicesampling.figures import save_figure
+from slicesampling.job import start
+from slicesampling.plots import selection_figure
+
+start(snakemake)
+cohort = pd.read_csv(snakemake.input.cohort, sep="\t", dtype=str, keep_default_na=False).set_index("volume")
+ledgers = {Path(path).stem.split("-")[0]: read_ledger(path) for path in snakemake.input.ledgers}
+figure = selection_figure(ledgers, read_ledger(snakemake.input.reference), cohort["site"].to_dict())
+save_figure(figure, Path(snakemake.output[0]).with_suffix(""))
