@@ -20,7 +20,7 @@ for title, name in representative_cases(metrics):
         for shard in shards
         if (shard / f"{name}.nii.gz").exists()
     }
-    index = disagreement_slice([*masks.values(), volume.mask.astype(bool)])
+    index = disagreement_slice(list(masks.values()), volume.mask)
     scores = metrics[metrics["volume"] == name].set_index("model")[["dice", "rve", "msd", "hd"]]
     cases.append(
         {

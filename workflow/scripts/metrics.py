@@ -21,10 +21,10 @@ def joined(paths: list[str]) -> pd.DataFrame:
 
 cohort = pd.read_csv(snakemake.input.cohort, sep="\t", dtype=str, keep_default_na=False)
 metrics = joined(snakemake.input.shards).merge(cohort[["volume", "patient", "site", "hard_case"]], on="volume")
-first = ["seed", "model", "strategy", "iteration", "converged", "volume", "patient", "site", "hard_case"]
+columns = ["seed", "model", "strategy", "iteration", "converged", "volume", "patient", "site", "hard_case"]
 metrics = metrics.sort_values(["seed", "converged", "strategy", "iteration", "volume"], ignore_index=True)
-write_ledger(snakemake.output.metrics, metrics[first + [name for name in metrics if name not in first]])
+write_ledger(snakemake.output.metrics, metrics[columns + [name for name in metrics if name not in columns]])
 # In an order that does not depend on the shards, so that the sums are the same to the last bit.
 counts = joined(snakemake.input.calibration).sort_values(["seed", "model", "volume", "bin"])
-bins = counts.groupby(["seed", "model", "bin"], as_index=False)[["voxels", "probability", "liver"]].sum()
+bins = counts.groupby([*columns[:5], "bin"], as_index=False)[["voxels", "probability", "liver"]].sum()
 write_ledger(snakemake.output.calibration, bins)

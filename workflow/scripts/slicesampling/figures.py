@@ -405,11 +405,12 @@ def _metrics_table(
     metrics: Mapping[str, Mapping[str, float]],
 ) -> None:
     """Write the metrics of `models` as a table whose first column is the legend of their outlines; in inches."""
-    ends = left + width * np.array([0.46, 0.64, 0.83, 1.0])
+    narrow = width < COLUMN - 0.5
+    swatch = 0.2 if narrow else 0.26  # inches
+    ends = left + width * np.array([0.51, 0.675, 0.84, 1.0] if narrow else [0.46, 0.64, 0.83, 1.0])
     centres = top - line * (np.arange(len(models) + 2) + 0.5)
     for end, about in zip(ends, METRICS.values(), strict=True):
-        heading = about.label if width > COLUMN - 0.5 else about.label.replace(" ", "\n")
-        axes.text(end, centres[0], heading, ha="right", va="center", linespacing=0.95)
+        axes.text(end, centres[0], f"{about.name} {about.unit}" if narrow else about.label, ha="right", va="center")
         texts = [f"{metrics[model][about.column]:.{about.decimals}f}" for model in models]
         best = (max if about.larger_is_better else min)(texts, key=float, default="")
         for centre, text in zip(centres[1:], texts, strict=False):
@@ -420,9 +421,11 @@ def _metrics_table(
     names = [*((look.label, look.colour, "-") for look in looks), ("reference", REFERENCE, "-")]
     for centre, (label, colour, dash) in zip(centres[1:], names, strict=True):
         # The yellow of the reference needs a dark ground on white paper.
-        axes.add_patch(Rectangle((left, centre - 0.4 * line), 0.26, 0.8 * line, facecolor="0.45", edgecolor="none"))
-        axes.plot([left + 0.03, left + 0.23], [centre] * 2, color=colour, ls=dash, lw=1.6, solid_capstyle="butt")
-        axes.text(left + 0.33, centre, label, ha="left", va="center")
+        axes.add_patch(Rectangle((left, centre - 0.4 * line), swatch, 0.8 * line, facecolor="0.45", edgecolor="none"))
+        axes.plot(
+            [left + 0.03, left + swatch - 0.03], [centre] * 2, color=colour, ls=dash, lw=1.6, solid_capstyle="butt"
+        )
+        axes.text(left + swatch + 0.07, centre, label, ha="left", va="center")
 
 
 def show_slice(
@@ -469,13 +472,16 @@ def draw_outline(axes: Axes, mask: npt.ArrayLike, colour: str, *, width: float =
     )
 
 
-def disagreement_slice(masks: Sequence[npt.ArrayLike]) -> int:
-    """Return the index of the slice on which most voxels are in some, not all, of the masks (z, y, x).
+def disagreement_slice(masks: Sequence[npt.ArrayLike], reference: npt.ArrayLike) -> int:
+    """Return the index of the slice with reference on which most voxels are in some, not all, of the masks (z, y, x).
 
-    Where the masks agree everywhere, it is the slice with their largest area; the lower slice wins a tie.
+    masks: of the models; reference: counts as one more of them. Where all agree everywhere, it is the slice with their
+    largest area; the lower slice wins a tie.
     """
-    votes = np.sum([np.asarray(mask, dtype=bool) for mask in masks], axis=0)
-    disputed = ((votes > 0) & (votes < len(masks))).sum(axis=(1, 2))
+    liver = np.asarray(reference, dtype=bool)
+    votes = np.sum([liver, *(np.asarray(mask, dtype=bool) for mask in masks)], axis=0)
+    votes[~liver.any(axis=(1, 2))] = 0
+    disputed = ((votes > 0) & (votes <= len(masks))).sum(axis=(1, 2))
     return int(np.argmax(disputed if disputed.any() else (votes > 0).sum(axis=(1, 2))))
 
 

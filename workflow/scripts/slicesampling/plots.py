@@ -137,8 +137,9 @@ def selection_figure(ledgers: Mapping[str, pd.DataFrame], reference: pd.DataFram
         axes.spines[:].set_visible(True)
     edges = [0, *borders, len(volumes)]
     centres = [(low + high - 1) / 2 for low, high in itertools.pairwise(edges)]
-    panels[0].set_yticks(centres, [sites[volumes[low]] for low in edges[:-1]], rotation=90, va="center")
-    panels[0].tick_params(axis="y", length=0)
+    panels[0].set_yticks(centres, [sites[volumes[low]] for low in edges[:-1]])
+    for axes in panels:
+        axes.tick_params(axis="y", length=0)
     panels[0].set_ylabel("volumes of the data pool, by site")
     handles = [
         Patch(facecolor=colours(iteration), label=f"iter. {iteration}" if iteration else "initial")
@@ -191,20 +192,22 @@ def calibration_figure(calibration: pd.DataFrame) -> Figure:
                 ls="-" if plain or about["strategy"] == "initial" else "--",
             )
         axes.set(title=LOOKS[strategy].label, xlabel="probability of liver", xlim=(0, 1), ylim=(0, 1), aspect="equal")
-        axes.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+        axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+        axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
         if column:
             axes.tick_params(labelleft=False)
     if first is not None:
         first.set_ylabel("share that is liver")
     axes = figure.add_subplot(grid[1, :])
-    for strategy in strategies:
+    for number, strategy in enumerate(strategies):
         look = LOOKS[strategy]
+        beside = last + 0.5 + 0.05 * (number - (len(strategies) - 1) / 2)  # so that no marker hides another
         rows = models[(models["strategy"] == strategy) & ~models["converged"]].sort_values("iteration")
         start = models[models["strategy"] == "initial"]
         path = pd.concat([start, rows])
         axes.plot(path["iteration"], errors[path.index], color=look.colour, marker=look.marker, mec="white", mew=0.4)
         for model in models.index[(models["strategy"] == strategy) & models["converged"]]:
-            axes.plot([last + 0.5], errors[model], look.marker, color=look.colour, mec="white", mew=0.4, ms=5)
+            axes.plot([beside], errors[model], look.marker, color=look.colour, mec="white", mew=0.4, ms=5)
     for model in models.index[models["strategy"] == "initial"]:
         look = LOOKS["initial"]
         axes.plot([0], errors[model], look.marker, color=look.colour, mec="white", mew=0.4, ms=5, zorder=4)

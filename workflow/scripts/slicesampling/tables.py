@@ -204,7 +204,7 @@ def regression_table(metrics: pd.DataFrame) -> Table:
     """
     records: list[dict[str, object]] = []
     cells: dict[str, dict[str, str]] = {name: {} for name in COVARIATES}
-    notes = []
+    notes: dict[str, list[str]] = {}  # what there is to say, and of which metrics
     for about in METRICS.values():
         result = quantile_regression(metrics, about.column, about.tail_quantile)
         for covariate, row in zip(COVARIATES, result.coefficients.to_dict("records"), strict=True):
@@ -220,14 +220,20 @@ def regression_table(metrics: pd.DataFrame) -> Table:
             )
             cells[covariate] |= _effect_cells(row, about)
         if result.note:
-            notes.append(f"{about.name}: {result.note}.")
+            notes.setdefault(result.note.replace(f"the {about.tail_quantile:g} quantile", "the quantile"), []).append(
+                about.name
+            )
     shown = metrics[metrics["converged"] & metrics["strategy"].isin(list(STRATEGIES))]
     return Table(
         "table9_quantile_regression",
         "Effect of uncertainty (against random) and slice (against volume) sampling: quantile regression",
         pd.DataFrame(records),
         lay_out({name.replace("_", " ").capitalize(): row for name, row in cells.items()}),
-        note=join("Converged models. In brackets: 95 % confidence interval.", *notes, about_cases(shown)),
+        note=join(
+            "Converged models. In brackets: 95 % confidence interval.",
+            *(f"{', '.join(names)}: {text}." for text, names in notes.items()),
+            about_cases(shown),
+        ),
     )
 
 
