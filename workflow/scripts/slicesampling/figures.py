@@ -370,7 +370,8 @@ def cases_figure(cases: Sequence[Mapping[str, Any]]) -> Figure:
         wrapped(f"({letter}) {case['title']}: {case['volume']}", panel)
         for letter, case in zip(_letters(), cases, strict=False)
     ]
-    table = line * (max(len(case["outlines"]) for case in cases) + 2) + 0.08
+    heading_lines = 1 if columns < 3 else 2
+    table = line * (max(len(case["outlines"]) for case in cases) + 1 + heading_lines) + 0.08
     headings = [
         line * max(text.count("\n") + 1 for text in captions[row * columns : (row + 1) * columns]) + 0.04
         for row in range(rows)
@@ -391,7 +392,9 @@ def cases_figure(cases: Sequence[Mapping[str, Any]]) -> Figure:
         widths = np.linspace(1.5, 0.7, max(2, len(models)))
         for model, thin in zip(reversed(models), widths, strict=False):
             draw_outline(axes, case["outlines"][model], LOOKS[_strategy(model)].colour, width=thin)
-        _metrics_table(background, left, top - ratio * panel - 0.05, panel, line, models, case["metrics"])
+        _metrics_table(
+            background, left, top - ratio * panel - 0.05, panel, line, heading_lines, models, case["metrics"]
+        )
     return figure
 
 
@@ -401,25 +404,31 @@ def _metrics_table(
     top: float,
     width: float,
     line: float,
+    heading_lines: int,
     models: Sequence[str],
     metrics: Mapping[str, Mapping[str, float]],
 ) -> None:
-    """Write the metrics of `models` as a table whose first column is the legend of their outlines; in inches."""
-    narrow = width < COLUMN - 0.5
+    """Write the metrics of `models` as a table whose first column is the legend of their outlines; in inches.
+
+    A heading of two lines, with the unit below the name, is for narrow tables.
+    """
+    narrow = heading_lines > 1
     swatch = 0.2 if narrow else 0.26  # inches
     ends = left + width * np.array([0.51, 0.675, 0.84, 1.0] if narrow else [0.46, 0.64, 0.83, 1.0])
-    centres = top - line * (np.arange(len(models) + 2) + 0.5)
+    centres = top - line * (np.arange(len(models) + 1) + heading_lines + 0.5)
+    rule = top - line * heading_lines
     for end, about in zip(ends, METRICS.values(), strict=True):
-        axes.text(end, centres[0], f"{about.name} {about.unit}" if narrow else about.label, ha="right", va="center")
+        heading = about.label.replace(" ", "\n") if narrow else about.label
+        axes.text(end, rule + 0.02, heading, ha="right", va="bottom", linespacing=1.0)
         texts = [f"{metrics[model][about.column]:.{about.decimals}f}" for model in models]
         best = (max if about.larger_is_better else min)(texts, key=float, default="")
-        for centre, text in zip(centres[1:], texts, strict=False):
+        for centre, text in zip(centres, texts, strict=False):
             weight = "bold" if text == best else "normal"
             axes.text(end, centre, text, ha="right", va="center", weight=weight)
-    axes.plot([left, left + width], [top - line] * 2, color="0.4", lw=0.5)
+    axes.plot([left, left + width], [rule] * 2, color="0.4", lw=0.5)
     looks = [LOOKS[_strategy(model)] for model in models]
     names = [*((look.label, look.colour, "-") for look in looks), ("reference", REFERENCE, "-")]
-    for centre, (label, colour, dash) in zip(centres[1:], names, strict=True):
+    for centre, (label, colour, dash) in zip(centres, names, strict=True):
         # The yellow of the reference needs a dark ground on white paper.
         axes.add_patch(Rectangle((left, centre - 0.4 * line), swatch, 0.8 * line, facecolor="0.45", edgecolor="none"))
         axes.plot(
