@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
 
-.PHONY: demo report test test-slurm test-slurm-faults lint lock clean
+.PHONY: demo report browser test test-slurm test-slurm-faults lint lock clean
 
 demo: .venv
 	$(BIN)/snakemake --profile demo
@@ -18,8 +18,14 @@ demo: .venv
 report: .venv
 	$(BIN)/snakemake --report results/report.html $(ARGUMENTS)
 
-test: .venv lint
+test: .venv lint browser
 	$(BIN)/python -m pytest
+
+# A browser that a test opens the report with; where it is missing and can be installed.
+browser:
+	@if ! command -v chromedriver >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null; \
+	fi
 
 # On a real SLURM of two nodes, brought up on this machine (Debian, as root): the cluster profile, and what befalls jobs.
 test-slurm: .venv

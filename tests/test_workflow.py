@@ -6,7 +6,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -125,8 +127,106 @@ def test_another_way_to_compute_reruns_nothing_but_the_record_of_it(run: Path, t
 def test_the_report_bundles_all_of_it(run: Path) -> None:
     snakemake(run, *SMALLEST, "--report", "report.html")
     report = (run / "report.html").read_text(encoding="utf-8")
-    for name in ("table9_quantile_regression.html", "figure6_cases.png", "uss-2-converged.png", "provenance.json"):
+    for name in ("table9_quantile_regression.html", "figure6_cases.png", "uss-2-converged.png", "provenance.html"):
         assert name in report
+
+
+def browser(profile: Path) -> Any:
+    """Return a headless Chromium that can reach no host, driven by selenium."""
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    if not found or not shutil.which("chromedriver"):
+        pytest.skip("no chromium and chromedriver here to open the report with, and `make test` could not install them")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = found
+    for flag in (
+        *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"),
+        *("disable-component-update", "disable-sync", "host-resolver-rules=MAP * ~NOTFOUND", "window-size=1500,1000"),
+        f"user-data-dir={profile}",
+    ):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    return webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+
+
+def test_the_report_opens_in_a_browser_without_network(run: Path, tmp_path: Path) -> None:
+    """Each figure and page loads from the one file, tables are sorted and filtered, no host is asked for anything."""
+    driver = browser(tmp_path / "profile")
+    snakemake(run, *SMALLEST, "--report", "report.html")
+    try:
+        driver.get((run / "report.html").as_uri())
+        shown: dict[str, int] = {}
+        source = None
+        for category in ("1 Overview", "2 Tables", "3 Figures", "4 Beyond the paper", "5 Trainings"):
+            first(driver, f"//a[normalize-space()='{category}']").click()
+            first(driver, "//table/tbody/tr")
+            for number in range(len(driver.find_elements("css selector", "table tbody tr"))):
+                row = driver.find_elements("css selector", "table tbody tr")[number]
+                name = row.text
+                row.find_element("tag name", "a").click()
+                element, source = until(lambda: displayed(driver, source))  # noqa: B023
+                if element.tag_name == "img":
+                    until(lambda: driver.execute_script("return arguments[0].naturalWidth", element) > 100)  # noqa: B023
+                else:
+                    driver.switch_to.frame(element)
+                    text = first(driver, "//body").text
+                    assert len(text) > 50
+                    assert "NaN" not in text
+                    if name == "table8_converged":
+                        check_sorting_and_filtering(driver)
+                    driver.switch_to.default_content()
+                shown[category] = number + 1
+            first(driver, "//a[normalize-space()='Results']").click()
+        assert shown == {"1 Overview": 3, "2 Tables": 9, "3 Figures": 7, "4 Beyond the paper": 10, "5 Trainings": 14}
+        assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
+        events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+        sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
+        asked = [event["request"]["url"] for event in sent]
+        assert not [url for url in asked if url.startswith(("http", "ws"))]
+    finally:
+        driver.quit()
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    """Return what `condition` gives as soon as it is true; fail after 20 seconds."""
+    end = time.monotonic() + 20
+    while not (result := condition()):
+        assert time.monotonic() < end, "not within 20 seconds"
+        time.sleep(0.05)
+    return result
+
+
+def first(driver: Any, path: str) -> Any:
+    return until(lambda: [found for found in driver.find_elements("xpath", path) if found.is_displayed()])[0]
+
+
+def displayed(driver: Any, before: str | None) -> tuple[Any, str] | None:
+    """Return the image or page that the report shows, and its content, unless it is still the one before."""
+    for element in driver.find_elements("css selector", "div.h-screen > div > img, div.h-screen iframe"):
+        source = element.get_attribute("src")
+        if source and source != before:
+            return element, source
+    return None
+
+
+def check_sorting_and_filtering(driver: Any) -> None:
+    def rows() -> list[str]:
+        return [row.text for row in driver.find_elements("css selector", "tbody tr") if row.is_displayed()]
+
+    before = rows()
+    head = driver.find_elements("css selector", "thead th")[1]
+    head.click()
+    ascending = rows()
+    dice = [float(re.findall(r"\d\.\d{3}", row)[0]) for row in ascending]
+    assert dice == sorted(dice)
+    head.click()
+    assert rows() == ascending[::-1]
+    assert sorted(before) == sorted(ascending)
+    head.click()
+    assert rows() == before
+    driver.find_element("tag name", "input").send_keys("uss")
+    assert [row.split()[0] for row in rows()] == ["USS"]
 
 
 def test_neither_jobs_nor_shards_change_a_result(run: Path, tmp_path: Path) -> None:

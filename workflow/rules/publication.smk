@@ -22,9 +22,9 @@ rule table:
         report(
             "results/tables/{table}.html",
             category=lambda wildcards: (
-                "Tables beyond the paper"
+                "4 Beyond the paper"
                 if wildcards.table.startswith("supplement")
-                else "Tables"
+                else "2 Tables"
             ),
             labels={"table": "{table}"},
             caption="../report/table.rst",
@@ -50,8 +50,8 @@ rule network_figure:
     output:
         report(
             "results/figures/figure1_network.png",
-            category="Figures",
-            labels={"figure": "1 Network"},
+            category="3 Figures",
+            labels={"figure": "figure1_network"},
             caption="../report/figure1_network.rst",
         ),
         "results/figures/figure1_network.pdf",
@@ -82,8 +82,8 @@ rule uncertainty_profile_figure:
     output:
         report(
             "results/figures/figure2_uncertainty_profile.png",
-            category="Figures",
-            labels={"figure": "2 Uncertainty profile"},
+            category="3 Figures",
+            labels={"figure": "figure2_uncertainty_profile"},
             caption="../report/figure2_uncertainty_profile.rst",
         ),
         "results/figures/figure2_uncertainty_profile.pdf",
@@ -113,8 +113,8 @@ rule excluded_cases_figure:
     output:
         report(
             "results/figures/figure3_excluded_cases.png",
-            category="Figures",
-            labels={"figure": "3 Excluded cases"},
+            category="3 Figures",
+            labels={"figure": "figure3_excluded_cases"},
             caption="../report/figure3_excluded_cases.rst",
         ),
         "results/figures/figure3_excluded_cases.pdf",
@@ -140,9 +140,9 @@ rule plot:
         report(
             "results/figures/{plot}.png",
             category=lambda wildcards: (
-                "Figures"
+                "3 Figures"
                 if wildcards.plot.startswith("figure")
-                else "Figures beyond the paper"
+                else "4 Beyond the paper"
             ),
             labels={"figure": "{plot}"},
             caption="../report/plot.rst",
@@ -173,8 +173,8 @@ rule probability_maps_figure:
     output:
         report(
             "results/figures/figure5_probability_maps.png",
-            category="Figures",
-            labels={"figure": "5 Probability maps"},
+            category="3 Figures",
+            labels={"figure": "figure5_probability_maps"},
             caption="../report/figure5_probability_maps.rst",
         ),
         "results/figures/figure5_probability_maps.pdf",
@@ -208,8 +208,8 @@ rule cases_figure:
     output:
         report(
             "results/figures/figure6_cases.png",
-            category="Figures",
-            labels={"figure": "6 Representative cases"},
+            category="3 Figures",
+            labels={"figure": "figure6_cases"},
             caption="../report/figure6_cases.rst",
         ),
         "results/figures/figure6_cases.pdf",
@@ -238,7 +238,7 @@ rule selection_figure:
     output:
         report(
             "results/figures/selected_slices.png",
-            category="Figures beyond the paper",
+            category="4 Beyond the paper",
             labels={"figure": "selected_slices"},
             caption="../report/selected_slices.rst",
         ),
@@ -262,7 +262,7 @@ rule learning_curves:
         [
             report(
                 f"results/figures/learning_curves/seed{{seed}}/{model}.png",
-                category="Learning curves",
+                category="5 Trainings",
                 labels={"seed": "{seed}", "model": model},
                 caption="../report/learning_curves.rst",
             )
@@ -289,7 +289,7 @@ rule paper_comparison:
     output:
         report(
             "results/this_run_and_the_paper.html",
-            category="Overview",
+            category="1 Overview",
             labels={"page": "this run and the paper"},
             caption="../report/paper_comparison.rst",
         ),
@@ -312,8 +312,8 @@ rule overview:
     output:
         report(
             "results/overview.html",
-            category="Overview",
-            labels={"page": "what this run found"},
+            category="1 Overview",
+            labels={"page": "findings"},
             caption="../report/overview.rst",
         ),
     log:
@@ -334,7 +334,7 @@ rule provenance:
         record="results/provenance.json",
         page=report(
             "results/provenance.html",
-            category="Overview",
+            category="1 Overview",
             labels={"page": "provenance"},
             caption="../report/provenance.rst",
         ),

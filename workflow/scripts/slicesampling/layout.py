@@ -48,9 +48,11 @@ thead th[aria-sort=ascending]::after { content: " ▲"; font-size: .7em; }
 thead th[aria-sort=descending]::after { content: " ▼"; font-size: .7em; }
 tbody th { text-align: left; font-weight: 400; }
 tbody tr:hover { background: #f4f4f4; }
+td:only-of-type:not([colspan]) { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 .paper { display: block; color: #1a5fb4; }
 input { font: inherit; padding: .2rem .5rem; width: 16rem; }
 p { max-width: 60rem; color: #555; font-size: 13px; }
+h1 ~ p { color: #222; font-size: 15px; }
 pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: 12px; }
 """
 

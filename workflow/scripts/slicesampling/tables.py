@@ -5,6 +5,7 @@ paper prints it. Strategies stand in the paper's order, whatever the order or su
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -284,7 +285,10 @@ def paper_comparison(annotations: pd.DataFrame, training: pd.DataFrame, metrics:
     return comparison_page(
         "This run and the paper",
         f"In each cell: this run, and below it, in blue, what the paper prints ({PAPER}).",
-        [(table, paper_display(table.name)) for table in ours],
+        [
+            (replace(table, title=f"Table {number}: {table.title}"), paper_display(table.name))
+            for number, table in enumerate(ours, start=2)
+        ],
     )
 
 
