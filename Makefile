@@ -55,7 +55,7 @@ lock:
 	.lock/bin/python -m pip install --quiet --disable-pip-version-check torch==$(TORCH)
 	.lock/bin/python -m pip install --quiet --disable-pip-version-check '.[test]'
 	(sed -n '/^#/p' envs/requirements.lock; .lock/bin/python -m pip freeze --exclude slicesampling | sed 's/+cpu$$//') > .lock/requirements
-	mv .lock/requirements envs/requirements.lock && rm -rf .lock
+	mv .lock/requirements envs/requirements.lock && rm -rf .lock build
 TORCH ?= 2.13.0
 
 clean:

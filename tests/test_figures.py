@@ -25,9 +25,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, PathPatch, Rectangle
 from matplotlib.text import Text
 from slicesampling import figures, plots
+from slicesampling.calibration import BINS
 from slicesampling.figures import LOOKS
 from slicesampling.statistics import METRICS
-from slicesampling.strategies import STRATEGIES
+from slicesampling.strategies import STRATEGIES as ALL_STRATEGIES
+from slicesampling.supplement import learning_curves_table
+
+STRATEGIES = tuple(ALL_STRATEGIES)
 
 SPACING = (1.6, 0.8)
 SHAPE = (60, 110)
@@ -64,6 +68,8 @@ def some_metrics(
                 "iteration": iteration,
                 "converged": converged,
                 "volume": f"v{volume:02}",
+                "patient": f"p{volume:02}",
+                "degenerate": degenerate,
                 "dice": 0.0 if degenerate else random.beta(30, 2),
                 **values,
             }
@@ -81,6 +87,50 @@ def some_annotations(iterations: int = 3, strategies: tuple[str, ...] = STRATEGI
     ]
     pool = [{"seed": seed, "strategy": "pool", "iteration": 0, "liver_slices": 26400} for seed in range(1, seeds + 1)]
     return pd.DataFrame(rows + pool)
+
+
+def performance(
+    metrics: pd.DataFrame | None = None, annotations: pd.DataFrame | None = None, cost: str = "liver_slices"
+) -> Figure:
+    metrics = some_metrics() if metrics is None else metrics
+    annotations = some_annotations() if annotations is None else annotations
+    curves = learning_curves_table(metrics, annotations, minutes_per_slice=2, ratio=3).frame
+    return plots.performance_figure(curves, metrics, cost)
+
+
+def selection(volumes: int, strategies: tuple[str, ...] = STRATEGIES) -> Figure:
+    names = [f"v{number:03}" for number in range(volumes)]
+    reference = pd.DataFrame(
+        [(name, index, int(10 <= index < 25)) for name in names for index in range(30 + 5 * (len(name) % 3))],
+        columns=["volume", "slice", "liver"],
+    )
+    first = reference[reference["volume"] == names[0]].assign(iteration=0)
+    random = np.random.default_rng(volumes)
+    ledgers = {
+        name: pd.concat([first, reference.sample(6, random_state=random).assign(iteration=1 + place % 2)])
+        for place, name in enumerate(strategies)
+    }
+    sites = {name: ("Yokohama", "Rumc", "Dresden")[3 * number // volumes] for number, name in enumerate(names)}
+    return plots.selection_figure(ledgers, reference, sites)
+
+
+def some_calibration(strategies: tuple[str, ...] = STRATEGIES, iterations: int = 3) -> pd.DataFrame:
+    models = some_metrics(1, iterations, strategies)[["strategy", "iteration", "converged"]].drop_duplicates()
+    tables = []
+    for place, (strategy, iteration, converged) in enumerate(models.itertuples(index=False)):
+        middle = (np.arange(BINS) + 0.5) / BINS
+        voxels = np.full(BINS, 1000)
+        tables.append(
+            pd.DataFrame({"bin": range(BINS), "voxels": voxels, "probability": voxels * middle}).assign(
+                liver=(voxels * middle ** (1 + place / 10)).round().astype(int),
+                model=f"{strategy}-{iteration}{'-converged' if converged else ''}",
+                strategy=strategy,
+                iteration=iteration,
+                converged=converged,
+                seed=1,
+            )
+        )
+    return pd.concat(tables)
 
 
 def some_levels(depth: int) -> list[dict[str, Any]]:
@@ -159,15 +209,18 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
     **{f"profile {n}": lambda n=n: profile(n) for n in (0, 1, 3)},
     **{f"excluded {n}": lambda n=n: figures.excluded_cases_figure(excluded(n)) for n in (0, 1, 6)},
     **{f"maps {n}": lambda n=n: figures.probability_figure(some_maps(n)) for n in (2, 4)},
-    **{f"cases {n}": lambda n=n: figures.cases_figure(some_cases(n)) for n in (1, 3)},
+    **{f"cases {n}": lambda n=n: figures.cases_figure(some_cases(n)) for n in (1, 3, 7)},
     "iterations": lambda: plots.iterations_figure(some_metrics(iterations=5)),
     "iterations, few": lambda: plots.iterations_figure(some_metrics(3, 2, ("uss",), 2)),
     "converged": lambda: plots.converged_figure(some_metrics()),
     "converged, few": lambda: plots.converged_figure(some_metrics(1, 1, ("rss",))),
-    "performance": lambda: plots.performance_figure(some_metrics(), some_annotations()),
-    "performance, few": lambda: plots.performance_figure(
-        some_metrics(3, 1, ("uss",), 2), some_annotations(1, ("uss",), 2)
-    ),
+    "performance": performance,
+    "performance, minutes": lambda: performance(cost="minutes"),
+    "performance, few": lambda: performance(some_metrics(3, 1, ("uss",), 2), some_annotations(1, ("uss",), 2)),
+    **{f"selection {n}": lambda n=n: selection(n) for n in (3, 12, 240)},
+    "selection, one": lambda: selection(5, ("rss",)),
+    "calibration": lambda: plots.calibration_figure(some_calibration(iterations=5)),
+    "calibration, few": lambda: plots.calibration_figure(some_calibration(("uss",), 1)),
     "learning": lambda: learning_curve(300),
     "learning, short": lambda: learning_curve(2),
 }
@@ -290,8 +343,8 @@ def test_cases_table_holds_the_metrics_and_marks_the_best() -> None:
     (case,) = some_cases(1)
     texts = drawn_texts(figures.cases_figure([case]))
     weights = {text.get_text(): text.get_weight() for text in texts}
-    assert weights["0.920"] == weights["98.0"] == "bold"
-    assert weights["0.900"] == weights["0.910"] == weights["100.0"] == "normal"
+    assert weights["0.920"] == weights["98.00"] == "bold"
+    assert weights["0.900"] == weights["0.910"] == weights["100.00"] == "normal"
     assert [text.get_text() for text in texts].count("41.25") == 3
     assert {"UVS", "USS", "data pool", "reference"} <= set(weights)
 
@@ -344,7 +397,7 @@ def test_a_strategy_has_one_colour_and_marker_everywhere() -> None:
         last = alone[alone["iteration"] == 3]
         (box, *_) = (p for p in plots.converged_figure(last).axes[0].patches if isinstance(p, PathPatch))
         assert same_color(box.get_facecolor(), LOOKS[name].colour)
-        for line in plots.performance_figure(alone, annotations).axes[0].lines[:2]:
+        for line in performance(alone, annotations).axes[0].lines[:2]:
             assert same_color(line.get_color(), LOOKS[name].colour)
             assert line.get_marker() == LOOKS[name].marker
     assert len({look.colour for look in LOOKS.values()}) == len({look.marker for look in LOOKS.values()}) == len(LOOKS)
@@ -352,7 +405,7 @@ def test_a_strategy_has_one_colour_and_marker_everywhere() -> None:
 
 def test_performance_shows_mean_and_bad_end_over_the_annotated_liver_slices() -> None:
     metrics, annotations = some_metrics(strategies=("uss",), seeds=2), some_annotations(strategies=("uss",), seeds=2)
-    panels = plots.performance_figure(metrics, annotations).axes
+    panels = performance(metrics, annotations).axes
     limited = metrics[~metrics["converged"]]
     for axes, (metric, bad) in zip(panels, {"dice": 5, "rve": 95, "msd": 95, "hd": 95}.items(), strict=True):
         ends, means = (line for line in axes.lines if line.get_marker() == LOOKS["uss"].marker)
@@ -435,7 +488,13 @@ def planted(models: list[str], volumes: list[str]) -> pd.DataFrame:
 def test_representative_cases_follow_the_rules() -> None:
     everything = planted(list(PLANTED.index), list(PLANTED.columns))
     chosen = figures.representative_cases(everything)
-    assert [volume for _, volume in chosen] == ["hard", "disputed", "led", "lost by the pool"]
+    assert chosen == [
+        ("hardest case", "hard"),
+        ("largest disagreement of the strategies", "disputed"),
+        ("largest lead of USS", "led"),
+        ("largest lag of the data pool model", "lost by the pool"),
+        ("typical case", "led a little"),  # nearest to the median of those that are left
+    ]
     assert figures.representative_cases(everything.sample(frac=1, random_state=0)) == chosen
     without_pool = figures.representative_cases(planted(list(STRATEGIES), list(PLANTED.columns)))
     assert [volume for _, volume in without_pool][:3] == ["hard", "disputed", "led"]
@@ -447,7 +506,7 @@ def test_representative_cases_follow_the_rules() -> None:
 def test_representative_cases_of_little(models: list[str], count: int) -> None:
     chosen = figures.representative_cases(planted(models, list(PLANTED.columns)[:count]))
     volumes = [volume for _, volume in chosen]
-    assert len(volumes) == len(set(volumes)) <= min(4, count)
+    assert len(volumes) == len(set(volumes)) <= min(8, count)
     assert bool(volumes) == bool(count)
     if models == [*STRATEGIES, "pool"]:
         assert set(volumes) == set(PLANTED.columns[:count]) or count > 4 or len(volumes) < count
@@ -457,8 +516,33 @@ def test_disagreement_slice() -> None:
     one, other = np.zeros((2, 6, 5, 5), dtype=bool)
     one[4, :3] = other[4, :3] = True
     one[2, 0, 0] = other[2, 0, 0] = True
-    assert figures.disagreement_slice([one, other]) == 4  # agreement: the largest area
+    assert figures.disagreement_slice([one], other) == 4  # agreement: the largest area
     one[1, :2, :2] = True
     other[3, 0, :3] = True
-    assert figures.disagreement_slice([one, other]) == 1
-    assert figures.disagreement_slice([other, one, one]) == 1
+    assert figures.disagreement_slice([one], other) == 3, "slices without reference are not shown"
+    assert figures.disagreement_slice([other], one) == 1
+    assert figures.disagreement_slice([other, one, one], one) == 1
+
+
+def test_selection_shows_the_first_iteration_at_each_place() -> None:
+    reference = pd.DataFrame({"volume": ["a"] * 4 + ["b"] * 200, "slice": [*range(4), *range(200)], "liver": 1})
+    ledger = pd.DataFrame({"volume": ["a", "a", "b", "b"], "slice": [1, 2, 10, 11], "iteration": [2, 1, 3, 1]})
+    picked = plots._positions(ledger, {"a": 0, "b": 1}, reference.groupby("volume")["slice"].max() + 1)
+    expected = np.full((2, 100), np.nan)
+    expected[0, 25:50], expected[0, 50:75] = 2, 1
+    expected[1, 5] = 1  # slices 10 and 11 of 200 share a place
+    np.testing.assert_array_equal(picked, expected)
+
+
+def test_calibration_shows_each_models_bins_and_error() -> None:
+    counts = some_calibration(("uss", "rss"), 2)
+    *panels, errors = plots.calibration_figure(counts).axes
+    for axes, strategy in zip(panels, ("uss", "rss"), strict=True):
+        shown = [np.asarray(line.get_ydata()) for line in axes.lines[1:]]
+        own = counts[counts["strategy"].isin([strategy, "initial", "pool"])]
+        expected = [(rows["liver"] / rows["voxels"]).to_numpy() for _, rows in own.groupby("model")]
+        assert sorted(map(tuple, shown)) == sorted(map(tuple, expected))
+    gap = np.abs(counts["probability"] - counts["liver"])
+    expected = (gap.groupby(counts["model"]).sum() / counts.groupby("model")["voxels"].sum()).to_dict()
+    heights = {round(float(value), 9) for line in errors.lines for value in line.get_ydata()}
+    assert heights == {round(value, 9) for value in expected.values()}

@@ -10,13 +10,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.optimize import linprog
-from scipy.stats import rankdata
+from scipy.stats import kstest, rankdata
 from slicesampling.statistics import (
     METRICS,
+    bootstrap_weights,
+    compare,
+    holm,
+    interval,
     paired,
     quantile_regression,
     stars,
     summarise,
+    weighted_means,
+    weighted_quantiles,
     wilcoxon_against_best,
 )
 from statsmodels.regression.quantile_regression import QuantReg
@@ -278,3 +284,119 @@ def test_a_stopped_iteration_and_other_warnings_are_said(monkeypatch):
     random = np.random.default_rng(1)
     result = quantile_regression(converged({name: random.normal(size=100) for name in STRATEGIES}), "dice", 0.05)
     assert result.note == "overflow encountered in exp; Maximum number of iterations (1) reached"
+
+
+# --- beyond the paper --------------------------------------------------------------------------------------------
+
+
+def test_holm_by_hand_and_its_laws():
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03]), [0.03, 0.06, 0.06])
+    p_values = np.random.default_rng(1).uniform(size=20)
+    corrected = holm(p_values)
+    assert (corrected >= p_values).all()
+    assert (np.argsort(corrected, kind="stable")[0]) == np.argmin(p_values)
+    assert corrected.min() == pytest.approx(min(1, 20 * p_values.min()))
+    assert holm([]).size == 0
+
+
+@LAW
+@given(
+    values=hnp.arrays(float, st.integers(1, 40), elements=st.integers(0, 9).map(float)),
+    data=st.data(),
+    quantile=st.floats(0, 1),
+)
+def test_weighted_statistics_are_those_of_repeated_cases(values, data, quantile):
+    weights = data.draw(hnp.arrays(np.int64, (3, len(values)), elements=st.integers(0, 3)))
+    weights[:, data.draw(st.integers(0, len(values) - 1))] += 1
+    repeated = [np.repeat(values, row) for row in weights]
+    np.testing.assert_allclose(weighted_means(values, weights), [sample.mean() for sample in repeated])
+    expected = [np.quantile(sample, quantile) for sample in repeated]
+    np.testing.assert_allclose(weighted_quantiles(values, weights, quantile), expected, atol=1e-9)
+
+
+def test_the_bootstrap_draws_patients_and_seeds_each_as_a_whole():
+    seeds, patients = np.repeat([1, 2, 3], 6), np.tile(["a", "a", "b", "c", "d", "d"], 3)
+    weights = bootstrap_weights(seeds, patients, np.random.default_rng(0), 500)
+    for replicate in weights[:50]:
+        table = replicate.reshape(3, 6)
+        np.testing.assert_array_equal(table[:, [0, 4]], table[:, [1, 5]])  # volumes of one patient
+        products = np.outer(table.sum(axis=1), table.sum(axis=0))
+        np.testing.assert_array_equal(products, table * table.sum())  # patient times seed
+    per_patient = weights[:, [0, 2, 3, 4]].sum(axis=1)
+    assert set(weights[:, :6].reshape(500, 6)[:, [0, 2, 3, 4]].sum(axis=1)) <= set(range(0, 13, 4))
+    assert per_patient.mean() == pytest.approx(4, rel=0.1)
+    one_seed = bootstrap_weights(np.ones(6), patients[:6], np.random.default_rng(0), 500)
+    assert (one_seed[:, [0, 2, 3, 4]].sum(axis=1) == 4).all()
+    again = bootstrap_weights(seeds, patients, np.random.default_rng(0), 500)
+    np.testing.assert_array_equal(weights, again)
+
+
+def test_the_bootstrap_agrees_with_scipy_s():
+    from scipy.stats import bootstrap
+
+    values = np.random.default_rng(4).gamma(2, size=60)
+    ours = interval(
+        weighted_means(values, bootstrap_weights(np.ones(60), np.arange(60), np.random.default_rng(1), 9999))
+    )
+    theirs = bootstrap((values,), np.mean, method="percentile", rng=np.random.default_rng(2)).confidence_interval
+    np.testing.assert_allclose(ours, theirs, rtol=0.02)
+
+
+def test_comparison_by_hand():
+    result = compare([3.0, 1.0, -2.0, 0.0], ["a", "b", "c", "d"])
+    assert result.rank_biserial == pytest.approx((3 + 1 - 2) / 6)
+    assert (result.patients, result.equal, result.tied) == (4, 1, 0)
+    assert compare([0.0, 0.0], ["a", "b"])[0] == 1
+    assert compare([1.0, 1.0, 1.0], ["a", "b", "c"]).rank_biserial == 1
+    assert compare([1.0, 1.0, 2.0], ["a", "b", "c"]).tied == 2
+    # Two volumes of one patient that cancel out are no difference; many volumes of one patient are one witness.
+    assert compare([1.0, -1.0], ["a", "a"]).equal == 1
+    assert compare([1.0] * 50, ["a"] * 50).p_value == 1
+
+
+def simulated(random, patients, shift=0.0):
+    """Draw skewed errors of two models on the same patients, the second worse by a factor."""
+    case = random.normal(size=(patients, 1))
+    return np.exp(0.5 * case + 0.4 * random.normal(size=(patients, 2)) + [0, shift])
+
+
+def test_simulation_of_no_difference_and_of_a_planted_one():
+    """P-values are uniform, intervals hold the truth at their rate, a planted difference is found."""
+    random, patients, runs = np.random.default_rng(7), 234, 300
+    sd = np.hypot(0.5, 0.4)
+    truth = {"mean": np.exp(sd**2 / 2), "p95": np.exp(1.6448536 * sd), "mean difference": 0, "p95 difference": 0}
+    held, p_values, found = dict.fromkeys(truth, 0), [], 0
+    names = np.arange(patients)
+    for _ in range(runs):
+        errors = simulated(random, patients)
+        weights = bootstrap_weights(np.ones(patients), names, random, 500)
+        means = [weighted_means(column, weights) for column in errors.T]
+        tails = [weighted_quantiles(column, weights, 0.95) for column in errors.T]
+        estimates = (means[0], tails[0], means[0] - means[1], tails[0] - tails[1])
+        for name, estimate in zip(truth, estimates, strict=True):
+            lower, upper = interval(estimate)
+            held[name] += lower <= truth[name] <= upper
+        p_values.append(compare(errors[:, 0] - errors[:, 1], names).p_value)
+        planted = simulated(random, patients, shift=0.2)
+        found += compare(planted[:, 0] - planted[:, 1], names).p_value < 0.05
+    assert kstest(p_values, "uniform").pvalue > 0.01
+    assert np.mean(np.array(p_values) < 0.05) == pytest.approx(0.05, abs=0.03)
+    for name, count in held.items():
+        assert 0.91 <= count / runs <= 0.99, (name, count / runs)
+    assert found / runs > 0.95
+
+
+def test_simulation_of_the_quantile_regression():
+    """Without effect the intervals hold zero nearly at their rate (table 9 says how nearly); a planted one is found."""
+    random, runs = np.random.default_rng(3), 60
+    held = found = 0
+    for _ in range(runs):
+        case = random.normal(size=234)
+        draw = {name: np.exp(0.3 * case + 0.5 * random.normal(size=234)) for name in STRATEGIES}
+        plain = quantile_regression(converged(draw), "dice", 0.95).coefficients.loc["slice_sampling"]
+        held += plain["lower"] <= 0 <= plain["upper"]
+        shifted = {name: values + 2 * (name in ("uss", "rss")) for name, values in draw.items()}
+        effect = quantile_regression(converged(shifted), "dice", 0.95).coefficients.loc["slice_sampling"]
+        found += effect["p_value"] < 0.05 and effect["lower"] <= 2 <= effect["upper"]
+    assert 0.8 <= held / runs <= 0.99
+    assert found / runs >= 0.8

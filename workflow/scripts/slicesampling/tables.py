@@ -33,6 +33,11 @@ LEGEND = (
     "(one-sided Wilcoxon signed-rank test): * p < 0.05, ** p < 0.01, *** p < 0.001."
 )
 
+REGRESSION_WEAKNESS = (
+    "The intervals are asymptotic, and count the strategies' results on one volume as independent: in a simulation of "
+    "log-normal errors without effect they held zero in 91 % of runs with 234 cases a strategy, in 87 % with 120."
+)
+
 PAPER_TABLES = Path(__file__).parents[2] / "resources" / "paper_tables.tsv"
 PAPER = "Chlebus et al. 2022, doi:10.1109/ACCESS.2022.3141021"
 
@@ -232,6 +237,7 @@ def regression_table(metrics: pd.DataFrame) -> Table:
         lay_out({name.replace("_", " ").capitalize(): row for name, row in cells.items()}),
         note=join(
             "Converged models. In brackets: 95 % confidence interval.",
+            REGRESSION_WEAKNESS,
             *(f"{', '.join(names)}: {text}." for text, names in notes.items()),
             about_cases(shown),
         ),
