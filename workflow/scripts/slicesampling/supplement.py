@@ -262,7 +262,7 @@ def groups_table(metrics: pd.DataFrame) -> Table:
     metrics: as for `intervals_table`, with `site` and `hard_case` (empty: none).
     """
     shown = metrics[metrics["converged"]]
-    hard = shown["hard_case"].fillna("").astype(str)
+    hard = shown["hard_case"].astype(object).fillna("")
     groups = {f"site {site}": shown[shown["site"] == site] for site in shown["site"].unique()}
     if (hard != "").any():
         groups |= {"no hard case": shown[hard == ""], "all hard cases": shown[hard != ""]}
