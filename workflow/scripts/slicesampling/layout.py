@@ -192,7 +192,7 @@ def latex(table: Table) -> str:
 
     lines = [
         r"\begin{table}",
-        r"\centering\small",
+        r"\centering\small" if len(columns) <= 5 else r"\centering\scriptsize",
         rf"\caption{{{_tex_text(table.title)}}}",
         rf"\label{{tab:{table.name}}}",
         rf"\begin{{tabular}}{{l{'c' * len(columns)}}}",
