@@ -216,10 +216,16 @@ def test_provenance_adds_up_the_stages(tmp_path):
         path = tmp_path / f"{name}.tsv"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"s\th:m:s\tmax_rss\n{seconds}\t0\t100.2\n")
-    record = {"source_revision": "abc", "packages": {"torch": "2"}, "configuration": {"seeds": [1, 2], "name": "<b>"}}
+    record = {
+        "source_revision": "abc",
+        "trainings_by_device": {"NVIDIA H200": 2},
+        "packages": {"torch": "2"},
+        "configuration": {"seeds": [1, 2], "name": "<b>"},
+    }
     page = provenance_page(json.loads(json.dumps(record)), tmp_path)
     assert "<td>2</td><td>1.500</td><td>60.0</td><td>100</td>" in page
     assert "<td>1</td><td>0.010</td>" in page
     assert "1, 2" in page
+    assert "2 on NVIDIA H200" in page
     assert "<b>" not in page
     assert "package torch" in page

@@ -393,6 +393,17 @@ def test_names_from_the_data_cannot_break_a_file(tmp_path):
     assert latex.count(expected) == 4, "title, row, cell and note"
 
 
+def test_what_the_tests_leave_out_and_count_twice_is_said():
+    plain = metric_table(experiment(), "dice").note
+    assert "without a difference" not in plain
+    assert "independent" not in plain
+    alike = experiment()
+    alike.loc[alike["strategy"].isin(["uss", "rss"]) & (alike["volume"] == "v3"), "dice"] = 0.5
+    assert "without a difference (at most 1 in a comparison)" in metric_table(alike, "dice").note
+    assert "all cases as independent" in metric_table(experiment(seeds=(1, 2)), "dice").note
+    assert "all cases as independent" in converged_table(experiment().assign(patient="one")).note
+
+
 def test_a_number_is_never_minus_nothing():
     assert layout.number(-0.0004, 3) == "0.000"
     assert layout.number(-0.0006, 3) == "−0.001"

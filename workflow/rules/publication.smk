@@ -158,6 +158,7 @@ rule plot:
         mem_mb=more_each_attempt(4000),
         runtime=more_each_attempt(60),
     params:
+        cases=len(split_volumes(USED, "test")),  # for the caption
         function=lambda wildcards: PLOTS[wildcards.plot][0],
         arguments=lambda wildcards: PLOTS[wildcards.plot][1],
     script:
@@ -222,6 +223,7 @@ rule cases_figure:
         runtime=more_each_attempt(60),
     params:
         seed=SHOWN_SEED,
+        cases=len(split_volumes(USED, "test")),  # for the caption
     script:
         "../scripts/cases_figure.py"
 
@@ -329,7 +331,8 @@ rule overview:
 rule provenance:
     """Record where the results come from: configuration, seeds, versions, source revision, machine, time of stages."""
     input:
-        "results/evaluation/metrics.tsv",
+        metrics="results/evaluation/metrics.tsv",
+        training="results/evaluation/training.tsv",
     output:
         record="results/provenance.json",
         page=report(

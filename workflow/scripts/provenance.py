@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 from slicesampling.files import write_text
 from slicesampling.job import start
 from slicesampling.models import fingerprint, origin
@@ -10,6 +11,12 @@ from slicesampling.overview import provenance_page
 
 start(snakemake)
 config = snakemake.params.config
-record = {"configuration_sha256": fingerprint(config), **origin(snakemake.params.source), "configuration": config}
+devices = pd.read_csv(snakemake.input.training, sep="\t")["device"].value_counts().sort_index().to_dict()
+record = {
+    "configuration_sha256": fingerprint(config),
+    **origin(snakemake.params.source),
+    "trainings_by_device": devices,
+    "configuration": config,
+}
 write_text(snakemake.output.record, json.dumps(record, indent=2) + "\n")
 write_text(snakemake.output.page, provenance_page(record, Path(snakemake.params.benchmarks)))

@@ -13,7 +13,7 @@ from slicesampling.checkpoint import Checkpoint, Terminated
 from slicesampling.cluster import place, requeue
 from slicesampling.files import own
 from slicesampling.job import ProgressReport, start
-from slicesampling.models import build_network, computing, fingerprint, home_of_data, save_model
+from slicesampling.models import build_network, computing, device_name, fingerprint, home_of_data, save_model
 from slicesampling.patches import AnnotatedVolume, TrainingSet
 from slicesampling.processes import group, launch, launched
 from slicesampling.volumes import load_preprocessed, volume_folders
@@ -58,4 +58,4 @@ except Terminated:
     signal.raise_signal(signal.SIGTERM)  # now with its usual effect
 if group().rank == 0:
     save_model(snakemake.output.model, params.network, params.training["window"], run)
-    write_ledger(snakemake.output.history, pd.DataFrame(run["history"]))
+    write_ledger(snakemake.output.history, pd.DataFrame(run["history"]).assign(device=device_name(compute.device)))

@@ -22,10 +22,11 @@ def model_columns(model: str, last: int) -> dict[str, Any]:
     }
 
 
-def training_row(history: pd.DataFrame) -> dict[str, int]:
-    """Return the step of the best validation (the earliest of equals, as in training) and the steps trained in all."""
+def training_row(history: pd.DataFrame) -> dict[str, Any]:
+    """Return the step of the best validation (the earliest of equals, as in training), the steps in all, the device."""
     best = history["validation_jaccard"].to_numpy().argmax()
-    return {"best_step": int(history["step"].iloc[best]), "steps": int(history["step"].iloc[-1])}
+    last = history.iloc[-1]
+    return {"best_step": int(history["step"].iloc[best]), "steps": int(last["step"]), "device": last["device"]}
 
 
 def annotation_counts(

@@ -67,8 +67,13 @@ def computing(settings: dict[str, Any]) -> Compute:
         memory = DEVICE_SHARE * torch.cuda.mem_get_info()[0] if name == "cuda" else CPU_TILE_GIB * 2**30
     else:
         memory = tile_gib * 2**30
-    logger.info("computes on %s in %s", torch.cuda.get_device_name() if name == "cuda" else "the CPU", precision)
+    logger.info("computes on %s in %s", device_name(device), precision)
     return Compute(device, PRECISIONS[precision], memory)
+
+
+def device_name(device: torch.device) -> str:
+    """Return how the maker calls a GPU, or the kind of the CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({platform.machine()})"
 
 
 def home_of_data(setting: str, compute: Compute, size: int) -> torch.device | None:
@@ -136,7 +141,7 @@ def fingerprint(*parts: Any) -> str:
 
 
 def origin(source: str | Path) -> dict[str, Any]:
-    """Return what results depend on beside the configuration: source revision, versions, device.
+    """Return what results depend on beside the configuration and the device: source revision, versions, system.
 
     `source` is the folder of the workflow; its revision is unknown where it is no git checkout or git is missing.
     """
@@ -150,6 +155,5 @@ def origin(source: str | Path) -> dict[str, Any]:
         "source_revision": revision,
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in packages},
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
         "system": platform.platform(),
     }

@@ -127,8 +127,8 @@ def wilcoxon_against_best(values: pd.DataFrame, larger_is_better: bool) -> pd.Da
     """Test whether each strategy is worse than the one with the best mean (one-sided Wilcoxon signed-rank test).
 
     values: cases × strategies, paired by row. Returns one row a strategy with `mean`, `best`, `p_value` (NaN for the
-    strategy that the others are tested against: the first of the best) and `stars`. Cases without a difference are left
-    out; without any difference p is 1. Raises ValueError where a value is missing.
+    strategy that the others are tested against: the first of the best), `stars` and `equal`, the number of cases
+    without a difference, which the test leaves out; without any p is 1. Raises ValueError where a value is missing.
     """
     if values.empty or values.isna().any(axis=None):
         missing = [f"{case} of {name}" for name in values for case in values.index[values[name].isna()]]
@@ -142,6 +142,7 @@ def wilcoxon_against_best(values: pd.DataFrame, larger_is_better: bool) -> pd.Da
     }
     table = pd.DataFrame({"mean": means, "best": means == best, "p_value": pd.Series(p_values, dtype=float)})
     table["stars"] = [stars(p_value) for p_value in table["p_value"]]
+    table["equal"] = [0 if name == reference else int((values[name] == values[reference]).sum()) for name in values]
     return table
 
 

@@ -134,7 +134,7 @@ def training_table(training: pd.DataFrame) -> Table:
     return Table(
         "table3_training_steps",
         "Training steps of the models used for the evaluation",
-        training.reset_index(drop=True),
+        training[["seed", "model", "strategy", "iteration", "converged", "best_step", "steps"]].reset_index(drop=True),
         display,
         note=join("Step of the best model by the validation Jaccard index.", _mean_over_seeds(training)),
         spanning=frozenset({INITIAL, POOL}),
@@ -168,7 +168,7 @@ def metric_table(metrics: pd.DataFrame, metric: str) -> Table:
         f"{about.label} of the models over the iterations",
         pd.DataFrame(records),
         display,
-        note=join(LEGEND.format(group="row"), about_cases(shown)),
+        note=join(LEGEND.format(group="row"), _about_tests(shown, records), about_cases(shown)),
         bold=frozenset(bold),
         spanning=frozenset({INITIAL, POOL}),
     )
@@ -198,7 +198,7 @@ def converged_table(metrics: pd.DataFrame) -> Table:
         "Evaluation of the models trained until convergence",
         pd.DataFrame(records),
         lay_out(cells),
-        note=join(LEGEND.format(group="column"), about_cases(shown)),
+        note=join(LEGEND.format(group="column"), _about_tests(shown, records), about_cases(shown)),
         bold=frozenset(bold),
     )
 
@@ -343,6 +343,7 @@ def _compared(rows: pd.DataFrame, about: Metric) -> dict[str, dict[str, object]]
             "best": bool(comparison.loc[name, "best"]) and len(names) > 1,
             "p_value": comparison.loc[name, "p_value"],
             "stars": comparison.loc[name, "stars"],
+            "equal": int(comparison.loc[name, "equal"]),
         }
         for name in names
     }
@@ -390,6 +391,20 @@ def _excluded(cohort: pd.DataFrame) -> pd.Series:
 def _mean_over_seeds(table: pd.DataFrame) -> str:
     seeds = table["seed"].nunique()
     return f"Mean over {seeds} seeds." if seeds > 1 else ""
+
+
+def _about_tests(metrics: pd.DataFrame, records: Iterable[Mapping[str, object]]) -> str:
+    """Say what the signed-rank tests leave out, and what they count as independent though it is not."""
+    sentences = []
+    equal = max((int(str(record.get("equal", 0))) for record in records), default=0)
+    if equal:
+        sentences.append(f"Cases without a difference (at most {equal} in a comparison) are left out of the test.")
+    cases = metrics[["seed", "volume"]].drop_duplicates()
+    if len(cases) > metrics["patient"].nunique():
+        sentences.append(
+            "The test counts all cases as independent, also those of one patient: supplement 2 has tests by patient."
+        )
+    return " ".join(sentences)
 
 
 def about_cases(metrics: pd.DataFrame) -> str:
