@@ -526,7 +526,7 @@ def test_disagreement_slice() -> None:
 
 def test_selection_shows_the_first_iteration_at_each_place() -> None:
     reference = pd.DataFrame({"volume": ["a"] * 4 + ["b"] * 200, "slice": [*range(4), *range(200)], "liver": 1})
-    ledger = pd.DataFrame({"volume": ["a", "a", "b", "b"], "slice": [1, 2, 10, 11], "iteration": [2, 1, 3, 1]})
+    ledger = pd.DataFrame({"volume": ["a", "a", "b", "b"], "slice": [1, 2, 10, 11], "iteration": [2, 1, 1, 3]})
     picked = plots._positions(ledger, {"a": 0, "b": 1}, reference.groupby("volume")["slice"].max() + 1)
     expected = np.full((2, 100), np.nan)
     expected[0, 25:50], expected[0, 50:75] = 2, 1

@@ -261,8 +261,14 @@ def test_what_surfaces_share_is_within_each_tolerance_and_the_tolerance_itself_c
     # Three and two voxels to the reference; two, three, four and five back: 2 of 6 within 2 mm, 4 of 6 within 3 mm.
     assert result[5:8] == pytest.approx((0, 2 / 6, 4 / 6))
     assert result.hd95 == pytest.approx(np.percentile([2, 3, 4, 5], 95))
-    tenths = segmentation_metrics(prediction, reference, (1.0, 1.0, 0.1 + 0.2)), (0.3, 0.3, 0.3)
-    assert tenths[0].surface_dice_1mm == pytest.approx(4 / 6), "0.6 and 0.9 mm are, 1.2 mm is not"
+
+
+def test_a_distance_that_is_the_tolerance_but_for_rounding_is_within_it():
+    for first in range(40):
+        prediction, reference = np.zeros((2, 1, 60)), np.zeros((2, 1, 60))
+        prediction[0, 0, 0] = reference[0, 0, 0] = 1  # far away, so that the box begins at zero
+        prediction[1, 0, first], reference[1, 0, first + 10] = 1, 1
+        assert segmentation_metrics(prediction, reference, (50.0, 1.0, 0.1)).surface_dice_1mm == 1, first
 
 
 def test_components_are_joined_by_faces():

@@ -322,6 +322,8 @@ def test_the_bootstrap_draws_patients_and_seeds_each_as_a_whole():
         np.testing.assert_array_equal(table[:, [0, 4]], table[:, [1, 5]])  # volumes of one patient
         products = np.outer(table.sum(axis=1), table.sum(axis=0))
         np.testing.assert_array_equal(products, table * table.sum())  # patient times seed
+    per_seed = weights.reshape(500, 3, 6).sum(axis=2) / weights.sum(axis=1)[:, None] * 3
+    assert set(per_seed.round(9).ravel()) == {0, 1, 2, 3}
     per_patient = weights[:, [0, 2, 3, 4]].sum(axis=1)
     assert set(weights[:, :6].reshape(500, 6)[:, [0, 2, 3, 4]].sum(axis=1)) <= set(range(0, 13, 4))
     assert per_patient.mean() == pytest.approx(4, rel=0.1)
@@ -343,8 +345,8 @@ def test_the_bootstrap_agrees_with_scipy_s():
 
 
 def test_comparison_by_hand():
-    result = compare([3.0, 1.0, -2.0, 0.0], ["a", "b", "c", "d"])
-    assert result.rank_biserial == pytest.approx((3 + 1 - 2) / 6)
+    result = compare([3.0, 2.0, -1.0, 0.0], ["a", "b", "c", "d"])
+    assert result.rank_biserial == pytest.approx((3 + 2 - 1) / 6)
     assert (result.patients, result.equal, result.tied) == (4, 1, 0)
     assert compare([0.0, 0.0], ["a", "b"])[0] == 1
     assert compare([1.0, 1.0, 1.0], ["a", "b", "c"]).rank_biserial == 1

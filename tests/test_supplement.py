@@ -104,6 +104,7 @@ def test_comparisons_find_the_planted_order_and_correct_for_all_tests():
     assert (dice["mean_lower"] < dice["mean_difference"]).all()
     assert (np.sign(dice["rank_biserial"]) == np.sign(dice["mean_difference"])).all()
     assert (frame["p_holm"] >= frame["p_value"]).all()
+    assert frame["p_holm"].min() == pytest.approx(len(frame) * frame["p_value"].min())
     assert dice.loc[("uvs", "uss"), "p_holm"] < 0.001
     assert "picked by the data" in table.note
 
