@@ -73,6 +73,6 @@ def test_every_model_is_evaluated_on_the_original_grid(run: Path) -> None:
 
 
 def test_tables_and_figures_are_there(run: Path) -> None:
-    assert len(list((run / "results/tables").iterdir())) == 9 * 4
+    assert len(list((run / "results/tables").iterdir())) == (9 + 6) * 4
     for number in range(1, 8):
         assert list((run / "results/figures").glob(f"figure{number}_*.png")), number
