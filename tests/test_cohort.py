@@ -39,7 +39,7 @@ def sound(tmp_path) -> pd.DataFrame:
         mask = np.zeros(image.shape, np.uint8)
         mask[1:3, 2:4, : k % 3 + 1] = 2
         files = write_nifti(tmp_path / f"{k}-ct.nii", image), write_nifti(tmp_path / f"{k}-liver.nii", mask)
-        rows.append([f"vol-{k}", f"p{k}", "here", split, *files, "", ""])
+        rows.append([f"vol-{k}", f"p{k}", "here", split, *files, "", "", ""])
     return cohort.read_cohort(write_table(tmp_path / "cohort.tsv", pd.DataFrame(rows, columns=COLUMNS)))
 
 
@@ -94,6 +94,8 @@ def test_a_sound_cohort_has_no_faults(sound):
         (3, "label", "nowhere", "no such file"),
         (3, "image", __file__, "unknown format"),
         (3, "label", __file__, "unknown format"),
+        (3, "liver_values", "liver", "such as 1,2"),
+        (3, "liver_values", "0", "such as 1,2"),
     ],
 )
 def test_one_planted_fault_is_found_where_it_stands(sound, row, column, value, advice):
@@ -169,7 +171,7 @@ def test_all_faults_are_reported_together_and_sorted(sound):
 @settings(max_examples=25, deadline=None)
 def test_the_faults_found_are_the_faults_planted(planted):
     table = pd.DataFrame(
-        [[f"v{k}", f"p{k}", "s", SPLITS[k % 6], f"{k}", f"{k}", "", ""] for k in range(40)],
+        [[f"v{k}", f"p{k}", "s", SPLITS[k % 6], f"{k}", f"{k}", "", "", ""] for k in range(40)],
         columns=COLUMNS,
         index=pd.Index(range(2, 42), name="row"),
     )
@@ -200,8 +202,8 @@ def test_reading_keeps_cells_as_text_and_rows_as_editors_count_them(tmp_path):
     table = cohort.read_cohort(path)
     assert table.columns.tolist() == COLUMNS
     assert table.index.tolist() == [2, 5]
-    assert table.loc[2].tolist() == ["NA", "007", "1.0", "pool", "i.nii", "l.nii", "", ""]
-    assert table.loc[5].tolist() == ["b", "8", "s", "test", "", "l", "", ""]
+    assert table.loc[2].tolist() == ["NA", "007", "1.0", "pool", "i.nii", "l.nii", "", "", ""]
+    assert table.loc[5].tolist() == ["b", "8", "s", "test", "", "l", "", "", ""]
 
 
 HEADER = "\t".join(cohort.REQUIRED_COLUMNS)

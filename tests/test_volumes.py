@@ -11,6 +11,7 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel.orientations import apply_orientation, inv_ornt_aff
@@ -114,6 +115,66 @@ def write_pngs(folder: Path, masks: np.ndarray) -> Path:
 def hu() -> np.ndarray:
     """A volume (12, 6, 5) in HU in which every voxel differs from every other."""
     return np.random.default_rng(0).permutation(np.arange(-180, 180)).reshape(12, 6, 5).astype(np.int16)
+
+
+# Reading NRRD and MetaImage -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_nrrd_and_metaimage_are_read_like_nifti(tmp_path, hu, suffix):
+    """Whatever the axes: the same volume in either format gives the same voxels in the same place."""
+    for number, flip in enumerate(itertools.product((1, -1), repeat=3)):
+        image = SimpleITK.GetImageFromArray(hu)
+        image.SetSpacing((0.7, 0.8, 2.5))
+        image.SetOrigin((-40.0, 12.5, 1000.0))
+        order = ([0, 1, 2], [2, 0, 1], [1, 2, 0])[number % 3]
+        image.SetDirection((np.eye(3)[order] * flip).ravel())
+        paths = [str(tmp_path / f"{number}{ending}") for ending in (suffix, ".nii.gz")]
+        for path in paths:
+            SimpleITK.WriteImage(image, path, useCompression=True)
+        (array, grid), (expected, expected_grid) = (volumes.read_image(path) for path in paths)
+        np.testing.assert_array_equal(array, expected)
+        np.testing.assert_allclose(grid.affine, expected_grid.affine, atol=1e-4)
+        image, mask, _ = volumes.read_case(paths[0], paths[1], [150, 151])
+        np.testing.assert_array_equal(mask, (image == 150) | (image == 151))
+
+
+def test_nrrd_and_metaimage_that_hide_something_are_refused(tmp_path, hu):
+    plain = SimpleITK.GetImageFromArray(hu)
+    SimpleITK.WriteImage(plain, str(tmp_path / "whole.nrrd"))
+    SimpleITK.WriteImage(plain, str(tmp_path / "whole.mha"))
+    SimpleITK.WriteImage(
+        SimpleITK.GetImageFromArray(np.zeros((2, 3, 4, 5), np.int16), isVector=False), str(tmp_path / "time.mha")
+    )
+    vectors = SimpleITK.GetImageFromArray(np.zeros((3, 4, 5, 3), np.uint8), isVector=True)
+    SimpleITK.WriteImage(vectors, str(tmp_path / "colours.nrrd"))
+    whole = (tmp_path / "whole.nrrd").read_bytes()
+    header, voxels = whole.split(b"\n\n", 1)
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(1000))
+    changed = {
+        "elsewhere.nrrd": (header + b"\ndata file: secret\n\n", "voxels lie in another file"),
+        "elsewhere2.nrrd": (header + b"\ndatafile: /etc/passwd\n\n", "voxels lie in another file"),
+        "truncated.nrrd": (whole[:-100], "cannot be read as nrrd"),
+        "large.nrrd": (header.replace(b"sizes: 5 6 12", b"sizes: 99999 99999 99999") + b"\n\n" + voxels, "announces"),
+        "nowhere.nrrd": (
+            b"\n".join(line for line in header.split(b"\n") if not line.startswith(b"space")) + b"\n\n" + voxels,
+            "orientation is unknown",
+        ),
+        "elsewhere.mha": (
+            (tmp_path / "whole.mha").read_bytes().replace(b"ElementDataFile = LOCAL", b"ElementDataFile = secret"),
+            "voxels lie in another file",
+        ),
+        "truncated.mha": ((tmp_path / "whole.mha").read_bytes()[:-100], "cannot be read as mha"),
+    }
+    for name, (content, _) in changed.items():
+        (tmp_path / name).write_bytes(content)
+    messages = {name: message for name, (_, message) in changed.items()}
+    for name, message in {**messages, "time.mha": "three axes", "colours.nrrd": "3 values a voxel"}.items():
+        with pytest.raises(UserError, match=message) as error:
+            volumes.read_image(tmp_path / name)
+        assert name in str(error.value)
+        assert "\n" not in str(error.value)
 
 
 # Reading NIfTI --------------------------------------------------------------------------------------------------------
@@ -241,7 +302,13 @@ def test_what_is_no_volume_is_refused(tmp_path, hu):
     colours = np.zeros((4, 4, 4), [("R", "u1"), ("G", "u1"), ("B", "u1")])
     nibabel.save(nibabel.Nifti1Image(colours, np.eye(4)), tmp_path / "colours.nii")
     (tmp_path / "text.nii").write_text("no NIfTI")
-    (tmp_path / "image.mha").write_text("")
+    (tmp_path / "empty.mha").write_text("")
+    (tmp_path / "image.jpg").write_text("")
+    large = nibabel.Nifti1Header()
+    large.set_data_shape((30000, 30000, 30000))
+    large.set_data_dtype(np.int16)
+    large.set_sform(np.eye(4), 1)
+    (tmp_path / "large.nii").write_bytes(large.binaryblock + bytes(8))
     for name, message in {
         "truncated.nii.gz": "complete",
         "cut.nii": "complete",
@@ -249,7 +316,9 @@ def test_what_is_no_volume_is_refused(tmp_path, hu):
         "nowhere.nii": "neither sform nor qform",
         "colours.nii": "integers",
         "text.nii": "cannot be read as NIfTI",
-        "image.mha": "unknown format",
+        "empty.mha": "cannot be read as mha",
+        "image.jpg": "unknown format",
+        "large.nii": "announces 30000x30000x30000 voxels",
         "missing.nii": "no such file",
         write_nifti(tmp_path / "sheared.nii", hu, sheared).name: r"tilted by 14\.0 degrees",
         write_nifti(tmp_path / "flat.nii", hu[:1], grid).name: "two or more",

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from slicesampling.cohort import liver_values
 from slicesampling.figures import excluded_cases_figure, save_figure
 from slicesampling.job import start
 from slicesampling.volumes import preprocess
@@ -9,7 +10,7 @@ from slicesampling.volumes import preprocess
 start(snakemake)
 cases = []
 for row in snakemake.params.rows:
-    volume = preprocess(row["image"], row["label"], snakemake.params.spacing)
+    volume = preprocess(row["image"], row["label"], snakemake.params.spacing, liver_values(row["liver_values"]))
     largest = volume.mask.sum(axis=(1, 2)).argmax()
     cases.append(
         {

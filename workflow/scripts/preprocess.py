@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 from slicesampling.annotations import write_ledger
+from slicesampling.cohort import liver_values
 from slicesampling.files import replacing
 from slicesampling.job import start
 from slicesampling.volumes import preprocess, save_preprocessed
@@ -13,7 +14,7 @@ start(snakemake)
 tables = []
 with replacing(snakemake.output.volumes) as folder:
     for row in snakemake.params.rows:
-        volume = preprocess(row["image"], row["label"], snakemake.params.spacing)
+        volume = preprocess(row["image"], row["label"], snakemake.params.spacing, liver_values(row["liver_values"]))
         save_preprocessed(Path(folder) / row["volume"], volume)
         liver = volume.mask.any(axis=(1, 2)).astype(int)
         tables.append(pd.DataFrame({"volume": row["volume"], "slice": range(len(liver)), "liver": liver}))

@@ -15,11 +15,14 @@ import pandas as pd
 from . import UserError, randomness, volumes
 
 REQUIRED_COLUMNS = ("volume", "patient", "site", "split", "image", "label")
-OPTIONAL_COLUMNS = ("exclude", "hard_case")
+OPTIONAL_COLUMNS = ("exclude", "hard_case", "liver_values")
 SPLITS = ("pool", "val", "test")
 
 VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """Volumes name files and folders: no slash, no blank, no leading dot."""
+
+LIVER_VALUES = re.compile(r"[1-9][0-9]{0,8}(, ?[1-9][0-9]{0,8})*")
+"""Which values of the mask are liver: whole numbers with commas between them."""
 
 MEASUREMENTS = (
     "volume",
@@ -95,6 +98,11 @@ def used(cohort: pd.DataFrame) -> pd.DataFrame:
     return cohort[cohort["exclude"] == ""]
 
 
+def liver_values(cell: str) -> list[int]:
+    """Return the values of the mask that are liver, from a cell such as "1,2"; empty: all but zero, an empty list."""
+    return [int(value) for value in cell.split(",")] if cell else []
+
+
 def split_volumes(cohort: pd.DataFrame, split: str) -> list[str]:
     """Return the used volumes of `split` (pool, val or test) in the order of the table."""
     rows = used(cohort)
@@ -146,7 +154,7 @@ def content_faults(row: pd.Series) -> tuple[list[Fault], dict[str, Any]]:
     """
     number = _number(row)
     try:
-        _, mask, grid = volumes.read_case(row["image"], row["label"])
+        _, mask, grid = volumes.read_case(row["image"], row["label"], liver_values(row["liver_values"]))
     except volumes.LabelError as error:
         return [Fault(number, "label", row["label"], _without_path(error, row["label"]))], {}
     except UserError as error:
@@ -225,6 +233,9 @@ def _cell_faults(cohort: pd.DataFrame) -> Iterator[Fault]:
             yield Fault(_number(row), "volume", row["volume"], advice)
         if row["split"] and row["split"] not in SPLITS:
             yield Fault(_number(row), "split", row["split"], f"unknown split; accepted are {', '.join(SPLITS)}")
+        if row["liver_values"] and not LIVER_VALUES.fullmatch(row["liver_values"]):
+            advice = "accepted are positive whole numbers with commas between them, such as 1,2, or nothing"
+            yield Fault(_number(row), "liver_values", row["liver_values"], advice)
 
 
 def _repetition_faults(cohort: pd.DataFrame) -> Iterator[Fault]:
@@ -265,14 +276,14 @@ def _file_faults(row: pd.Series) -> Iterator[Fault]:
             names = [p.name for p in path.iterdir() if not p.name.startswith(".")]
             if column == "label" and not any(name.lower().endswith(".png") for name in names):
                 advice = "the folder holds no PNG mask; give a folder with one PNG a slice, or a NIfTI file"
-            elif column == "label" and row["image"].endswith(volumes.NIFTI_SUFFIXES):
+            elif column == "label" and row["image"].endswith(volumes.IMAGE_SUFFIXES):
                 advice = "PNG masks go with a DICOM image; give the mask as NIfTI file"
             elif not names:
                 advice = "the folder is empty; give a folder with the slices of one DICOM series"
         elif not path.exists():
             advice = f"there is no such file or folder; relative paths start at {Path.cwd()}"
-        elif not path.name.endswith(volumes.NIFTI_SUFFIXES):
-            advice = f"unknown format; accepted are {', '.join(volumes.NIFTI_SUFFIXES)} or a folder of {contents}"
+        elif not path.name.endswith(volumes.IMAGE_SUFFIXES):
+            advice = f"unknown format; accepted are {', '.join(volumes.IMAGE_SUFFIXES)} or a folder of {contents}"
         if advice:
             yield Fault(_number(row), column, row[column], advice)
 

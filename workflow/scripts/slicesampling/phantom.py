@@ -1156,7 +1156,7 @@ def plan_cohort(settings: dict[str, Any], folder: str) -> pd.DataFrame:
     for index in range(settings.get("excluded", 0)):
         reason = EXCLUSIONS[index % len(EXCLUSIONS)]
         rows.append(_row(folder, wrong_site, "pool", f"{wrong_site}-{EXCLUDED_LETTER}{index + 1:03d}", reason, ""))
-    columns = ["volume", "patient", "site", "split", "image", "label", "exclude", "hard_case"]
+    columns = ["volume", "patient", "site", "split", "image", "label", "exclude", "hard_case", "liver_values"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -1172,6 +1172,7 @@ def _row(folder: str, site: str, split: str, volume: str, exclude: str, hard_cas
         "label": f"{folder}/{volume}/" + ("masks" if dicom else f"liver{file_format}"),
         "exclude": exclude,
         "hard_case": hard_case,
+        "liver_values": "",
     }
 
 

@@ -6,9 +6,10 @@ order (z, y, x) of the same frame (LPS). A `Grid` says where the voxels of such 
 """
 
 import json
+import math
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,11 @@ AIR = -1024
 """Smallest stored value, HU. Scanners pad the outside of their circle with lower ones, such as -2000 or -3024."""
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
+ITK_SUFFIXES = (".nrrd", ".mha")
+IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, *ITK_SUFFIXES)
+
+LARGEST_VOLUME = 2**31
+"""Voxels. A header that announces more is damaged: the longest whole-body CT, 2000 slices of 1024 x 1024, has fewer."""
 
 GRID_TOLERANCE = 0.1
 """Two grids are one when no corner is further apart than this many voxels: headers hold rounded numbers."""
@@ -129,27 +135,30 @@ class Preprocessed:
 def read_image(path: str | Path) -> tuple[np.ndarray, Grid]:
     """Read a CT volume: int16 HU (z, y, x), not below `AIR`, and its native grid.
 
-    `path` is a NIfTI file (.nii, .nii.gz) or a folder with one DICOM series. Raises `UserError` where the file is
-    damaged or is no CT volume on an even grid with perpendicular axes.
+    `path` is a NIfTI, NRRD or MetaImage file (`IMAGE_SUFFIXES`) or a folder with one DICOM series. Raises `UserError`
+    where the file is damaged or is no CT volume on an even grid with perpendicular axes.
     """
     values, grid, _ = _read_raw_image(Path(path))
     return _upright(values, grid)
 
 
-def read_case(image_path: str | Path, label_path: str | Path | None) -> tuple[np.ndarray, np.ndarray | None, Grid]:
+def read_case(
+    image_path: str | Path, label_path: str | Path | None, liver_values: Collection[int] = ()
+) -> tuple[np.ndarray, np.ndarray | None, Grid]:
     """Read a CT volume and its liver mask: HU as in `read_image`, the mask as bool (z, y, x), and their native grid.
 
-    `label_path` is a NIfTI file on the grid of the image, stored along whichever axes, or a folder with one PNG a DICOM
-    slice; every value but zero is liver. Without a label the mask is None. The PNG files in natural order of their
-    names belong to the slices in order of InstanceNumber, the layout of the CHAOS challenge, whatever direction the
-    positions run in. Raises `LabelError` for faults of the mask, `UserError` for those of the image.
+    `label_path` is a file on the grid of the image, stored along whichever axes, or a folder with one PNG a DICOM
+    slice; `liver_values` are liver in it, or, without any, all but zero. Without a label the mask is None. The PNG
+    files in natural order of their names belong to the slices in order of InstanceNumber, the layout of the CHAOS
+    challenge, whatever direction the positions run in. Raises `LabelError` for faults of the mask, `UserError` for
+    those of the image.
     """
     values, raw_grid, instances = _read_raw_image(Path(image_path))
     image, grid = _upright(values, raw_grid)
     if label_path is None:
         return image, None, grid
     try:
-        mask = _read_mask(Path(label_path), grid, raw_grid, instances)
+        mask = _read_mask(Path(label_path), grid, raw_grid, instances, liver_values)
     except UserError as error:
         raise LabelError(str(error)) from error
     return image, mask, grid
@@ -195,9 +204,14 @@ def resample_mask(mask: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
     return resample(mask != 0, source, target, fill=0) > 0.5 + TIE
 
 
-def preprocess(image_path: str | Path, label_path: str | Path, spacing: tuple[float, float, float]) -> Preprocessed:
-    """Read a volume and its mask and resample both to the canonical grid with `spacing` (z, y, x) in mm."""
-    image, mask, native_grid = read_case(image_path, label_path)
+def preprocess(
+    image_path: str | Path,
+    label_path: str | Path,
+    spacing: tuple[float, float, float],
+    liver_values: Collection[int] = (),
+) -> Preprocessed:
+    """Read a volume and its mask (see `read_case`), and resample both to the canonical grid with `spacing` (mm)."""
+    image, mask, native_grid = read_case(image_path, label_path, liver_values)
     assert mask is not None
     grid = canonical_grid(native_grid, spacing)
     return Preprocessed(
@@ -234,7 +248,7 @@ def load_preprocessed(folder: str | Path) -> Preprocessed:
 
 def load_native_mask(folder: str | Path) -> np.ndarray:
     """Read the reference mask on its native grid, bool (z, y, x), from what `save_preprocessed` wrote."""
-    mask, _ = _read_nifti_mask(Path(folder) / "native_mask.nii.gz")
+    mask, _ = _read_mask_file(Path(folder) / "native_mask.nii.gz")
     return mask
 
 
@@ -251,7 +265,7 @@ def write_mask(path: str | Path, mask: np.ndarray, grid: Grid) -> None:
 
 def read_canonical_mask(path: str | Path) -> np.ndarray:
     """Read a mask that `write_mask` wrote on a canonical grid; bool (z, y, x)."""
-    mask, _ = _upright(*_read_nifti_mask(Path(path)))
+    mask, _ = _upright(*_read_mask_file(Path(path)))
     return mask
 
 
@@ -299,10 +313,72 @@ def _read_raw_image(path: Path) -> tuple[np.ndarray, Grid, list[int] | None]:
     """Read HU along the file's own axes, their grid, and for DICOM the InstanceNumber of each slice."""
     if path.is_dir():
         return _read_series(path)
-    values, grid = _read_nifti(path)
+    values, grid = _read_file(path)
     if min(grid.shape) < 2:
         raise UserError(f"{path}: has {grid.shape} voxels; a volume has two or more slices, rows and columns")
     return _hounsfield(values), grid, None
+
+
+def _read_file(path: Path) -> tuple[np.ndarray, Grid]:
+    """Read a file of any of the `IMAGE_SUFFIXES`: values with axes (z, y, x) as stored, and their grid."""
+    if not path.exists():
+        raise UserError(f"{path}: there is no such file or folder")
+    if path.name.endswith(NIFTI_SUFFIXES):
+        return _read_nifti(path)
+    if path.name.endswith(ITK_SUFFIXES):
+        return _read_itk(path)
+    raise UserError(f"{path}: unknown format; accepted are {', '.join(IMAGE_SUFFIXES)} or a folder")
+
+
+def _read_itk(path: Path) -> tuple[np.ndarray, Grid]:
+    """Read an NRRD or MetaImage file that holds its own voxels, with SimpleITK."""
+    import SimpleITK
+
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
+    with path.open("rb") as file:
+        beginning = file.read(1 << 16)
+    # Such a header could name any other file of the machine.
+    header = beginning.split(b"\n\n")[0] if path.suffix == ".nrrd" else beginning
+    elsewhere = re.search(rb"(?im)^(data ?file:|ElementDataFile[ \t]*=)(?![ \t]*LOCAL\s)[^\r\n]*", header)
+    if elsewhere:
+        text = elsewhere[0].decode(errors="replace").strip()[:80]
+        raise UserError(f"{path}: its voxels lie in another file ({text}); accepted is one file with header and voxels")
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        size = reader.GetSize()
+        if len(size) != 3:
+            raise UserError(f"{path}: has shape {size}; accepted are three axes")
+        if reader.GetNumberOfComponents() != 1:
+            raise UserError(f"{path}: has {reader.GetNumberOfComponents()} values a voxel; accepted is one")
+        if path.suffix == ".nrrd" and "NRRD_space" not in reader.GetMetaDataKeys():
+            raise UserError(f"{path}: its header has no field space, so its orientation is unknown; write one")
+        _credible(path, size)
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise UserError(
+            f"{path}: cannot be read as {path.suffix[1:]} ({_itk_fault(error)}); is it complete?"
+        ) from error
+    affine = np.eye(4)
+    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
+    affine[:3, 3] = image.GetOrigin()
+    affine = _REVERSE @ affine @ _REVERSE
+    _perpendicular(path, affine)
+    x, y, z = size
+    return SimpleITK.GetArrayFromImage(image), Grid((z, y, x), affine)
+
+
+def _itk_fault(error: Exception) -> str:
+    """Return what ITK says beside where in its sources it says it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return _one_line(ValueError(lines[-1] if lines else "no reason given"))
+
+
+def _credible(path: Path, shape: tuple[int, ...]) -> None:
+    """Refuse a volume that no scanner makes, before memory is taken for it."""
+    if min(shape) < 1 or math.prod(shape) > LARGEST_VOLUME:
+        raise UserError(f"{path}: announces {'x'.join(map(str, shape))} voxels; accepted are up to {LARGEST_VOLUME:,}")
 
 
 def _read_nifti(path: Path) -> tuple[np.ndarray, Grid]:
@@ -310,10 +386,6 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, Grid]:
 
     Unscaled values keep their type, and are a map of the file where it is not compressed.
     """
-    if not path.exists():
-        raise UserError(f"{path}: there is no such file or folder")
-    if not path.name.endswith(NIFTI_SUFFIXES):
-        raise UserError(f"{path}: unknown format; accepted are {', '.join(NIFTI_SUFFIXES)} or a folder")
     try:
         image = nibabel.load(path)
         if not isinstance(image, nibabel.Nifti1Image):
@@ -323,6 +395,7 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, Grid]:
             raise UserError(f"{path}: voxels of type {image.get_data_dtype()}; accepted are integers and real numbers")
         if len(image.shape) < 3 or any(n != 1 for n in image.shape[3:]):
             raise UserError(f"{path}: has shape {image.shape}; accepted are three axes")
+        _credible(path, image.shape)
         if not (header["sform_code"] or header["qform_code"]):
             raise UserError(f"{path}: has neither sform nor qform, so its orientation is unknown; write one of them")
         if header.get_xyzt_units()[0] not in ("mm", "unknown"):
@@ -440,32 +513,46 @@ def _numbers(one: pydicom.Dataset, name: str) -> np.ndarray:
 # Masks ----------------------------------------------------------------------------------------------------------------
 
 
-def _read_mask(path: Path, grid: Grid, raw_grid: Grid, instances: list[int] | None) -> np.ndarray:
+def label_is_empty(path: str | Path) -> bool:
+    """Say whether a mask file holds nothing but zeros."""
+    return not _read_mask_file(Path(path))[0].any()
+
+
+def _read_mask(
+    path: Path, grid: Grid, raw_grid: Grid, instances: list[int] | None, liver_values: Collection[int]
+) -> np.ndarray:
     """Read a mask onto `grid`, the image's; `raw_grid` and `instances` are those of the image as stored."""
     if path.is_dir():
-        return _upright(_read_png_masks(path, raw_grid.shape, instances), raw_grid)[0]
-    mask, mask_grid = _upright(*_read_nifti_mask(path))
+        return _upright(_read_png_masks(path, raw_grid.shape, instances, liver_values), raw_grid)[0]
+    mask, mask_grid = _upright(*_read_mask_file(path, liver_values))
     if not mask_grid.matches(grid):
         raise UserError(f"{path}: the mask is not on the grid of its image; mask: {mask_grid}; image: {grid}")
     return mask
 
 
-def _read_nifti_mask(path: Path) -> tuple[np.ndarray, Grid]:
+def _read_mask_file(path: Path, liver_values: Collection[int] = ()) -> tuple[np.ndarray, Grid]:
     """Read a mask along the file's own axes, bool, and its grid."""
-    values, grid = _read_nifti(path)
+    values, grid = _read_file(path)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise UserError(f"{path}: the mask holds values that are no numbers; accepted are 0 and labels")
-    return values != 0, grid
+    return _liver(values, liver_values), grid
 
 
-def _read_png_masks(folder: Path, shape: tuple[int, int, int], instances: list[int] | None) -> np.ndarray:
+def _liver(values: np.ndarray, liver_values: Collection[int]) -> np.ndarray:
+    """Return where a mask of labels says liver: at any of `liver_values`, or, without any, wherever it is not zero."""
+    return np.isin(values, sorted(liver_values)) if liver_values else values != 0
+
+
+def _read_png_masks(
+    folder: Path, shape: tuple[int, int, int], instances: list[int] | None, liver_values: Collection[int]
+) -> np.ndarray:
     """Read one PNG a slice into a bool array (slice, row, column) of `shape`.
 
     `instances` are the InstanceNumbers of the slices in the order of the array. The k-th file in natural order of the
     names belongs to the k-th slice in order of InstanceNumber. In the CHAOS challenge this is the order of the DICOM
     file names as well, and it runs from the head to the feet, against the positions.
     """
-    paths = sorted((p for p in folder.iterdir() if p.suffix.lower() == ".png"), key=lambda p: _natural(p.name))
+    paths = sorted((p for p in folder.iterdir() if p.suffix.lower() == ".png"), key=lambda p: natural(p.name))
     if instances is None or len(set(instances)) != len(instances):
         raise UserError(f"{folder}: PNG masks need an image in DICOM slices with an InstanceNumber each, all different")
     if len(paths) != shape[0]:
@@ -481,11 +568,11 @@ def _read_png_masks(folder: Path, shape: tuple[int, int, int], instances: list[i
             raise UserError(f"{path}: cannot be read as PNG ({_one_line(error)}); is it complete?") from error
         if values.shape != shape[1:]:
             raise UserError(f"{path}: has {values.shape} rows and columns, but its image has {shape[1:]}")
-        mask[k] = values != 0
+        mask[k] = _liver(values, liver_values)
     return mask
 
 
-def _natural(name: str) -> list[str | int]:
+def natural(name: str) -> list[str | int]:
     """Split a name so that numbers in it compare by value: slice-2 before slice-10."""
     return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
 

@@ -1,0 +1,71 @@
+"""Write rows of the cohort table from a folder in one of the published layouts; see --help."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "scripts"))
+
+from slicesampling import UserError
+from slicesampling.importers import LAYOUTS, add_to_table, cohort_rows, read_exclusions
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split(";")[0] + ".")
+    parser.add_argument("layout", choices=LAYOUTS)
+    parser.add_argument("root", type=Path, help="the folder with the data set")
+    parser.add_argument("--to", type=Path, default=Path("config/cohort.tsv"), help="the table that rows are added to")
+    parser.add_argument("--site", help="its name in the table, and the beginning of volume names; default: the layout")
+    parser.add_argument("--structure", default="liver", help="decathlon, nnunet, totalsegmentator: which label")
+    parser.add_argument("--image", help='pairs: where images lie, such as "{patient}/{volume}_ct.nrrd"')
+    parser.add_argument("--label", help='pairs: where masks lie, such as "{patient}/{volume}_liver.nrrd"')
+    parser.add_argument("--exclude", type=Path, help="a tab-separated list of excluded volumes: volume, reason")
+    parser.add_argument("--validation-volumes", type=int, default=2, help="of the site, at least (the paper: 2)")
+    parser.add_argument(
+        "--test-share", type=float, default=0.49, help="of the others, at least (the paper: 234 of 474)"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of the draw of splits")
+    options = parser.parse_args()
+    try:
+        run(options)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def run(options: argparse.Namespace) -> None:
+    if not options.root.is_dir():
+        raise UserError(f"{options.root}: there is no such folder")
+    if not 0 <= options.test_share <= 1 or options.validation_volumes < 0:
+        raise UserError(
+            f"--test-share {options.test_share:g}, --validation-volumes {options.validation_volumes}: accepted are a "
+            "share from 0 to 1 and a number from 0"
+        )
+    arguments = {}
+    if options.layout == "pairs":
+        if not options.image or not options.label:
+            raise UserError("pairs: --image and --label are needed, such as --image '{volume}_ct.nrrd'")
+        arguments = {"image": options.image, "label": options.label}
+    elif options.layout in ("decathlon", "nnunet", "totalsegmentator"):
+        arguments = {"structure": options.structure}
+    found = LAYOUTS[options.layout](options.root.resolve(), **arguments)
+    for line in found.left_out:
+        print(f"left out: {line}", file=sys.stderr)
+    if not found.cases:
+        raise UserError(f"{options.root}: no volume with a mask in the layout {options.layout}")
+    excluded = read_exclusions(options.exclude) if options.exclude else {}
+    rows = cohort_rows(
+        found.cases,
+        options.site or options.layout,
+        excluded,
+        options.validation_volumes,
+        options.test_share,
+        options.seed,
+    )
+    whole = add_to_table(options.to, rows)
+    counts = rows[rows["exclude"] == ""]["split"].value_counts()
+    splits = ", ".join(f"{counts.get(split, 0)} {split}" for split in ("pool", "val", "test"))
+    print(f"{options.to}: {len(rows)} volumes added ({splits}, {len(excluded)} excluded), {len(whole)} in all")
+
+
+if __name__ == "__main__":
+    main()
