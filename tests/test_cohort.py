@@ -56,6 +56,8 @@ def test_a_sound_cohort_has_no_faults(sound):
     first = measured.iloc[2].to_dict()
     # 2 x 2 x 3 voxels of 2 mm3 in two slices.
     assert first.pop("liver_ml") == pytest.approx(12 * 2 / 1000)
+    assert np.isnan(first.pop("air_hu"))
+    assert len(first.pop("digest")) == 64
     assert first == {
         "volume": "vol-2",
         "slices": 4,
@@ -65,6 +67,10 @@ def test_a_sound_cohort_has_no_faults(sound):
         "spacing_y": 1.0,
         "spacing_x": 1.0,
         "liver_slices": 2,
+        "liver_hu": 0,
+        "soft_tissue": 1,
+        "second_component": 0,
+        "touches": "",
     }
     cohort.fail_on(faults, "cohort.tsv")
 

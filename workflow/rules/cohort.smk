@@ -2,7 +2,7 @@
 
 in:  the files that the cohort table names (or nothing: the synthetic cohort)
 out: results/cohort/volumes.tsv, results/preprocessed/shard*/VOLUME/{image.nii,mask.nii,native_grid.json},
-     results/annotations/reference.tsv (which slices of the data pool hold liver)
+     results/annotations/reference.tsv (which slices of the data pool hold liver), results/cohort_report.html
 """
 
 
@@ -98,3 +98,27 @@ rule reference_slices:
         pool=split_volumes(USED, "pool"),
     script:
         "../scripts/reference_slices.py"
+
+
+rule cohort_report:
+    """Show every volume in three planes with its mask, what was measured and what is odd, on one page."""
+    input:
+        cohort="results/cohort/cohort.tsv",
+        volumes="results/cohort/volumes.tsv",
+        preprocessed=preprocessed(list(USED["volume"])),
+    output:
+        report(
+            "results/cohort_report.html",
+            category="1 Overview",
+            labels={"page": "cohort"},
+            caption="../report/cohort_report.rst",
+        ),
+    log:
+        "results/logs/cohort_report.log",
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(60),
+    script:
+        "../scripts/cohort_report.py"

@@ -232,6 +232,7 @@ def publications():
             "results/figures/{figure}.{format}", figure=figures, format=FIGURE_FORMATS
         ),
         "results/this_run_and_the_paper.html",
+        "results/cohort_report.html",
         "results/overview.html",
         "results/provenance.json",
     ]
@@ -245,7 +246,7 @@ def jobs_in_all():
         2 + sliced + 2 * queries + 1
     )  # initial and pool ledger, budget, queries and answers, learning curves
     figures = 5 + ("uss" in config["strategies"])
-    once = 3 + len(TABLES) + len(PLOTS) + figures + 3  # three summaries; three pages
+    once = 3 + len(TABLES) + len(PLOTS) + figures + 4  # three summaries; four pages
     cohort = 2 + (config["cohort"] == "phantom")  # check, reference slices
     counts = job_counts(
         config,

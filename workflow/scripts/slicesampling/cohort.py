@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from . import UserError, randomness, volumes
+from . import UserError, plausibility, randomness, volumes
 
 REQUIRED_COLUMNS = ("volume", "patient", "site", "split", "image", "label")
 OPTIONAL_COLUMNS = ("exclude", "hard_case", "liver_values")
@@ -34,6 +34,7 @@ MEASUREMENTS = (
     "spacing_x",
     "liver_slices",
     "liver_ml",
+    *plausibility.MEASURED,
 )
 """Columns of the table of measured volumes; spacing in mm, all on the native grid."""
 
@@ -154,7 +155,7 @@ def content_faults(row: pd.Series) -> tuple[list[Fault], dict[str, Any]]:
     """
     number = _number(row)
     try:
-        _, mask, grid = volumes.read_case(row["image"], row["label"], liver_values(row["liver_values"]))
+        image, mask, grid = volumes.read_case(row["image"], row["label"], liver_values(row["liver_values"]))
     except volumes.LabelError as error:
         return [Fault(number, "label", row["label"], _without_path(error, row["label"]))], {}
     except UserError as error:
@@ -165,7 +166,7 @@ def content_faults(row: pd.Series) -> tuple[list[Fault], dict[str, Any]]:
         return [Fault(number, "label", row["label"], advice)], {}
     millilitres = float(mask.sum() * np.prod(grid.spacing) / 1000)
     measured = (row["volume"], *grid.shape, *grid.spacing, int(mask.any(axis=(1, 2)).sum()), millilitres)
-    return [], dict(zip(MEASUREMENTS, measured, strict=True))
+    return [], {**dict(zip(MEASUREMENTS, measured, strict=False)), **plausibility.measure(image, mask)}
 
 
 def check_contents(cohort: pd.DataFrame, workers: int) -> tuple[list[Fault], pd.DataFrame]:

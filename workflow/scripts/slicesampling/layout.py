@@ -49,6 +49,7 @@ thead th[aria-sort=descending]::after { content: " ▼"; font-size: .7em; }
 tbody th { text-align: left; font-weight: 400; }
 tbody tr:hover { background: #f4f4f4; }
 td:only-of-type:not([colspan]) { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+td.words { text-align: left; white-space: normal; min-width: 16rem; }
 .paper { display: block; color: #1a5fb4; }
 input { font: inherit; padding: .2rem .5rem; width: 16rem; }
 p { max-width: 60rem; color: #555; font-size: 13px; }

@@ -1,0 +1,104 @@
+"""What is odd about a volume though it can be used: warnings of the cohort report, never a reason to stop."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+NOT_TISSUE = -500
+"""HU: lower is air, lung or gas."""
+
+AIR_HU = (-1024, -800)
+"""Accepted median of what is no tissue: air is -1000, lung about -850."""
+
+LIVER_HU = (-20, 220)
+"""Accepted median of the liver: from severe steatosis without contrast to the strongest contrast in clinical use."""
+
+LIVER_ML = (400, 4000)
+"""Accepted volume: from what is left after the largest resections to polycystic livers."""
+
+SOFT_TISSUE_HU = (-100, 300)
+SOFT_TISSUE_SHARE = 0.9
+"""So much of a liver mask lies on soft tissue; the rest may be calcifications, clips, gas in bile ducts."""
+
+SECOND_COMPONENT = 0.01
+"""A second part of the mask of this share is told; smaller ones are specks, which many references have."""
+
+SPACING_FACTOR = 3
+"""A spacing this many times the cohort's median, or its fraction, is told."""
+
+MEASURED = ("air_hu", "liver_hu", "soft_tissue", "second_component", "touches", "digest")
+"""What `measure` adds to a volume's measurements."""
+
+
+def measure(image: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
+    """Return what the warnings are made from, `MEASURED`, of a CT in HU and its non-empty mask, both (z, y, x).
+
+    touches: which ends of the stack the mask reaches, "feet", "head", both, or nothing. digest: of the voxels.
+    """
+    air = image[image < NOT_TISSUE]
+    liver = image[mask]
+    parts, count = ndimage.label(mask[ndimage.find_objects(mask.astype(np.uint8))[0]])
+    sizes = np.sort(np.bincount(parts.ravel())[1:])
+    ends = [name for name, index in (("feet", 0), ("head", -1)) if mask[index].any()]
+    low, high = SOFT_TISSUE_HU
+    return {
+        "air_hu": float(np.median(air)) if air.size else np.nan,
+        "liver_hu": float(np.median(liver)),
+        "soft_tissue": float(((liver >= low) & (liver <= high)).mean()),
+        "second_component": float(sizes[-2] / sizes.sum()) if count > 1 else 0.0,
+        "touches": " and ".join(ends),
+        "digest": hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).data).hexdigest(),
+    }
+
+
+def warnings_of(volumes: pd.DataFrame) -> pd.DataFrame:
+    """Return the warnings on the measured volumes of a cohort: rows of `volume warning`, in the order of the cohort.
+
+    volumes: one row a volume, with the columns of `cohort.MEASUREMENTS`, spacing in mm.
+    """
+    medians = {axis: volumes[f"spacing_{axis}"].median() for axis in "zyx"}
+    first: dict[str, str] = {}
+    rows = []
+    for row in volumes.to_dict("records"):
+        found = [*_odd_values(row), *_odd_mask(row)]
+        for axis, median in medians.items():
+            spacing = row[f"spacing_{axis}"]
+            if not median / SPACING_FACTOR < spacing < median * SPACING_FACTOR:
+                found.append(f"the spacing along {axis} is {spacing:.4g} mm, {median:.4g} in half of the cohort")
+        twin = first.setdefault(str(row["digest"]), str(row["volume"]))
+        if twin != row["volume"]:
+            found.append(f"the image is, voxel by voxel, that of {twin}")
+        rows += [{"volume": row["volume"], "warning": warning} for warning in found]
+    return pd.DataFrame(rows, columns=["volume", "warning"], dtype=str)
+
+
+def _odd_values(row: dict[str, Any]) -> list[str]:
+    """Tell of voxels that are not what their place says they should be."""
+    found = []
+    if np.isnan(row["air_hu"]):
+        found.append(f"no voxel is below {NOT_TISSUE} HU: the values are clipped, or are no Hounsfield units")
+    elif not AIR_HU[0] <= row["air_hu"] <= AIR_HU[1]:
+        found.append(f"air and lung have {row['air_hu']:.0f} HU (median); expected {AIR_HU[0]} to {AIR_HU[1]}")
+    if not LIVER_HU[0] <= row["liver_hu"] <= LIVER_HU[1]:
+        found.append(f"the liver has {row['liver_hu']:.0f} HU (median); expected {LIVER_HU[0]} to {LIVER_HU[1]}")
+    if row["soft_tissue"] < SOFT_TISSUE_SHARE:
+        found.append(
+            f"only {100 * row['soft_tissue']:.0f} % of the mask lie on soft tissue ({SOFT_TISSUE_HU[0]} to "
+            f"{SOFT_TISSUE_HU[1]} HU): is it the mask of this image, and the right way round?"
+        )
+    return found
+
+
+def _odd_mask(row: dict[str, Any]) -> list[str]:
+    """Tell of masks that are no whole liver."""
+    found = []
+    if not LIVER_ML[0] <= row["liver_ml"] <= LIVER_ML[1]:
+        found.append(f"the liver has {row['liver_ml']:.0f} ml; expected {LIVER_ML[0]} to {LIVER_ML[1]}")
+    if row["touches"]:
+        found.append(f"the mask reaches the end of the stack at the {row['touches']}: the liver is cut off")
+    if row["second_component"] >= SECOND_COMPONENT:
+        found.append(f"the mask has several parts; the second holds {100 * row['second_component']:.1f} % of it")
+    return found
