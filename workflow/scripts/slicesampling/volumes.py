@@ -6,6 +6,7 @@ order (z, y, x) of the same frame (LPS). A `Grid` says where the voxels of such 
 """
 
 import json
+import logging
 import math
 import re
 import zlib
@@ -26,6 +27,8 @@ from pydicom.pixels import get_decoder
 from scipy import ndimage
 
 from . import UserError, files
+
+logger = logging.getLogger(__name__)
 
 AIR = -1024
 """Smallest stored value, HU. Scanners pad the outside of their circle with lower ones, such as -2000 or -3024."""
@@ -48,7 +51,10 @@ HEADER_TOLERANCE = 1e-3
 """How far the slices of one series may differ in pixel spacing (mm) and direction cosines."""
 
 TILT_TOLERANCE = 0.1
-"""How many degrees the axes of a grid may miss the right angle: 0.9 mm over a stack of 500 mm."""
+"""How many degrees the axes of a grid may miss the right angle: 0.9 mm over a stack of 500 mm. More is resampled."""
+
+LARGEST_TILT = 45
+"""Degrees; gantries tilt by up to 30."""
 
 EDGE = 1.01
 """How many voxels beyond the outermost centres the border value still holds: half a voxel to the edge of the field,
@@ -84,6 +90,13 @@ class Grid:
         """Distance of neighbouring voxel centres (z, y, x) in mm."""
         z, y, x = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(z), float(y), float(x)
+
+    @property
+    def tilt(self) -> float:
+        """How many degrees the axes miss the right angle, at most."""
+        axes = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
+        cosines = np.abs((axes.T @ axes)[np.triu_indices(3, k=1)])
+        return float(np.degrees(np.arcsin(np.clip(cosines.max(), 0, 1))))
 
     def matches(self, other: "Grid") -> bool:
         """Say whether both grids have the same voxels, to within `GRID_TOLERANCE`."""
@@ -136,10 +149,11 @@ def read_image(path: str | Path) -> tuple[np.ndarray, Grid]:
     """Read a CT volume: int16 HU (z, y, x), not below `AIR`, and its native grid.
 
     `path` is a NIfTI, NRRD or MetaImage file (`IMAGE_SUFFIXES`) or a folder with one DICOM series. Raises `UserError`
-    where the file is damaged or is no CT volume on an even grid with perpendicular axes.
+    where the file is damaged or is no CT volume on an even grid. Tilted slices (gantry tilt) are resampled to the
+    patient's axes, so that every grid that leaves this module has perpendicular ones.
     """
-    values, grid, _ = _read_raw_image(Path(path))
-    return _upright(values, grid)
+    image, _, grid = read_case(path, None)
+    return image, grid
 
 
 def read_case(
@@ -156,12 +170,12 @@ def read_case(
     values, raw_grid, instances = _read_raw_image(Path(image_path))
     image, grid = _upright(values, raw_grid)
     if label_path is None:
-        return image, None, grid
+        return _straightened(Path(image_path), image, None, grid)
     try:
         mask = _read_mask(Path(label_path), grid, raw_grid, instances, liver_values)
     except UserError as error:
         raise LabelError(str(error)) from error
-    return image, mask, grid
+    return _straightened(Path(image_path), image, mask, grid)
 
 
 def canonical_grid(grid: Grid, spacing: tuple[float, float, float]) -> Grid:
@@ -284,19 +298,33 @@ def _upright(array: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:
     return array, Grid((z, y, x), affine)
 
 
-def _perpendicular(path: Path, affine: np.ndarray) -> None:
-    """Refuse axes that are degenerate or not perpendicular."""
-    axes = affine[:3, :3]
-    lengths = np.linalg.norm(axes, axis=0)
+def _usable(path: Path, affine: np.ndarray) -> None:
+    """Refuse axes that span no volume."""
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or lengths.min() == 0:
         raise UserError(f"{path}: the voxel spacing must be finite and positive, got the affine {affine.tolist()}")
-    cosines = (axes.T @ axes / np.outer(lengths, lengths))[np.triu_indices(3, k=1)]
-    tilt = float(np.degrees(np.arcsin(np.clip(np.abs(cosines).max(), 0, 1))))
-    if tilt > TILT_TOLERANCE:
+    tilt = Grid((1, 1, 1), affine).tilt
+    if tilt > LARGEST_TILT:
         raise UserError(
-            f"{path}: the slices are tilted by {tilt:.1f} degrees against the direction in which they are stacked "
-            "(gantry tilt); resample the volume to perpendicular axes first"
+            f"{path}: the slices are tilted by {tilt:.1f} degrees against the direction in which they are stacked; "
+            f"accepted are up to {LARGEST_TILT}, more than any gantry"
         )
+
+
+def _straightened(
+    path: Path, image: np.ndarray, mask: np.ndarray | None, grid: Grid
+) -> tuple[np.ndarray, np.ndarray | None, Grid]:
+    """Resample a volume whose slices are tilted (gantry tilt) to the patient's axes, with the spacing it has.
+
+    Any other volume is returned as it is. What lies outside of the tilted stack is air.
+    """
+    tilt = grid.tilt
+    if tilt <= TILT_TOLERANCE:
+        return image, mask, grid
+    logger.info("%s: slices tilted by %.1f degrees, resampled to the patient's axes", path, tilt)
+    straight = canonical_grid(grid, grid.spacing)
+    image = np.rint(resample(image, grid, straight, fill=AIR)).astype(np.int16)
+    return image, None if mask is None else resample_mask(mask, grid, straight), straight
 
 
 def _hounsfield(values: np.ndarray) -> np.ndarray:
@@ -364,7 +392,7 @@ def _read_itk(path: Path) -> tuple[np.ndarray, Grid]:
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     affine[:3, 3] = image.GetOrigin()
     affine = _REVERSE @ affine @ _REVERSE
-    _perpendicular(path, affine)
+    _usable(path, affine)
     x, y, z = size
     return SimpleITK.GetArrayFromImage(image), Grid((z, y, x), affine)
 
@@ -406,7 +434,7 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, Grid]:
     except (OSError, EOFError, KeyError, ValueError, zlib.error, ImageFileError, HeaderDataError) as error:
         raise UserError(f"{path}: cannot be read as NIfTI ({_one_line(error)}); is it complete?") from error
     affine = _REVERSE @ _RAS_TO_LPS @ np.asarray(image.affine, dtype=np.float64) @ _REVERSE
-    _perpendicular(path, affine)
+    _usable(path, affine)
     x, y, z = image.shape[:3]
     return values.reshape((x, y, z), order="F").T, Grid((z, y, x), affine)
 
@@ -441,7 +469,7 @@ def _read_series(folder: Path) -> tuple[np.ndarray, Grid, list[int] | None]:
     affine[:3, 2] = along_row * between_columns
     affine[:3, 3] = positions[0]
     affine[:3] = affine[2::-1]
-    _perpendicular(folder, affine)
+    _usable(folder, affine)
 
     shape = (len(slices), int(first.Rows), int(first.Columns))
     values = np.empty(shape, np.int16)
