@@ -401,7 +401,7 @@ def test_dicom_and_nifti_of_one_volume_agree_where_it_is_oblique(tmp_path, hu):
         ({"SeriesInstanceUID": "1.2.4"}, "2 DICOM series"),
         ({"ImageOrientationPatient": [0.0, 1, 0, 1, 0, 0]}, "ImageOrientationPatient is"),
         ({"PixelSpacing": [0.8, 0.71]}, "PixelSpacing is"),
-        ({"Rows": 3, "Columns": 10}, "Rows is"),
+        ({"Rows": 3, "Columns": 10}, "Rows, Columns is"),
         ({"ImagePositionPatient": [-40.0, -60, 12.5]}, r"several slices at 12\.500 mm"),
         ({"ImagePositionPatient": [-40.0, -60, 16.2]}, r"missing"),
         ({"ImagePositionPatient": [-38.0, -60, 15]}, r"off an even stack"),

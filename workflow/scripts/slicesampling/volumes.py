@@ -5,15 +5,17 @@ the back, x towards the patient's left, as nearly as the file's own axes allow. 
 order (z, y, x) of the same frame (LPS). A `Grid` says where the voxels of such an array lie.
 """
 
+import io
 import json
 import logging
 import math
 import re
+import struct
 import zlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nibabel
 import numpy as np
@@ -22,7 +24,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from nibabel.spatialimages import HeaderDataError
 from PIL import Image, UnidentifiedImageError
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels import get_decoder
 from scipy import ndimage
 
@@ -62,6 +64,25 @@ half a voxel because the extent is no multiple of the canonical spacing, and a h
 
 ALIGNED = 1e-3
 """Grids that lean against each other by fewer voxels than this, over their whole length, have the same axes."""
+
+SLICE_FIELDS = {"size": "Rows, Columns", "spacing": "PixelSpacing", "orientation": "ImageOrientationPatient"}
+"""What must be the same in all slices of a series, and what DICOM calls it."""
+
+UNREADABLE = (
+    BytesLengthException,
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+)
+"""What pydicom and its decoders raise for bytes that make no sense."""
 
 TIE = 1e-5
 """Rounding allowed for when interpolated mask values are compared with one half."""
@@ -439,6 +460,22 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, Grid]:
     return values.reshape((x, y, z), order="F").T, Grid((z, y, x), affine)
 
 
+class _Slice(NamedTuple):
+    """What counts of one DICOM file: its geometry and its stored values, for (slope, intercept) see `rescale`.
+
+    orientation: direction cosines along a row and along a column, (x, y, z) each; position: (x, y, z) in mm.
+    """
+
+    size: tuple[int, int]
+    spacing: np.ndarray
+    orientation: np.ndarray
+    position: np.ndarray
+    rescale: np.ndarray
+    series: str
+    instance: int | None
+    dataset: pydicom.Dataset
+
+
 def _read_series(folder: Path) -> tuple[np.ndarray, Grid, list[int] | None]:
     """Read a DICOM series: HU (slice, row, column), slices in order of position, their grid and InstanceNumbers."""
     paths = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p.name != "DICOMDIR")
@@ -446,23 +483,24 @@ def _read_series(folder: Path) -> tuple[np.ndarray, Grid, list[int] | None]:
     if len(slices) < 2:
         raise UserError(f"{folder}: has {len(slices)} DICOM slice(s); a volume has two or more")
     # Anonymisation may leave one identifier to each slice: only identifiers that group slices tell of several series.
-    series = {str(s.get("SeriesInstanceUID", "")) for s in slices}
+    series = {one.series for one in slices}
     if 1 < len(series) < len(slices):
         raise UserError(f"{folder}: holds {len(series)} DICOM series; put one series alone into a folder")
     first = slices[0]
     for path, one in zip(paths, slices, strict=True):
-        for name in ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient"):
-            if not np.allclose(_numbers(one, name), _numbers(first, name), rtol=0, atol=HEADER_TOLERANCE):
-                raise UserError(f"{path}: {name} is {one[name].value}, but {first[name].value} in {paths[0].name}")
+        for name in ("size", "spacing", "orientation"):
+            here, there = getattr(one, name), getattr(first, name)
+            if not np.allclose(here, there, rtol=0, atol=HEADER_TOLERANCE):
+                raise UserError(f"{path}: {SLICE_FIELDS[name]} is {list(here)}, but {list(there)} in {paths[0].name}")
 
-    along_row, along_column = np.split(_numbers(first, "ImageOrientationPatient"), 2)
-    positions = np.array([_numbers(s, "ImagePositionPatient") for s in slices])
+    along_row, along_column = np.split(first.orientation, 2)
+    positions = np.array([one.position for one in slices])
     heights = positions @ np.cross(along_row, along_column)
     order = np.argsort(heights)
     slices, positions, heights = [slices[i] for i in order], positions[order], heights[order]
     _even(folder, positions, heights)
 
-    between_rows, between_columns = _numbers(first, "PixelSpacing")
+    between_rows, between_columns = first.spacing
     affine = np.eye(4)
     affine[:3, 0] = (positions[-1] - positions[0]) / (len(slices) - 1)
     affine[:3, 1] = along_column * between_rows
@@ -471,48 +509,64 @@ def _read_series(folder: Path) -> tuple[np.ndarray, Grid, list[int] | None]:
     affine[:3] = affine[2::-1]
     _usable(folder, affine)
 
-    shape = (len(slices), int(first.Rows), int(first.Columns))
+    shape = (len(slices), *first.size)
+    _credible(folder, shape)
     values = np.empty(shape, np.int16)
     for k, one in enumerate(slices):
         values[k] = _hounsfield(_pixels(paths[order[k]], one))
-    numbers = [s.get("InstanceNumber") for s in slices]
-    return values, Grid(shape, affine), None if None in numbers else [int(n) for n in numbers]
+    numbers = [one.instance for one in slices if one.instance is not None]
+    return values, Grid(shape, affine), numbers if len(numbers) == len(slices) else None
 
 
-def _read_slice(path: Path) -> pydicom.Dataset:
+def _read_slice(path: Path) -> _Slice:
     """Read one DICOM file and refuse what is not a plain CT slice."""
     try:
-        one = pydicom.dcmread(path)
+        # From memory: a damaged length makes pydicom ask for gigabytes, which a file would have to be given room for.
+        one = pydicom.dcmread(io.BytesIO(path.read_bytes()))
+        modality = one.get("Modality")
+        if modality != "CT":
+            raise UserError(f"{path}: Modality is {modality or 'missing'}; accepted is CT")
+        wanted = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient")
+        for name in (*wanted, "RescaleSlope", "RescaleIntercept"):
+            if one.get(name) in (None, ""):
+                raise UserError(f"{path}: has no {name}; a CT slice needs it")
+        if one.get("SamplesPerPixel", 1) != 1 or int(one.get("NumberOfFrames") or 1) != 1:
+            raise UserError(f"{path}: holds colours or several frames; accepted is one grey slice a file")
+        instance = one.get("InstanceNumber")
+        return _Slice(
+            (int(one.Rows), int(one.Columns)),
+            _numbers(path, one, "PixelSpacing", 2),
+            _numbers(path, one, "ImageOrientationPatient", 6),
+            _numbers(path, one, "ImagePositionPatient", 3),
+            np.concatenate([_numbers(path, one, "RescaleSlope", 1), _numbers(path, one, "RescaleIntercept", 1)]),
+            str(one.get("SeriesInstanceUID", "")),
+            None if instance is None else int(instance),
+            one,
+        )
     except InvalidDicomError as error:
         raise UserError(
             f"{path}: is not a DICOM file; a folder holds the slices of one series and nothing else"
         ) from error
-    except (OSError, EOFError, ValueError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path}: cannot be read as DICOM ({_one_line(error)}); is it complete?") from error
-    if one.get("Modality") != "CT":
-        raise UserError(f"{path}: Modality is {one.get('Modality', 'missing')}; accepted is CT")
-    wanted = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient")
-    for name in (*wanted, "RescaleSlope", "RescaleIntercept"):
-        if one.get(name) in (None, ""):
-            raise UserError(f"{path}: has no {name}; a CT slice needs it")
-    if one.get("SamplesPerPixel", 1) != 1 or int(one.get("NumberOfFrames") or 1) != 1:
-        raise UserError(f"{path}: holds colours or several frames; accepted is one grey slice a file")
-    return one
 
 
-def _pixels(path: Path, one: pydicom.Dataset) -> np.ndarray:
+def _pixels(path: Path, one: _Slice) -> np.ndarray:
     """Return slope times stored values plus intercept, float32 (row, column)."""
-    syntax = one.file_meta.TransferSyntaxUID
-    if syntax.is_compressed and not get_decoder(syntax).is_available:
-        raise UserError(
-            f"{path}: is compressed ({syntax.name}) and no decoder is installed; pip install pylibjpeg "
-            "pylibjpeg-openjpeg pylibjpeg-libjpeg, or store the series uncompressed"
-        )
     try:
-        stored = one.pixel_array
-    except (AttributeError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        syntax = one.dataset.file_meta.TransferSyntaxUID
+        if syntax.is_compressed and not get_decoder(syntax).is_available:
+            raise UserError(
+                f"{path}: is compressed ({syntax.name}) and no decoder is installed; pip install pylibjpeg "
+                "pylibjpeg-openjpeg pylibjpeg-libjpeg, or store the series uncompressed"
+            )
+        stored = one.dataset.pixel_array
+    except UNREADABLE as error:
         raise UserError(f"{path}: its pixels cannot be read ({_one_line(error)}); is the file complete?") from error
-    return stored.astype(np.float32) * np.float32(one.RescaleSlope) + np.float32(one.RescaleIntercept)
+    if stored.shape != one.size:
+        raise UserError(f"{path}: has {stored.shape} pixels, but its header says {one.size}")
+    slope, intercept = one.rescale.astype(np.float32)
+    return stored.astype(np.float32) * slope + intercept
 
 
 def _even(folder: Path, positions: np.ndarray, heights: np.ndarray) -> None:
@@ -534,8 +588,12 @@ def _even(folder: Path, positions: np.ndarray, heights: np.ndarray) -> None:
         )
 
 
-def _numbers(one: pydicom.Dataset, name: str) -> np.ndarray:
-    return np.atleast_1d(np.asarray(one[name].value, dtype=float))
+def _numbers(path: Path, one: pydicom.Dataset, name: str, count: int) -> np.ndarray:
+    """Return the numbers of an element; there must be `count`, finite all."""
+    numbers = np.atleast_1d(np.asarray(one[name].value, dtype=float))
+    if numbers.shape != (count,) or not np.isfinite(numbers).all():
+        raise UserError(f"{path}: {name} is {numbers.tolist()}; accepted: finite numbers, {count} of them")
+    return numbers
 
 
 # Masks ----------------------------------------------------------------------------------------------------------------
