@@ -404,6 +404,10 @@ def _read_itk(path: Path) -> tuple[np.ndarray, Grid]:
         if path.suffix == ".nrrd" and "NRRD_space" not in reader.GetMetaDataKeys():
             raise UserError(f"{path}: its header has no field space, so its orientation is unknown; write one")
         _credible(path, size)
+        compressed = re.search(rb"(?im)^CompressedData[ \t]*=[ \t]*True", header)
+        if path.suffix == ".mha" and compressed:
+            itemsize = SimpleITK.Image([1, 1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
+            _whole_metaimage(path, math.prod(size) * itemsize)
         image = reader.Execute()
     except RuntimeError as error:
         raise UserError(
@@ -416,6 +420,26 @@ def _read_itk(path: Path) -> tuple[np.ndarray, Grid]:
     _usable(path, affine)
     x, y, z = size
     return SimpleITK.GetArrayFromImage(image), Grid((z, y, x), affine)
+
+
+def _whole_metaimage(path: Path, expected: int) -> None:
+    """Refuse a compressed MetaImage whose voxels do not unpack to `expected` bytes: ITK would try for ever."""
+    unpack = zlib.decompressobj(wbits=47)  # zlib or gzip
+    found, piece = 0, b""
+    with path.open("rb") as file:
+        for line in iter(lambda: file.readline(1 << 16), b""):
+            if line.startswith(b"ElementDataFile"):
+                break
+        try:
+            while not unpack.eof and found <= expected:
+                piece = unpack.unconsumed_tail or file.read(1 << 20)
+                if not piece:
+                    break
+                found += len(unpack.decompress(piece, 1 << 24))
+        except zlib.error as error:
+            raise UserError(f"{path}: its voxels cannot be unpacked ({error}); is it complete?") from error
+    if not unpack.eof or found != expected:
+        raise UserError(f"{path}: its voxels do not unpack to the {expected} bytes that it announces; is it complete?")
 
 
 def _itk_fault(error: Exception) -> str:
