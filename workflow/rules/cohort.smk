@@ -47,7 +47,7 @@ rule check_cohort:
         "../../envs/environment.yaml"
     threads: 8
     resources:
-        # A thread takes 1 GB for 600 slices, 2 GB for the longest CT of 1160, and 2.4 s a volume.
+        # A thread takes 1.5 GB for 600 slices, twice that for the longest CT of 1160, and 5 s a volume.
         mem_mb=more_each_attempt(32000),
         runtime=more_each_attempt(60),
     params:
