@@ -134,6 +134,11 @@ def number(value: float, decimals: int) -> str:
     return text.replace("-", "−") if float(text) else text.removeprefix("-")
 
 
+def thousands(value: float) -> str:
+    """Return `value` as a whole number with a gap before each three digits."""
+    return f"{round(value):,}".replace(",", NO_BREAK_SPACE)
+
+
 def p_value_text(value: float) -> str:
     return "< 0.001" if value < 0.001 else number(value, 3)
 

@@ -1,5 +1,6 @@
 """Tables beyond the paper: intervals, pairwise comparisons, learning curves, what annotation buys, groups of cases."""
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,10 +18,12 @@ from .efficiency import (
     learning_curves,
     share_of_pool,
 )
-from .layout import MISSING, NO_BREAK_SPACE, Table, join, lay_out, number, p_value_text
+from .layout import MISSING, Table, join, lay_out, number, p_value_text, thousands
 from .statistics import (
     FURTHER_METRICS,
+    LOWER_PERCENTILE,
     METRICS,
+    UPPER_PERCENTILE,
     bootstrap_weights,
     compare,
     holm,
@@ -55,8 +58,8 @@ def intervals_table(metrics: pd.DataFrame) -> Table:
             summary = summarise(values)
             bounds = {
                 "mean": interval(weighted_means(values, weights)),
-                "p5": interval(weighted_quantiles(values, weights, 0.05)),
-                "p95": interval(weighted_quantiles(values, weights, 0.95)),
+                "p5": interval(weighted_quantiles(values, weights, LOWER_PERCENTILE / 100)),
+                "p95": interval(weighted_quantiles(values, weights, UPPER_PERCENTILE / 100)),
             }
             for name, (lower, upper) in bounds.items():
                 value = getattr(summary, name)
@@ -66,7 +69,7 @@ def intervals_table(metrics: pd.DataFrame) -> Table:
                 )
             if first["converged"] and about.column in METRICS:
                 tail = "p5" if about.larger_is_better else "p95"
-                row = cells.setdefault(POOL if first["strategy"] == "pool" else first["strategy"].upper(), {})
+                row = cells.setdefault(_printed(first["strategy"]), {})
                 row[f"{about.label} mean"] = _with_interval(summary.mean, bounds["mean"], about.decimals)
                 row[f"{about.label} {about.tail_label}"] = _with_interval(
                     getattr(summary, tail), bounds[tail], about.decimals
@@ -90,10 +93,9 @@ def comparisons_table(metrics: pd.DataFrame) -> Table:
     weights = _weights(shown)
     rows = {name: shown[shown["strategy"] == name] for name in [*strategies_in(shown), "pool"]}
     rows = {name: cases for name, cases in rows.items() if len(cases)}
-    names = list(rows)
     records = []
     for about in METRICS.values():
-        for first, second in ((one, two) for i, one in enumerate(names) for two in names[i + 1 :]):
+        for first, second in itertools.combinations(rows, 2):
             one, two = (rows[name][about.column].to_numpy(dtype=float) for name in (first, second))
             tails = [weighted_quantiles(values, weights, about.tail_quantile) for values in (one, two)]
             test = compare(one - two, rows[first]["patient"])
@@ -185,8 +187,8 @@ def learning_curves_table(
                     | {"tail": about.tail(cases), "tail_lower": tail_bounds[0], "tail_upper": tail_bounds[1]}
                 )
                 row = cells.setdefault(f"{strategy.upper()}, {f'iter. {iteration}' if iteration else INITIAL}", {})
-                row["Liver slices"] = f"{cost['liver_slices']:,.0f}".replace(",", NO_BREAK_SPACE)
-                row["Time [min]"] = f"{cost['minutes']:,.0f}".replace(",", NO_BREAK_SPACE)
+                row["Liver slices"] = thousands(cost["liver_slices"])
+                row["Time [min]"] = thousands(cost["minutes"])
                 row[about.label] = _with_interval(float(cases.mean()), mean_bounds, about.decimals)
     return Table(
         "supplement3_learning_curves",

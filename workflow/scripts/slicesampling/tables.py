@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .layout import MISSING, NO_BREAK_SPACE, Table, comparison_page, count, join, lay_out, number, p_value_text
+from .layout import MISSING, Table, comparison_page, count, join, lay_out, number, p_value_text, thousands
 from .statistics import (
     CASES_FOR_PERCENTILE,
     COVARIATES,
@@ -120,7 +120,7 @@ def training_table(training: pd.DataFrame) -> Table:
     converged = training[training["converged"]]
 
     def cell(rows: pd.DataFrame) -> str:
-        return MISSING if rows.empty else _thousands(rows["best_step"].mean())
+        return MISSING if rows.empty else thousands(rows["best_step"].mean())
 
     rows = {f"iter. {k}": _by_strategy(stopped[stopped["iteration"] == k], cell) for k in _iterations(stopped)}
     if strategies_in(converged):
@@ -263,7 +263,7 @@ def paper_display(name: str) -> pd.DataFrame:
         if name == "table2_annotations":
             texts[str(column)] = "/".join(f"{value[kind]:.0f}" for kind in ("slices", "liver_slices", "patients"))
         elif name == "table3_training_steps":
-            texts[str(column)] = _thousands(value["best_step"])
+            texts[str(column)] = thousands(value["best_step"])
         elif name == "table9_quantile_regression":
             about = next(metric for metric in METRICS.values() if metric.label == column)
             texts = _effect_cells({"p_value": value.get("p_below", 0) / 2, **value}, about)
@@ -365,10 +365,6 @@ def _effect_cells(row: Mapping[str, float], about: Metric) -> dict[str, str]:
         f"{about.label} {about.tail_quantile:g} quantile": estimate + ("" if np.isnan(row["lower"]) else bounds),
         f"{about.name} p-value": p_value_text(row["p_value"]),
     }
-
-
-def _thousands(value: float) -> str:
-    return f"{round(value):,}".replace(",", NO_BREAK_SPACE)
 
 
 def _range(values: pd.Series, decimals: int) -> str:

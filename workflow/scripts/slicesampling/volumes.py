@@ -425,7 +425,7 @@ def _read_itk(path: Path) -> tuple[np.ndarray, Grid]:
 def _whole_metaimage(path: Path, expected: int) -> None:
     """Refuse a compressed MetaImage whose voxels do not unpack to `expected` bytes: ITK would try for ever."""
     unpack = zlib.decompressobj(wbits=47)  # zlib or gzip
-    found, piece = 0, b""
+    found = 0
     with path.open("rb") as file:
         for line in iter(lambda: file.readline(1 << 16), b""):
             if line.startswith(b"ElementDataFile"):
