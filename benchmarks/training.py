@@ -19,11 +19,12 @@ import numpy as np
 import psutil
 import torch
 from slicesampling.geometry import axes
+from slicesampling.grids import Grid
 from slicesampling.models import Compute, home_of_data
 from slicesampling.network import AnisotropicUNet
 from slicesampling.patches import AnnotatedVolume, TrainingSet, scale_intensities
 from slicesampling.training import Settings, prepared_batches, steps_after, weighted_soft_dice_loss
-from slicesampling.volumes import Grid, Preprocessed, load_preprocessed, save_preprocessed
+from slicesampling.volumes import Preprocessed, load_preprocessed, save_preprocessed
 from torch import Tensor
 
 FILTERS, PATCH = (8, 16, 32, 64), (4, 92, 92)

@@ -7,6 +7,8 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -55,3 +57,9 @@ def peak_bytes(function: Callable[[], object]) -> int:
     with _Allocations() as allocations:
         function()
     return allocations.peak
+
+
+@pytest.fixture
+def hu() -> np.ndarray:
+    """A volume (12, 6, 5) in HU in which every voxel differs from every other."""
+    return np.random.default_rng(0).permutation(np.arange(-180, 180)).reshape(12, 6, 5).astype(np.int16)

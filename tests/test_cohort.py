@@ -71,6 +71,8 @@ def test_a_sound_cohort_has_no_faults(sound):
         "soft_tissue": 1,
         "second_component": 0,
         "touches": "",
+        "file_patient": 0,
+        "remarks": "",
     }
     cohort.fail_on(faults, "cohort.tsv")
 
@@ -300,18 +302,18 @@ def test_the_initial_set_depends_on_seed_and_pool_alone(order, seed, size):
     table = pd.DataFrame([[f"v{k}", "pool", ""] for k in range(20)], columns=["volume", "split", "exclude"])
     table.loc[20] = ["other", "test", ""]
     table.loc[21] = ["bad", "pool", "poor mask"]
-    chosen = cohort.initial_set(table, seed, size)
-    assert chosen == cohort.initial_set(table.iloc[[*order, 20, 21]], seed, size)
+    chosen = cohort.initial_set(cohort.split_volumes(table, "pool"), seed, size)
+    assert chosen == cohort.initial_set(cohort.split_volumes(table.iloc[[*order, 20, 21]], "pool"), seed, size)
     assert chosen == sorted(set(chosen))
     assert len(chosen) == size
     assert set(chosen) <= {f"v{k}" for k in range(20)}
 
 
 def test_initial_sets_differ_between_seeds_and_reach_every_volume(sound):
-    chosen = {name for seed in range(40) for name in cohort.initial_set(sound, seed, 1)}
+    chosen = {name for seed in range(40) for name in cohort.initial_set(cohort.split_volumes(sound, "pool"), seed, 1)}
     assert chosen == {"vol-0", "vol-1", "vol-2"}
     with pytest.raises(UserError, match="needs 4 volumes, but the pool has 3"):
-        cohort.initial_set(sound, 0, 4)
+        cohort.initial_set(cohort.split_volumes(sound, "pool"), 0, 4)
 
 
 def test_volumes_of_a_split_keep_the_order_of_the_table(sound):

@@ -13,8 +13,8 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK
+from scans import read_image, write_dicom
 from slicesampling import UserError, volumes
-from test_volumes import write_dicom
 
 FORMATS = (".nii", ".nii.gz", ".nrrd", "-packed.nrrd", ".mha", "-packed.mha", "dicom")
 HEADER = {".nii": 352, ".nii.gz": 120, ".nrrd": 400, "-packed.nrrd": 400, ".mha": 350, "-packed.mha": 350, "dicom": 900}
@@ -66,7 +66,7 @@ def outcome(path: Path) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image, grid = volumes.read_image(path)
+            image, grid = read_image(path)
     except UserError as error:
         fault = str(error)
     peak = tracemalloc.get_traced_memory()[1]

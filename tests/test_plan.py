@@ -8,10 +8,10 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT
+from slicesampling.grids import Grid, canonical_grid
 from slicesampling.models import Compute
 from slicesampling.plan import IMPORTS, Measured, estimate, preprocessed_shapes, training_length
 from slicesampling.tables import paper_values
-from slicesampling.volumes import Grid, canonical_grid
 
 CPU = Compute(torch.device("cpu"), torch.float32, 4 * 2.0**30)
 MEASURED = Measured(dict.fromkeys(IMPORTS, 3.0), 0.5, 1e-11, 2e-11, 1e-8, 2e-8, 0.01, 20_000)

@@ -11,8 +11,9 @@ from PIL import Image
 from slicesampling import plausibility
 from slicesampling.cohort import MEASUREMENTS
 from slicesampling.cohort_report import cohort_page, thumbnail
+from slicesampling.grids import Grid
 from slicesampling.plausibility import measure, warnings_of
-from slicesampling.volumes import Grid, Preprocessed
+from slicesampling.volumes import Preprocessed
 
 SPACING = (3.0, 2.0, 2.0)
 
@@ -30,13 +31,38 @@ def row(name: str, image: np.ndarray, mask: np.ndarray, **changes: object) -> di
     measured = {f"spacing_{axis}": size for axis, size in zip("zyx", SPACING, strict=True)}
     size = dict(zip(("slices", "rows", "columns"), image.shape, strict=True))
     volume = {"volume": name, "liver_ml": mask.sum() * np.prod(SPACING) / 1000, "liver_slices": 1}
-    return volume | size | measured | measure(image, mask) | changes
+    read = {"file_patient": 0, "remarks": ""}
+    return volume | size | measured | measure(image, mask) | read | changes
+
+
+def patients(volumes: pd.DataFrame, **same: str) -> pd.DataFrame:
+    """Return a cohort with a patient for each volume, but those that `same` names."""
+    return pd.DataFrame({"volume": volumes["volume"], "patient": [same.get(v, v) for v in volumes["volume"]]})
+
+
+def test_patients_in_files_are_compared_with_those_of_the_table():
+    numbers = {"a": 1, "b": 2, "c": 1, "d": 0, "e": 2}
+    rows = [row(name, *plausible(k), file_patient=number) for k, (name, number) in enumerate(numbers.items())]
+    volumes = pd.DataFrame(rows)
+    found = warnings_of(volumes, patients(volumes, c="a", d="a", e="b"))
+    assert found.empty
+    found = warnings_of(volumes, patients(volumes, b="a", d="a"))
+    assert found.to_numpy().tolist() == [
+        ["b", "its file names another patient than a; the table says that they are one"],
+        ["c", "its file names the patient that a names; the table says that they are two"],
+        ["e", "its file names the patient that b names; the table says that they are two"],
+    ]
+
+
+def test_what_the_reader_decided_is_told():
+    volumes = pd.DataFrame([row("v", *plausible(0), remarks="first; second")])
+    assert warnings_of(volumes, patients(volumes))["warning"].tolist() == ["first", "second"]
 
 
 def test_a_plausible_cohort_has_no_warning():
     volumes = pd.DataFrame([row(f"v{seed}", *plausible(seed)) for seed in range(3)])
     assert set(MEASUREMENTS) == set(volumes.columns)
-    assert warnings_of(volumes).empty
+    assert warnings_of(volumes, patients(volumes)).empty
 
 
 def clipped(image, mask):
@@ -79,7 +105,8 @@ def small(image, mask):
 def test_each_fault_is_told(fault, message):
     sound = [row(f"v{seed}", *plausible(seed)) for seed in range(3)]
     faulty = row("faulty", *fault(*plausible(7)))
-    found = warnings_of(pd.DataFrame([*sound, faulty]))
+    volumes = pd.DataFrame([*sound, faulty])
+    found = warnings_of(volumes, patients(volumes))
     assert set(found["volume"]) == {"faulty"}
     assert any(re.search(message, warning) for warning in found["warning"]), found["warning"].tolist()
 
@@ -88,7 +115,8 @@ def test_what_only_the_cohort_tells():
     rows = [row(f"v{seed}", *plausible(seed)) for seed in range(4)]
     rows[2]["spacing_z"] = 30.0
     rows.append(row("copy", *plausible(1)))
-    found = warnings_of(pd.DataFrame(rows)).set_index("volume")["warning"].to_dict()
+    volumes = pd.DataFrame(rows)
+    found = warnings_of(volumes, patients(volumes)).set_index("volume")["warning"].to_dict()
     assert found == {
         "v2": "the spacing along z is 30 mm, 3 in half of the cohort",
         "copy": "the image is, voxel by voxel, that of v1",
@@ -125,7 +153,8 @@ def volume(seed: int) -> Preprocessed:
 def test_the_page_shows_the_oddest_first_and_nothing_unescaped():
     names = ["a", "b", "odd"]
     volumes = pd.DataFrame([row("a", *plausible(1)), row("b", *plausible(2)), row("odd", *clipped(*plausible(3)))])
-    cohort = pd.DataFrame({"volume": [*names, "x"], "site": "<i>", "split": "pool", "exclude": ["", "", "", "<b>bad"]})
+    cohort = pd.DataFrame({"volume": [*names, "x"], "site": "<i>", "split": "pool"})
+    cohort = cohort.assign(patient=cohort["volume"], exclude=["", "", "", "<b>bad"])
     page = cohort_page(cohort, volumes, lambda name: volume(names.index(name)))
     assert re.findall(r"<th scope='row'>(\w+)</th>", page) == ["odd", "a", "b"]
     assert "3 volumes, 1 warning on 1 of them" in page

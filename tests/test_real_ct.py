@@ -28,6 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("real")
     table = pd.DataFrame(VOLUMES, columns=["volume", "site", "split", "image", "label"])
     table["patient"] = table["volume"]
+    table["liver_values"] = ["1,2" if site == "lits" else "" for site in table["site"]]
     for column in ("image", "label"):
         table[column] = [str(Path(str(FOLDER)) / path) for path in table[column]]
     table.to_csv(folder / "cohort.tsv", sep="\t", index=False)

@@ -32,7 +32,7 @@ rule phantom_cohort:
 
 
 rule check_cohort:
-    """Open every volume and refuse the cohort, with a list of all faults, before anything is computed from it."""
+    """Open every volume, before anything is computed, and refuse the cohort with a list of faults, or exclude those."""
     input:
         raw(list(USED["volume"])),
     output:
@@ -53,6 +53,9 @@ rule check_cohort:
     params:
         cohort=COHORT.reset_index().to_dict("list"),
         name=config["cohort"],
+        largest_slice_gap=config["preprocessing"]["largest_slice_gap"],
+        on_fault=config["on_fault"],
+        initial_volumes=config["initial_volumes"],
     script:
         "../scripts/check_cohort.py"
 
@@ -71,6 +74,7 @@ rule preprocess:
         "results/benchmarks/preprocess/shard{shard}.tsv"
     conda:
         "../../envs/environment.yaml"
+    threads: 2
     resources:
         # 1.2 GB for 600 slices, 1.9 GB and 10 s for 1160; a shard has 21 volumes.
         mem_mb=more_each_attempt(4000),
@@ -80,6 +84,7 @@ rule preprocess:
             USED["volume"].isin(volumes_in(wildcards.shard, "preprocessing"))
         ].to_dict("records"),
         spacing=config["preprocessing"]["spacing"],
+        largest_slice_gap=config["preprocessing"]["largest_slice_gap"],
     script:
         "../scripts/preprocess.py"
 

@@ -8,7 +8,6 @@ from slicesampling import UserError
 from slicesampling.cluster import require_slurm, wait_for_earlier_jobs
 from slicesampling.cohort import (
     fail_on,
-    initial_set,
     read_cohort,
     shard_of,
     split_volumes,
@@ -30,7 +29,12 @@ try:
     if workflow.is_main_process:
         fail_on(
             table_faults(
-                COHORT, config["initial_volumes"], files=config["cohort"] != "phantom"
+                COHORT,
+                config["initial_volumes"],
+                files=config["cohort"] != "phantom",
+                data_root=(
+                    config["data_root"] if config["cohort"] != "phantom" else None
+                ),
             ),
             config["cohort"],
         )

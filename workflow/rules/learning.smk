@@ -16,7 +16,7 @@ localrules:
 
 
 rule initial_annotations:
-    """Annotate all slices of the {params.volumes} volumes that every strategy starts from."""
+    """Annotate all slices of the {params.size} volumes that every strategy starts from, or (None) of all."""
     input:
         reference="results/annotations/reference.tsv",
     output:
@@ -26,9 +26,7 @@ rule initial_annotations:
     conda:
         "../../envs/environment.yaml"
     params:
-        volumes=lambda wildcards: initial_set(
-            USED, int(wildcards.seed), config["initial_volumes"]
-        ),
+        size=config["initial_volumes"],
     script:
         "../scripts/annotate_volumes.py"
 
@@ -39,7 +37,7 @@ use rule initial_annotations as pool_annotations with:
     log:
         "results/logs/annotations/seed{seed}/pool.log",
     params:
-        volumes=split_volumes(USED, "pool"),
+        size=None,
 
 
 rule slice_budget:

@@ -128,6 +128,7 @@ rule excluded_cases_figure:
     params:
         rows=EXCLUDED.to_dict("records"),
         spacing=config["preprocessing"]["spacing"],
+        largest_slice_gap=config["preprocessing"]["largest_slice_gap"],
     script:
         "../scripts/excluded_cases_figure.py"
 

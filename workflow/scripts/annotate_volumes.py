@@ -1,8 +1,12 @@
-"""Write the ledger in which some volumes are annotated as a whole."""
+"""Write the ledger in which the initial set, or the whole data pool, is annotated."""
 
 from slicesampling.annotations import annotate_volumes, read_ledger, write_ledger
+from slicesampling.cohort import initial_set
 from slicesampling.job import start
 
 start(snakemake)
 reference = read_ledger(snakemake.input.reference)
-write_ledger(snakemake.output[0], annotate_volumes(reference, snakemake.params.volumes))
+volumes = reference["volume"].unique().tolist()
+if snakemake.params.size is not None:
+    volumes = initial_set(volumes, int(snakemake.wildcards.seed), snakemake.params.size)
+write_ledger(snakemake.output[0], annotate_volumes(reference, volumes))

@@ -1,18 +1,22 @@
-"""Open every volume of the cohort, fail with a list of all faults, and warn of what is odd."""
+"""Open every volume of the cohort, fail with a list of faults or exclude those, and warn of what is odd."""
 
 import logging
 
 import pandas as pd
 from slicesampling.annotations import write_ledger
-from slicesampling.cohort import check_contents, fail_on, used
+from slicesampling.cohort import check_contents, fail_on, used, without_faulty
 from slicesampling.job import start
 from slicesampling.plausibility import warnings_of
 
 start(snakemake)
 cohort = pd.DataFrame(snakemake.params.cohort).set_index("row")
-faults, volumes = check_contents(used(cohort), snakemake.threads)
-fail_on(faults, snakemake.params.name)
-for volume, warning in warnings_of(volumes).itertuples(index=False):
+faults, volumes = check_contents(used(cohort), snakemake.threads, snakemake.params.largest_slice_gap)
+if snakemake.params.on_fault == "exclude":
+    cohort = without_faulty(cohort, faults, snakemake.params.initial_volumes)
+    for fault in faults:
+        logging.warning("excluded: %s", fault)
+fail_on(faults if snakemake.params.on_fault == "stop" else [], snakemake.params.name)
+for volume, warning in warnings_of(volumes, cohort).itertuples(index=False):
     logging.warning("%s: %s", volume, warning)
 write_ledger(snakemake.output.cohort, cohort)
 write_ledger(snakemake.output.volumes, volumes)

@@ -7,8 +7,8 @@ from slicesampling.job import start
 from slicesampling.volumes import load_preprocessed, volume_folders
 
 start(snakemake)
-text = {"dtype": {"volume": str, "patient": str, "touches": str}, "sep": "\t"}
+text = {"dtype": {"volume": str, "patient": str, "touches": str, "remarks": str}, "sep": "\t"}
 cohort = pd.read_csv(snakemake.input.cohort, sep="\t", dtype=str, keep_default_na=False)
-volumes = pd.read_csv(snakemake.input.volumes, **text).fillna({"touches": ""})
+volumes = pd.read_csv(snakemake.input.volumes, **text).fillna({"touches": "", "remarks": ""})
 folders = volume_folders(snakemake.input.preprocessed)
 write_text(snakemake.output[0], cohort_page(cohort, volumes, lambda name: load_preprocessed(folders[name])))

@@ -5,20 +5,21 @@ from pathlib import Path
 
 import pandas as pd
 from slicesampling.annotations import write_ledger
+from slicesampling.grids import resample_mask
 from slicesampling.job import start
-from slicesampling.metrics import segmentation_metrics
+from slicesampling.metrics import SegmentationMetrics, segmentation_metrics
 from slicesampling.volumes import (
     load_native_mask,
     load_preprocessed,
     read_canonical_mask,
-    resample_mask,
+    sound,
     volume_folders,
 )
 
 start(snakemake)
 folders = volume_folders(snakemake.input.volumes)
 rows = []
-for name in snakemake.params.volumes:
+for name in sound(snakemake.params.volumes, folders):
     volume = load_preprocessed(folders[name])
     prediction = read_canonical_mask(Path(snakemake.input.predictions) / f"{name}.nii.gz")
     if snakemake.params.grid == "native":
@@ -28,4 +29,4 @@ for name in snakemake.params.volumes:
         metrics = segmentation_metrics(prediction, volume.mask, volume.grid.spacing)
     rows.append({"volume": name, **metrics._asdict()})
     logging.info("%s", rows[-1])
-write_ledger(snakemake.output[0], pd.DataFrame(rows))
+write_ledger(snakemake.output[0], pd.DataFrame(rows, columns=["volume", *SegmentationMetrics._fields]))

@@ -10,7 +10,13 @@ from slicesampling.volumes import preprocess
 start(snakemake)
 cases = []
 for row in snakemake.params.rows:
-    volume = preprocess(row["image"], row["label"], snakemake.params.spacing, liver_values(row["liver_values"]))
+    volume = preprocess(
+        row["image"],
+        row["label"],
+        snakemake.params.spacing,
+        liver_values(row["liver_values"]),
+        snakemake.params.largest_slice_gap,
+    )
     largest = volume.mask.sum(axis=(1, 2)).argmax()
     cases.append(
         {

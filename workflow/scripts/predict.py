@@ -3,16 +3,15 @@
 import logging
 
 import numpy as np
-import pandas as pd
 import torch
-from slicesampling.annotations import write_ledger
-from slicesampling.calibration import reliability
+from slicesampling.annotations import joined, write_ledger
+from slicesampling.calibration import COUNTS, reliability
 from slicesampling.files import replacing
 from slicesampling.inference import LIVER, predict
 from slicesampling.job import start
 from slicesampling.models import computing, load_model
 from slicesampling.prefetch import read_ahead
-from slicesampling.volumes import load_preprocessed, volume_folders, write_mask
+from slicesampling.volumes import load_preprocessed, sound, volume_folders, write_mask
 
 start(snakemake)
 compute = computing(snakemake.config["compute"])
@@ -28,7 +27,7 @@ def read(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 with replacing(snakemake.output.masks) as folder:
     folder.mkdir()
-    for name, (image, reference) in read_ahead(snakemake.params.volumes, read):
+    for name, (image, reference) in read_ahead(sound(snakemake.params.volumes, folders), read):
         probability = predict(model.network, image, model.window, compute)
         write_mask(
             folder / f"{name}.nii.gz", (probability > LIVER).cpu().numpy(), load_preprocessed(folders[name]).grid
@@ -36,4 +35,4 @@ with replacing(snakemake.output.masks) as folder:
         known = torch.from_numpy(reference).to(compute.device)
         counts.append(reliability(probability, known, snakemake.params.dilation).assign(volume=name))
         logging.info("%s segmented", name)
-write_ledger(snakemake.output.calibration, pd.concat(counts))
+write_ledger(snakemake.output.calibration, joined(counts, ["bin", *COUNTS, "volume"]))

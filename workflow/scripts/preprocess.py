@@ -4,19 +4,30 @@ import logging
 from pathlib import Path
 
 import pandas as pd
-from slicesampling.annotations import write_ledger
+from slicesampling.annotations import joined, read_ledger, write_ledger
 from slicesampling.cohort import liver_values
 from slicesampling.files import replacing
 from slicesampling.job import start
 from slicesampling.volumes import preprocess, save_preprocessed
 
 start(snakemake)
+sound = set(read_ledger(snakemake.input.checked)["volume"])
 tables = []
 with replacing(snakemake.output.volumes) as folder:
     for row in snakemake.params.rows:
-        volume = preprocess(row["image"], row["label"], snakemake.params.spacing, liver_values(row["liver_values"]))
+        if row["volume"] not in sound:
+            logging.warning("%s is left out: it is faulty, see results/cohort/cohort.tsv", row["volume"])
+            continue
+        volume = preprocess(
+            row["image"],
+            row["label"],
+            snakemake.params.spacing,
+            liver_values(row["liver_values"]),
+            snakemake.params.largest_slice_gap,
+            snakemake.threads,
+        )
         save_preprocessed(Path(folder) / row["volume"], volume)
         liver = volume.mask.any(axis=(1, 2)).astype(int)
         tables.append(pd.DataFrame({"volume": row["volume"], "slice": range(len(liver)), "liver": liver}))
         logging.info("%s: %d slices, %d with liver", row["volume"], len(liver), liver.sum())
-write_ledger(snakemake.output.slices, pd.concat(tables))
+write_ledger(snakemake.output.slices, joined(tables, ["volume", "slice", "liver"]))

@@ -16,7 +16,7 @@ from slicesampling.job import ProgressReport, start
 from slicesampling.models import build_network, computing, device_name, fingerprint, home_of_data, save_model
 from slicesampling.patches import AnnotatedVolume, TrainingSet
 from slicesampling.processes import group, launch, launched
-from slicesampling.volumes import load_preprocessed, volume_folders
+from slicesampling.volumes import load_preprocessed, sound, volume_folders
 
 terminal = start(snakemake)
 params, wildcards, settings = snakemake.params, snakemake.wildcards, snakemake.config["compute"]
@@ -32,7 +32,7 @@ annotated = []
 for name, slices in annotated_slices(ledger).items():
     volume = load_preprocessed(folders[name])
     annotated.append(AnnotatedVolume(name, volume.image, volume.mask, slices))
-validation = [load_preprocessed(folders[name]) for name in params.validation]
+validation = [load_preprocessed(folders[name]) for name in sound(params.validation, folders)]
 size = sum(volume.image.nbytes + volume.mask.nbytes for volume in annotated)
 belongs_to = fingerprint(
     *(ledger.to_csv(), params.network, params.training, params.end),

@@ -4,13 +4,13 @@ import logging
 
 import numpy as np
 import pandas as pd
-from slicesampling.annotations import write_ledger
+from slicesampling.annotations import joined, write_ledger
 from slicesampling.inference import sample
 from slicesampling.job import start
 from slicesampling.models import computing, load_model
 from slicesampling.prefetch import read_ahead
-from slicesampling.uncertainty import slice_uncertainty, volume_uncertainty
-from slicesampling.volumes import load_preprocessed, volume_folders
+from slicesampling.uncertainty import VolumeUncertainty, slice_uncertainty, volume_uncertainty
+from slicesampling.volumes import load_preprocessed, sound, volume_folders
 
 start(snakemake)
 params, wildcards = snakemake.params, snakemake.wildcards
@@ -24,7 +24,7 @@ def read(name: str) -> np.ndarray:
     return np.array(load_preprocessed(folders[name]).image)
 
 
-for name, image in read_ahead(params.volumes, read):
+for name, image in read_ahead(sound(params.volumes, folders), read):
     key = (int(wildcards.seed), wildcards.model, name, "uncertainty")
     sampled = sample(model.network, image, model.window, compute, params.settings["samples"], key)
     score = volume_uncertainty(sampled.entropy, sampled.liver, params.settings["dilation"])
@@ -32,5 +32,5 @@ for name, image in read_ahead(params.volumes, read):
     slices.append(pd.DataFrame({"volume": name, "slice": range(len(profile)), "predictive_entropy": profile}))
     scores.append({"volume": name, **score._asdict()})
     logging.info("%s: %.5f%s", name, score.predictive_entropy, "" if score.liver_found else " (no liver found)")
-write_ledger(snakemake.output.slices, pd.concat(slices))
-write_ledger(snakemake.output.volumes, pd.DataFrame(scores))
+write_ledger(snakemake.output.slices, joined(slices, ["volume", "slice", "predictive_entropy"]))
+write_ledger(snakemake.output.volumes, pd.DataFrame(scores, columns=["volume", *VolumeUncertainty._fields]))

@@ -5,7 +5,7 @@ is 0 for the initial set, `liver` is 0 or 1. It only grows: the state after iter
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,11 @@ def write_ledger(path: str | Path, table: pd.DataFrame) -> None:
     """Write a ledger, query or score table as TSV, by rename; floats keep all their digits."""
     with replacing(path) as temporary:
         table.to_csv(temporary, sep="\t", index=False)
+
+
+def joined(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    """Return the tables of a shard's volumes as one; an empty one with `columns` where all of them are faulty."""
+    return pd.concat(tables) if tables else pd.DataFrame(columns=list(columns))
 
 
 def annotate_volumes(reference: pd.DataFrame, volumes: Iterable[str]) -> pd.DataFrame:

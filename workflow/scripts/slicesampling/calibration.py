@@ -12,6 +12,10 @@ BINS = 15
 """Of equal width from 0 to 1, as in Guo et al. 2017 (arXiv:1706.04599)."""
 
 
+COUNTS = ("voxels", "probability", "liver")
+"""Columns of the counts of a bin: voxels, the sum of their probabilities, and those that are liver."""
+
+
 def reliability(probability: "Tensor", reference: "Tensor", dilation: int) -> pd.DataFrame:
     """Count what became of probabilities: a row a bin, with `bin voxels probability liver`.
 

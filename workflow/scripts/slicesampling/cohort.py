@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ import numpy as np
 import pandas as pd
 
 from . import UserError, plausibility, randomness, volumes
+from .dicom import is_dicom
 
 REQUIRED_COLUMNS = ("volume", "patient", "site", "split", "image", "label")
 OPTIONAL_COLUMNS = ("exclude", "hard_case", "liver_values")
 SPLITS = ("pool", "val", "test")
 
-VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """Volumes name files and folders: no slash, no blank, no leading dot."""
+
+PATIENT_NAME = re.compile(r"[^\W_][\w .-]{0,63}")
 
 LIVER_VALUES = re.compile(r"[1-9][0-9]{0,8}(, ?[1-9][0-9]{0,8})*")
 """Which values of the mask are liver: whole numbers with commas between them."""
@@ -35,8 +39,13 @@ MEASUREMENTS = (
     "liver_slices",
     "liver_ml",
     *plausibility.MEASURED,
+    "file_patient",
+    "remarks",
 )
-"""Columns of the table of measured volumes; spacing in mm, all on the native grid."""
+"""Columns of the table of measured volumes; spacing in mm, all on the native grid.
+
+file_patient: volumes whose files name the same patient have the same number, 0 where the file names none. remarks: what
+was decided when the files were read, separated by semicolons."""
 
 HEADER_ROW = 1
 
@@ -120,56 +129,68 @@ def shard_of(volumes: Sequence[str], index: int, count: int) -> list[str]:
     return list(volumes[index::count])
 
 
-def initial_set(cohort: pd.DataFrame, seed: int, size: int) -> list[str]:
-    """Draw the volumes that are annotated first, shared by all strategies of a seed (section III-D); sorted.
+def initial_set(pool: Iterable[str], seed: int, size: int) -> list[str]:
+    """Draw the pool volumes that are annotated first, shared by all strategies of a seed (section III-D); sorted.
 
-    Depends on the seed and the set of pool volumes, not on the order of the table.
+    Depends on the seed and the set of pool volumes, not on their order.
     """
-    pool = sorted(split_volumes(cohort, "pool"))
+    pool = sorted(set(pool))
     if size > len(pool):
         raise UserError(f"the initial set needs {size} volumes, but the pool has {len(pool)}; add pool volumes")
     return sorted(randomness.generator(seed, "initial set").choice(pool, size, replace=False).tolist())
 
 
 def table_faults(
-    cohort: pd.DataFrame, initial_volumes: int, queried_volumes: int = 0, files: bool = True
+    cohort: pd.DataFrame,
+    initial_volumes: int,
+    queried_volumes: int = 0,
+    files: bool = True,
+    data_root: str | Path | None = None,
 ) -> list[Fault]:
     """Return all faults that the table and the file system can tell without a volume being opened.
 
     The pool must hold `initial_volumes` and beside them the `queried_volumes` of all iterations. Without `files` it is
-    not asked whether the files are there: the synthetic cohort writes them later. Excluded rows need
-    only a name, patient, site and split.
+    not asked whether the files are there: the synthetic cohort writes them later. They must lie in `data_root`, if
+    any. Excluded rows need only a name, patient, site and split.
     """
     return [
         *_cell_faults(cohort),
         *_repetition_faults(cohort),
-        *(fault for row in _rows(used(cohort)) if files for fault in _file_faults(row)),
+        *(fault for row in _rows(used(cohort)) if files for fault in _file_faults(row, data_root)),
         *_size_faults(cohort, initial_volumes, queried_volumes),
     ]
 
 
-def content_faults(row: pd.Series) -> tuple[list[Fault], dict[str, Any]]:
+def content_faults(row: pd.Series, largest_slice_gap: float) -> tuple[list[Fault], dict[str, Any]]:
     """Open the image and mask of one row of the cohort; return its faults, and its measurements if it has none.
 
-    The measurements are those of `MEASUREMENTS`.
+    The measurements are those of `MEASUREMENTS`, but for file_patient, which is the identifier in the file.
     """
     number = _number(row)
     try:
-        image, mask, grid = volumes.read_case(row["image"], row["label"], liver_values(row["liver_values"]))
+        scan = volumes.read_scan(row["image"], row["label"], liver_values(row["liver_values"]), largest_slice_gap)
     except volumes.LabelError as error:
         return [Fault(number, "label", row["label"], _without_path(error, row["label"]))], {}
     except UserError as error:
         return [Fault(number, "image", row["image"], _without_path(error, row["image"]))], {}
+    image, mask, grid = scan.image, scan.mask, scan.grid
     assert mask is not None
     if not mask.any():
         advice = "the liver mask is empty; give a mask with liver, or exclude the volume"
         return [Fault(number, "label", row["label"], advice)], {}
     millilitres = float(mask.sum() * np.prod(grid.spacing) / 1000)
     measured = (row["volume"], *grid.shape, *grid.spacing, int(mask.any(axis=(1, 2)).sum()), millilitres)
-    return [], {**dict(zip(MEASUREMENTS, measured, strict=False)), **plausibility.measure(image, mask)}
+    return [], {
+        **dict(zip(MEASUREMENTS, measured, strict=False)),
+        **plausibility.measure(image, mask),
+        "file_patient": scan.patient,
+        "remarks": "; ".join(scan.remarks),
+    }
 
 
-def check_contents(cohort: pd.DataFrame, workers: int) -> tuple[list[Fault], pd.DataFrame]:
+def check_contents(
+    cohort: pd.DataFrame, workers: int, largest_slice_gap: float = volumes.LARGEST_SLICE_GAP
+) -> tuple[list[Fault], pd.DataFrame]:
     """Open every used volume, `workers` at a time.
 
     Returns the faults, and a table with the columns `MEASUREMENTS`, one row a sound volume in the cohort's order.
@@ -177,13 +198,33 @@ def check_contents(cohort: pd.DataFrame, workers: int) -> tuple[list[Fault], pd.
     rows = list(_rows(used(cohort)))
     faults: list[Fault] = []
     measured = []
+    check = partial(content_faults, largest_slice_gap=largest_slice_gap)
     # Threads: unpacking and arithmetic, which take the time, run outside the interpreter's lock.
     with ThreadPoolExecutor(workers) as executor:
-        for done, (found, measurements) in enumerate(executor.map(content_faults, rows), start=1):
+        for done, (found, measurements) in enumerate(executor.map(check, rows), start=1):
             faults += found
             measured += [measurements] if measurements else []
             logger.info("checked %d of %d volumes: %s", done, len(rows), rows[done - 1]["volume"])
-    return faults, pd.DataFrame(measured, columns=list(MEASUREMENTS))
+    table = pd.DataFrame(measured, columns=list(MEASUREMENTS))
+    # Numbers in place of identifiers, which must not get into results.
+    numbers = {patient: k for k, patient in enumerate(dict.fromkeys(["", *table["file_patient"]]))}
+    table["file_patient"] = table["file_patient"].map(numbers)
+    return faults, table
+
+
+def without_faulty(cohort: pd.DataFrame, faults: Iterable[Fault], initial_volumes: int) -> pd.DataFrame:
+    """Return the cohort with its faulty volumes excluded, the fault as the reason.
+
+    Raises `UserError` where what is left is too little for the experiment: then the faults are listed as well.
+    """
+    found = {fault.row: fault for fault in faults}
+    left = cohort.copy()
+    for row, fault in found.items():
+        left.loc[row, "exclude"] = f"faulty {fault.column}: {fault.advice}"
+    too_small = list(_size_faults(left, initial_volumes, 0))
+    if too_small:
+        fail_on([*too_small, *found.values()], "the cohort without its faulty volumes")
+    return left
 
 
 def fail_on(faults: Iterable[Fault], source: str | Path) -> None:
@@ -232,6 +273,9 @@ def _cell_faults(cohort: pd.DataFrame) -> Iterator[Fault]:
         if row["volume"] and not VOLUME_NAME.fullmatch(row["volume"]):
             advice = "names files, so only letters, digits, '.', '_' and '-' are accepted, first a letter or digit"
             yield Fault(_number(row), "volume", row["volume"], advice)
+        if row["patient"] and not PATIENT_NAME.fullmatch(row["patient"]):
+            advice = "accepted are up to 64 letters, digits, blanks, '.', '_', '-', first a letter or digit"
+            yield Fault(_number(row), "patient", row["patient"][:64], advice)
         if row["split"] and row["split"] not in SPLITS:
             yield Fault(_number(row), "split", row["split"], f"unknown split; accepted are {', '.join(SPLITS)}")
         if row["liver_values"] and not LIVER_VALUES.fullmatch(row["liver_values"]):
@@ -266,25 +310,28 @@ def _repeated(cohort: pd.DataFrame, column: str, key: Any, advice: str) -> Itera
             yield Fault(_number(row), column, row[column], advice.format(row=earlier))
 
 
-def _file_faults(row: pd.Series) -> Iterator[Fault]:
-    """Find files that are missing or of no known kind."""
+def _file_faults(row: pd.Series, data_root: str | Path | None) -> Iterator[Fault]:
+    """Find files that are missing, of no known kind, or outside of `data_root`, whatever links lead there."""
     for column, contents in (("image", "DICOM slices"), ("label", "PNG masks")):
         path = Path(row[column])
         advice = ""
         if not row[column]:
             continue
-        if path.is_dir():
+        if data_root is not None and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(data_root)):
+            advice = f"lies outside of {data_root}; accepted are files within it (data_root)"
+        elif path.is_dir():
             names = [p.name for p in path.iterdir() if not p.name.startswith(".")]
             if column == "label" and not any(name.lower().endswith(".png") for name in names):
-                advice = "the folder holds no PNG mask; give a folder with one PNG a slice, or a NIfTI file"
+                advice = "the folder holds no PNG mask; give a folder with one PNG a slice, or a file"
             elif column == "label" and row["image"].endswith(volumes.IMAGE_SUFFIXES):
                 advice = "PNG masks go with a DICOM image; give the mask as NIfTI file"
             elif not names:
                 advice = "the folder is empty; give a folder with the slices of one DICOM series"
         elif not path.exists():
             advice = f"there is no such file or folder; relative paths start at {Path.cwd()}"
-        elif not path.name.endswith(volumes.IMAGE_SUFFIXES):
-            advice = f"unknown format; accepted are {', '.join(volumes.IMAGE_SUFFIXES)} or a folder of {contents}"
+        elif not path.name.endswith(volumes.IMAGE_SUFFIXES) and not is_dicom(path):
+            formats = ", ".join(volumes.IMAGE_SUFFIXES)
+            advice = f"unknown format; accepted are {formats}, DICOM or a folder of {contents}"
         if advice:
             yield Fault(_number(row), column, row[column], advice)
 

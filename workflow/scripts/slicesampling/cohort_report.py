@@ -26,7 +26,7 @@ def cohort_page(cohort: pd.DataFrame, volumes: pd.DataFrame, load: Callable[[str
     cohort: the table of volumes; volumes: their measurements; load: gives a preprocessed volume by its name. Nothing
     of a file but its voxels and grid is on the page.
     """
-    warnings = warnings_of(volumes).groupby("volume")["warning"].agg(list).to_dict()
+    warnings = warnings_of(volumes, cohort).groupby("volume")["warning"].agg(list).to_dict()
     measured = volumes.set_index("volume", drop=False)
     rows = cohort.set_index("volume")
     order = sorted(measured.index, key=lambda name: -len(warnings.get(name, [])))

@@ -49,7 +49,7 @@ class Found(NamedTuple):
 def find_lits(root: Path) -> Found:
     """Find `volume-N.nii[.gz]` with `segmentation-N.nii[.gz]`, in one folder or several (liver 1, tumour 2)."""
     images, labels = (_numbered(root, name) for name in ("volume", "segmentation"))
-    cases = [Case(f"{number:03}", path, labels[number]) for number, path in images.items() if number in labels]
+    cases = [Case(f"{number:03}", path, labels[number], "1,2") for number, path in images.items() if number in labels]
     left_out = [f"{path}: no segmentation-{number}" for number, path in images.items() if number not in labels]
     left_out += [f"{path}: no volume-{number}" for number, path in labels.items() if number not in images]
     return Found(cases, left_out)

@@ -18,6 +18,7 @@ from .annotations import slice_budget
 from .checkpoint import Checkpoint
 from .configuration import job_counts, shards
 from .geometry import axes
+from .grids import resample_mask
 from .inference import sample
 from .metrics import segmentation_metrics
 from .models import Compute, build_network, save_model
@@ -26,7 +27,7 @@ from .strategies import STRATEGIES
 from .tables import paper_values
 from .tiling import Architecture, plan_tiles, tile_cost
 from .training import Progress, Settings, ValidationVolume, train
-from .volumes import preprocess, resample_mask, save_preprocessed
+from .volumes import preprocess, save_preprocessed
 
 MEASURED_STEPS = 6
 """Steps of training that are timed, after as many to warm up."""

@@ -33,6 +33,13 @@ MEASURED = ("air_hu", "liver_hu", "soft_tissue", "second_component", "touches", 
 """What `measure` adds to a volume's measurements."""
 
 
+def soft_tissue_share(image: np.ndarray, mask: np.ndarray) -> float:
+    """Return which share of a mask lies on soft tissue in a CT in HU; both (z, y, x). NaN for an empty mask."""
+    values = image[mask]
+    low, high = SOFT_TISSUE_HU
+    return float(((values >= low) & (values <= high)).mean()) if values.size else float("nan")
+
+
 def measure(image: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
     """Return what the warnings are made from, `MEASURED`, of a CT in HU and its non-empty mask, both (z, y, x).
 
@@ -43,24 +50,27 @@ def measure(image: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
     parts, count = ndimage.label(mask[ndimage.find_objects(mask.astype(np.uint8))[0]])
     sizes = np.sort(np.bincount(parts.ravel())[1:])
     ends = [name for name, index in (("feet", 0), ("head", -1)) if mask[index].any()]
-    low, high = SOFT_TISSUE_HU
     return {
         "air_hu": float(np.median(air)) if air.size else np.nan,
         "liver_hu": float(np.median(liver)),
-        "soft_tissue": float(((liver >= low) & (liver <= high)).mean()),
+        "soft_tissue": soft_tissue_share(image, mask),
         "second_component": float(sizes[-2] / sizes.sum()) if count > 1 else 0.0,
         "touches": " and ".join(ends),
         "digest": hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).data).hexdigest(),
     }
 
 
-def warnings_of(volumes: pd.DataFrame) -> pd.DataFrame:
+def warnings_of(volumes: pd.DataFrame, cohort: pd.DataFrame) -> pd.DataFrame:
     """Return the warnings on the measured volumes of a cohort: rows of `volume warning`, in the order of the cohort.
 
-    volumes: one row a volume, with the columns of `cohort.MEASUREMENTS`, spacing in mm.
+    volumes: one row a volume, with the columns of `cohort.MEASUREMENTS`, spacing in mm; cohort: `volume patient`.
     """
     medians = {axis: volumes[f"spacing_{axis}"].median() for axis in "zyx"}
     first: dict[str, str] = {}
+    patients = cohort.set_index("volume")["patient"].to_dict()
+    in_files: dict[int, str] = {}  # the volume that named a patient first
+    in_table: dict[str, str] = {}
+    named = volumes.set_index("volume")["file_patient"].to_dict()
     rows = []
     for row in volumes.to_dict("records"):
         found = [*_odd_values(row), *_odd_mask(row)]
@@ -71,6 +81,16 @@ def warnings_of(volumes: pd.DataFrame) -> pd.DataFrame:
         twin = first.setdefault(str(row["digest"]), str(row["volume"]))
         if twin != row["volume"]:
             found.append(f"the image is, voxel by voxel, that of {twin}")
+        found += str(row["remarks"]).split("; ") if row["remarks"] else []
+        number = int(row["file_patient"])
+        if number:
+            volume, patient = str(row["volume"]), patients[row["volume"]]
+            twin = in_files.setdefault(number, volume)
+            if patients[twin] != patient:
+                found.append(f"its file names the patient that {twin} names; the table says that they are two")
+            twin = in_table.setdefault(patient, volume)
+            if named[twin] != number:
+                found.append(f"its file names another patient than {twin}; the table says that they are one")
         rows += [{"volume": row["volume"], "warning": warning} for warning in found]
     return pd.DataFrame(rows, columns=["volume", "warning"], dtype=str)
 

@@ -1,0 +1,250 @@
+"""Where voxels lie, and interpolation from one grid to another (method of section III of the paper).
+
+Arrays are laid out (z, y, x). World points are millimetres in the same order (z, y, x) of the patient's frame: z
+towards the head, y towards the back, x towards the patient's left (LPS).
+"""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from scipy import ndimage
+
+GRID_TOLERANCE = 0.1
+"""Two grids are one when no corner is further apart than this many voxels: headers hold rounded numbers."""
+
+EDGE = 1.01
+"""How many voxels beyond the outermost centres the border value still holds: half a voxel to the edge of the field,
+half a voxel because the extent is no multiple of the canonical spacing, and a hundredth for rounding."""
+
+ALIGNED = 1e-3
+"""Grids that lean against each other by fewer voxels than this, over their whole length, have the same axes."""
+
+TIE = 1e-5
+"""Rounding allowed for when interpolated mask values are compared with one half."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where the voxels of an array lie.
+
+    `shape` counts voxels (z, y, x); `affine` (4, 4) takes a voxel index (z, y, x, 1) to millimetres (z, y, x, 1), LPS.
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distance of neighbouring voxel centres (z, y, x) in mm."""
+        z, y, x = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(z), float(y), float(x)
+
+    @property
+    def tilt(self) -> float:
+        """How many degrees the axes miss the right angle, at most."""
+        axes = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
+        cosines = np.abs((axes.T @ axes)[np.triu_indices(3, k=1)])
+        return float(np.degrees(np.arcsin(np.clip(cosines.max(), 0, 1))))
+
+    def distance(self, other: "Grid") -> float:
+        """Return how far apart the same voxel of both is at most, in voxels of this one; infinite for other shapes."""
+        if self.shape != other.shape:
+            return float("inf")
+        ends = corners(self.shape)
+        displaced = np.linalg.inv(self.affine) @ other.affine @ ends
+        return float(np.abs(displaced - ends).max())
+
+    def matches(self, other: "Grid") -> bool:
+        """Say whether both grids have the same voxels, to within `GRID_TOLERANCE`."""
+        return self.distance(other) < GRID_TOLERANCE
+
+    def to_json(self) -> str:
+        """Return the grid as a JSON object with the keys shape and affine; no digit is lost."""
+        return json.dumps({"shape": self.shape, "affine": self.affine.tolist()})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Grid":
+        """Return the grid that `to_json` wrote."""
+        stored = json.loads(text)
+        z, y, x = stored["shape"]
+        return cls((z, y, x), np.array(stored["affine"], dtype=float))
+
+    def __str__(self) -> str:
+        """Return shape, spacing, first voxel centre and axes (z, y, x) in one line."""
+        size = "x".join(str(n) for n in self.shape)
+        spacing = "x".join(f"{s:.4g}" for s in self.spacing)
+        origin = ", ".join(f"{c:.2f}" for c in self.affine[:3, 3])
+        axes = ", ".join(
+            "(" + " ".join(f"{c:.3f}" for c in column / np.linalg.norm(column)) + ")"
+            for column in self.affine[:3, :3].T
+        )
+        return f"{size} voxels of {spacing} mm from ({origin}) mm along {axes}"
+
+
+def upright(array: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:
+    """Flip and transpose `array` so that its axes come nearest to the patient's z, y and x: a view."""
+    orientation = io_orientation(grid.affine)
+    affine = grid.affine @ inv_ornt_aff(orientation, grid.shape)
+    turned = apply_orientation(array, orientation)
+    z, y, x = turned.shape
+    return turned, Grid((z, y, x), affine)
+
+
+def canonical_grid(grid: Grid, spacing: tuple[float, float, float]) -> Grid:
+    """Return the grid along the patient's axes with `spacing` (z, y, x) in mm over the extent of `grid`.
+
+    The lower edges of both grids coincide and the number of voxels is rounded, so that every voxel centre lies within
+    the extent. The extent of an oblique grid is its bounding box.
+    """
+    # Corners of the outermost voxels, half a voxel beyond their centres.
+    edges = corners(grid.shape, margin=0.5)
+    world = (grid.affine @ edges)[:3]
+    low, high = world.min(axis=1), world.max(axis=1)
+    # Rounded to a millionth first: otherwise the last bits decide whether half a voxel counts.
+    z, y, x = np.maximum(np.floor(np.round((high - low) / spacing, 6) + 0.5), 1).astype(int).tolist()
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = low + np.asarray(spacing) / 2
+    return Grid((z, y, x), affine)
+
+
+def resample(array: np.ndarray, source: Grid, target: Grid, *, fill: float, threads: int = 1) -> np.ndarray:
+    """Interpolate `array` (z, y, x) on `source` linearly at the voxel centres of `target`; float32 (z, y, x).
+
+    Up to `EDGE` voxels beyond the outermost centres the border value holds, so that a volume gets no rim; further out
+    the value is `fill`.
+    """
+    result = np.empty(target.shape, np.float32)
+
+    def store(z: int, plane: np.ndarray) -> None:
+        result[z] = plane
+
+    _each_plane(array, source, target, fill, store, threads)
+    return result
+
+
+def resample_image(array: np.ndarray, source: Grid, target: Grid, *, fill: float, threads: int = 1) -> np.ndarray:
+    """Interpolate HU as `resample` does and round them to int16; half to even."""
+    result = np.empty(target.shape, np.int16)
+
+    def store(z: int, plane: np.ndarray) -> None:
+        result[z] = np.rint(plane, out=plane)
+
+    _each_plane(array, source, target, fill, store, threads)
+    return result
+
+
+def resample_mask(mask: np.ndarray, source: Grid, target: Grid, *, threads: int = 1) -> np.ndarray:
+    """Resample a mask (z, y, x): liver where its linear interpolation exceeds one half; exactly one half is not liver.
+
+    Returns bool (z, y, x) on `target`, False outside of `source`. Used in both directions, to the canonical grid and
+    back.
+    """
+    result = np.empty(target.shape, bool)
+
+    def store(z: int, plane: np.ndarray) -> None:
+        np.greater(plane, 0.5 + TIE, out=result[z])
+
+    _each_plane(mask if mask.dtype == bool else mask != 0, source, target, 0, store, threads)
+    return result
+
+
+def corners(shape: tuple[int, int, int], margin: float = 0.0) -> np.ndarray:
+    """Return the indices (4, 8) of the eight corner voxels, moved outwards by `margin` voxels."""
+    ends = [(-margin, n - 1 + margin) for n in shape]
+    return np.array([(z, y, x, 1.0) for z in ends[0] for y in ends[1] for x in ends[2]]).T
+
+
+def _each_plane(
+    array: np.ndarray,
+    source: Grid,
+    target: Grid,
+    fill: float,
+    store: Callable[[int, np.ndarray], None],
+    threads: int,
+) -> None:
+    """Give each plane of `target`, interpolated from `array`, with its number to `store`; `threads` planes at a time.
+
+    Planes depend on nothing but their number, so the result is the same for any number of threads.
+    """
+    matrix = np.linalg.inv(source.affine) @ target.affine
+    scale, offset = np.diag(matrix)[:3], matrix[:3, 3]
+    aside = np.abs(matrix[:3, :3] - np.diag(scale)) @ np.asarray(target.shape)
+    if aside.max() < ALIGNED:
+        plane = _aligned(array, target.shape, scale, offset, fill)
+    else:
+        plane = _oblique(array, target.shape, matrix, fill)
+    if threads == 1:
+        for z in range(target.shape[0]):
+            store(z, plane(z))
+        return
+    with ThreadPoolExecutor(threads) as executor:
+        for _ in executor.map(lambda z: store(z, plane(z)), range(target.shape[0])):
+            pass
+
+
+def _aligned(
+    array: np.ndarray, shape: tuple[int, int, int], scale: np.ndarray, offset: np.ndarray, fill: float
+) -> Callable[[int], np.ndarray]:
+    """Interpolate axis by axis: target index i lies at source index scale x i + offset."""
+    (z_low, z_high, z_part), (y_low, y_high, y_part), (x_low, x_high, x_part) = (
+        _neighbours(*axis) for axis in zip(array.shape, shape, scale, offset, strict=True)
+    )
+    outside = np.isnan(y_part)[:, None] | np.isnan(x_part)
+    some_outside = bool(outside.any())
+    y_part = y_part[:, None]
+
+    def plane(z: int) -> np.ndarray:
+        if np.isnan(z_part[z]):
+            return np.full(shape[1:], fill, np.float32)
+        low = array[z_low[z]].astype(np.float32)
+        if z_part[z]:
+            low = _between(low, array[z_high[z]].astype(np.float32), z_part[z])
+        low = _between(low[y_low], low[y_high], y_part)
+        result = _between(np.take(low, x_low, axis=1), np.take(low, x_high, axis=1), x_part)
+        if some_outside:
+            result[outside] = fill
+        return result
+
+    return plane
+
+
+def _between(low: np.ndarray, high: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Interpolate in the form that returns equal values unchanged, to the last bit; in the memory of `high`."""
+    high -= low
+    high *= part
+    high += low
+    return high
+
+
+def _neighbours(length: int, target: int, scale: float, offset: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return lower and upper neighbour of each target index and the weight of the upper one, NaN outside the field."""
+    position = scale * np.arange(target) + offset
+    inside = (position >= -EDGE) & (position <= length - 1 + EDGE)
+    position = np.clip(position, 0, length - 1)
+    low = np.floor(position).astype(np.intp)
+    part = np.where(inside, position - low, np.nan).astype(np.float32)
+    return low, np.minimum(low + 1, length - 1), part
+
+
+def _oblique(
+    array: np.ndarray, shape: tuple[int, int, int], matrix: np.ndarray, fill: float
+) -> Callable[[int], np.ndarray]:
+    """Interpolate in three dimensions: target index (z, y, x, 1) lies at source index matrix x (z, y, x, 1)."""
+    if array.dtype == bool:
+        array = array.view(np.uint8)
+    last = np.asarray(array.shape).reshape(3, 1, 1) - 1
+    y, x = np.arange(shape[1])[:, None], np.arange(shape[2])[None, :]
+    in_plane = matrix[:3, 1, None, None] * y + matrix[:3, 2, None, None] * x
+
+    def plane(z: int) -> np.ndarray:
+        position = in_plane + (matrix[:3, 0] * z + matrix[:3, 3])[:, None, None]
+        inside = ((position >= -EDGE) & (position <= last + EDGE)).all(axis=0)
+        result = ndimage.map_coordinates(array, position, output=np.float32, order=1, mode="nearest")
+        result[~inside] = fill
+        return result
+
+    return plane
