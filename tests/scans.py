@@ -6,13 +6,29 @@ import nibabel
 import numpy as np
 import pydicom
 from PIL import Image
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 from slicesampling import volumes
 from slicesampling.grids import Grid
 
 REVERSE = np.array([[0.0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
 LPS = np.diag([-1.0, -1, 1, 1])
 CANONICAL = (1.5, 1.0, 1.0)
+
+IDENTITY = {
+    "PatientName": "Nobody^Real",
+    "PatientID": "17",
+    "PatientBirthDate": "",
+    "PatientSex": "O",
+    "StudyInstanceUID": "1.2.30",
+    "StudyDate": "20200101",
+    "StudyTime": "120000",
+    "StudyID": "1",
+    "AccessionNumber": "",
+    "ReferringPhysicianName": "",
+    "FrameOfReferenceUID": "1.2.31",
+    "PositionReferenceIndicator": "",
+}
+"""What the standard wants of every slice."""
 
 
 def ras(grid: Grid) -> np.ndarray:
@@ -106,3 +122,45 @@ def read_image(path: Path, **options) -> tuple[np.ndarray, Grid]:
 def read_case(image: Path, label: Path | None, *values) -> tuple[np.ndarray, np.ndarray | None, Grid]:
     scan = volumes.read_scan(image, label, *values)
     return scan.image, scan.mask, scan.grid
+
+
+def write_structures(
+    path: Path, regions: dict[int, list[np.ndarray]], names: dict[int, str] | None = None, series: str = "1.2.3"
+) -> Path:
+    """Write a structure set of closed planar contours (point, xyz in mm) on a series."""
+    one = pydicom.Dataset()
+    one.file_meta = pydicom.dataset.FileMetaDataset()
+    one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    one.SOPClassUID = one.file_meta.MediaStorageSOPClassUID = RTStructureSetStorage
+    one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    one.Modality = "RTSTRUCT"
+    one.StructureSetROISequence = [item(ROINumber=n, ROIName=(names or {}).get(n, "liver")) for n in regions]
+    study = item(RTReferencedSeriesSequence=[item(SeriesInstanceUID=series)])
+    one.ReferencedFrameOfReferenceSequence = [item(RTReferencedStudySequence=[study])]
+    one.ROIContourSequence = [
+        item(
+            ReferencedROINumber=number,
+            ContourSequence=[
+                item(
+                    ContourGeometricType="CLOSED_PLANAR",
+                    NumberOfContourPoints=len(points),
+                    ContourData=[f"{c:.6g}" for c in points.ravel()],
+                )
+                for points in contours
+            ],
+        )
+        for number, contours in regions.items()
+    ]
+    one.save_as(path, enforce_file_format=True)
+    return path
+
+
+def item(**elements) -> pydicom.Dataset:
+    one = pydicom.Dataset()
+    for name, value in elements.items():
+        setattr(one, name, value)
+    return one
+
+
+def rectangle(z: float, left: float, right: float, front: float, back: float) -> np.ndarray:
+    return np.array([(left, front, z), (right, front, z), (right, back, z), (left, back, z)])

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from slicesampling import UserError, cohort
+from slicesampling import UserError, cohort, volumes
 
 COLUMNS = [*cohort.REQUIRED_COLUMNS, *cohort.OPTIONAL_COLUMNS]
 SPLITS = ["pool", "pool", "pool", "val", "test", "test"]
@@ -319,3 +319,52 @@ def test_initial_sets_differ_between_seeds_and_reach_every_volume(sound):
 def test_volumes_of_a_split_keep_the_order_of_the_table(sound):
     assert cohort.split_volumes(sound.iloc[::-1], "pool") == ["vol-2", "vol-1", "vol-0"]
     assert cohort.split_volumes(sound, "test") == ["vol-4", "vol-5"]
+
+
+def test_files_outside_of_the_data_root_are_refused_whatever_links_say(sound, tmp_path):
+    root = Path(sound.loc[2, "image"]).parent
+    assert not cohort.table_faults(sound, 1, data_root=root)
+    outside = tmp_path.parent / f"{tmp_path.name}-outside"
+    outside.mkdir()
+    secret = outside / "image.nii"
+    secret.write_bytes(b"")
+    (root / "link.nii").symlink_to(secret)
+    for row, path in ((3, secret), (4, root / "link.nii"), (5, root / ".." / outside.name / "image.nii")):
+        sound.loc[row, "image"] = str(path)
+    faults = cohort.table_faults(sound, 1, data_root=root)
+    assert [(fault.row, fault.column) for fault in faults if "outside of" in fault.advice] == [
+        (3, "image"),
+        (4, "image"),
+        (5, "image"),
+    ]
+
+
+@pytest.mark.parametrize("patient", ["a/b", "../x", "x" * 65, "a;rm", "a\x00b", "$(id)", "<b>"])
+def test_patients_are_named_plainly(sound, patient):
+    sound.loc[2, "patient"] = patient
+    faults = [fault for fault in cohort.table_faults(sound, 1) if fault.row == 2]
+    assert [(fault.column, "accepted" in fault.advice) for fault in faults] == [("patient", True)]
+    sound.loc[2, "patient"] = "Łukasz 7-b"
+    assert not cohort.table_faults(sound, 1)
+
+
+def test_faulty_volumes_are_excluded_with_their_reason(sound):
+    Path(sound.loc[2, "image"]).write_bytes(b"broken")
+    faults, measured = cohort.check_contents(sound, 1)
+    assert "vol-0" not in set(measured["volume"])
+    left = cohort.without_faulty(sound, faults, 1)
+    assert list(cohort.used(left)["volume"]) == list(measured["volume"])
+    assert left.loc[2, "exclude"].startswith("faulty image: cannot be read")
+    assert sound.loc[2, "exclude"] == ""
+    with pytest.raises(UserError, match="too few") as error:
+        cohort.without_faulty(sound, faults, 3)
+    assert "row 2, column image" in str(error.value)
+
+
+def test_identifiers_in_files_become_numbers(sound, monkeypatch):
+    names = iter(["planted-a", "planted-b", "planted-a", "", "planted-c", ""])
+    read = volumes.read_scan
+    monkeypatch.setattr(volumes, "read_scan", lambda *arguments: read(*arguments)._replace(patient=next(names)))
+    _, measured = cohort.check_contents(sound, 1)
+    assert measured["file_patient"].tolist() == [1, 2, 1, 0, 3, 0]
+    assert "planted" not in measured.to_csv()

@@ -6,11 +6,32 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from pydicom.uid import JPEG2000Lossless
-from scans import grid_of, read_case, read_image, rotated, write_dicom, write_nifti, write_pngs, write_series
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
+from scans import (
+    grid_of,
+    read_case,
+    read_image,
+    rectangle,
+    rotated,
+    write_dicom,
+    write_nifti,
+    write_pngs,
+    write_series,
+    write_structures,
+)
 from slicesampling import UserError, dicom, volumes
 from slicesampling.volumes import AIR
 
@@ -240,3 +261,158 @@ def test_png_masks_that_do_not_fit_are_refused(tmp_path, hu):
     write_dicom(folder / "i0003.dcm", hu[2] + 1024, (-40, -60, 15), 4)
     with pytest.raises(volumes.LabelError, match="all different"):
         read_case(folder, label)
+
+
+# What lies in a folder beside the slices ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEG2000Lossless, JPEGLSLossless, RLELossless])
+def test_compressed_series_read_the_same(tmp_path, hu, syntax):
+    """Compressed without loss by ITK, or by pydicom where ITK has no such encoder."""
+    folder = write_series(tmp_path / "series", np.tile(hu, (1, 4, 4)))
+    plain, grid = read_image(folder)
+    for path in folder.iterdir():
+        one = pydicom.dcmread(path)
+        if syntax in (JPEGLSLossless, RLELossless):
+            one.compress(syntax)
+        else:
+            writer = SimpleITK.ImageFileWriter()
+            writer.SetFileName(str(tmp_path / "packed.dcm"))
+            writer.UseCompressionOn()
+            writer.SetCompressor("JPEG" if syntax == JPEGLosslessSV1 else "JPEG2000")
+            stored = one.pixel_array.astype(np.int16) - 1024
+            writer.Execute(SimpleITK.GetImageFromArray(stored[None]))
+            packed = pydicom.dcmread(tmp_path / "packed.dcm")
+            for name in ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData"):
+                one[name] = packed[name]
+            one.RescaleIntercept = 0
+            one.file_meta.TransferSyntaxUID = packed.file_meta.TransferSyntaxUID
+        assert one.file_meta.TransferSyntaxUID == syntax
+        one.save_as(path)
+    array, read = read_image(folder)
+    assert np.array_equal(array, plain)
+    assert read.matches(grid)
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRBigEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_every_byte_order_reads_the_same(tmp_path, hu, syntax):
+    for k, plane in enumerate(hu + 1024):
+        pixels = plane.astype(">i2" if syntax == ExplicitVRBigEndian else "<i2").tobytes()
+        position = (-40, -60, 10 + 2.5 * k)
+        write_dicom(tmp_path / f"{k}", plane, position, k, TransferSyntaxUID=syntax, PixelData=pixels)
+    assert np.array_equal(read_image(tmp_path)[0], hu)
+
+
+def test_what_is_no_slice_of_the_series_is_left_out_and_told(tmp_path, hu):
+    folder = write_series(tmp_path / "series", hu)
+    zeros = np.zeros((6, 5))
+    for name, changes in {
+        "scout.dcm": {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "SeriesInstanceUID": "1.2.9"},
+        "dose.dcm": {"Modality": "SR", "SeriesInstanceUID": "1.2.10"},
+        "screen.dcm": {"SOPClassUID": SecondaryCaptureImageStorage, "SeriesInstanceUID": "1.2.11"},
+        "later1.dcm": {"SeriesInstanceUID": "1.2.12"},
+        "later2.dcm": {"SeriesInstanceUID": "1.2.12"},
+    }.items():
+        write_dicom(folder / name, zeros, (0, 0, 0), 1, **changes)
+    (folder / "README.txt").write_text("of the archive")
+    (folder / "DICOMDIR").write_bytes(b"x")
+    scan = volumes.read_scan(folder)
+    assert np.array_equal(scan.image, hu)
+    assert scan.remarks == (
+        "1 of 18 files in the folder are no DICOM files: left out",
+        "1 DICOM file(s) left out: Modality is SR; accepted is CT",
+        "1 DICOM file(s) left out: Secondary Capture Image Storage; accepted is CT Image Storage",
+        "1 DICOM file(s) left out: a localizer",
+        "2 slices of 1 other CT series in the folder left out",
+    )
+    other = write_series(tmp_path / "other", hu[:3] + 7, SeriesInstanceUID="1.2.13")
+    for path in other.iterdir():
+        path.rename(folder / f"other-{path.name}")
+    assert np.array_equal(volumes.read_scan(folder / "other-i0002.dcm").image, hu[:3] + 7)
+    with pytest.raises(UserError, match=r"dose\.dcm: Modality is SR.*accepted is a slice of a CT series"):
+        volumes.read_scan(folder / "dose.dcm")
+
+
+def test_series_of_one_size_are_not_chosen_between(tmp_path, hu):
+    folder = write_series(tmp_path / "series", hu)
+    for path in write_series(tmp_path / "other", hu, SeriesInstanceUID="1.2.13").iterdir():
+        path.rename(folder / f"other-{path.name}")
+    with pytest.raises(UserError, match="holds 2 CT series, and none has most slices; name a file"):
+        read_image(folder)
+
+
+def test_a_slice_that_is_there_twice_is_left_out(tmp_path, hu):
+    folder = write_series(tmp_path / "series", hu)
+    (folder / "again.dcm").write_bytes((folder / "i0003.dcm").read_bytes())
+    scan = volumes.read_scan(folder)
+    assert np.array_equal(scan.image, hu)
+    assert scan.remarks == ("1 slices are there twice: the second ones left out",)
+
+
+def test_slices_of_two_patients_are_refused_and_neither_is_named(tmp_path, hu):
+    folder = write_series(tmp_path / "series", hu, PatientID="planted-one")
+    write_dicom(folder / "i0003.dcm", hu[2] + 1024, (-40, -60, 15), 3, PatientID="planted-two")
+    with pytest.raises(UserError, match="PatientID is another one") as error:
+        read_image(folder)
+    assert "planted" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"PixelSpacing": [-0.8, 0.7]}, "PixelSpacing is .*positive"),
+        ({"ImageOrientationPatient": [2.0, 0, 0, 0, 1, 0]}, "two perpendicular unit vectors"),
+        ({"ImageOrientationPatient": [1.0, 0, 0, 1, 0, 0]}, "two perpendicular unit vectors"),
+        ({"ImageOrientationPatient": [0.0] * 6}, "two perpendicular unit vectors"),
+    ],
+)
+def test_impossible_geometry_is_refused(tmp_path, hu, changes, message):
+    folder = write_series(tmp_path / "series", hu, **changes)
+    with pytest.raises(UserError, match=message):
+        read_image(folder)
+
+
+# Structure sets -------------------------------------------------------------------------------------------------------
+
+
+def test_contours_are_filled_where_pixel_centres_lie_within(tmp_path):
+    """Pixels are 0.7 wide and 0.8 high from (-40, -60); a contour within another is a hole."""
+    folder = write_series(tmp_path / "series", np.zeros((4, 20, 30), np.int16))
+    outer = rectangle(12.5, -40 + 0.7 * 2.5, -40 + 0.7 * 20.4, -60 + 0.8 * 3.5, -60 + 0.8 * 15.4)
+    inner = rectangle(12.5, -40 + 0.7 * 5.5, -40 + 0.7 * 9.5, -60 + 0.8 * 6.5, -60 + 0.8 * 8.5)
+    other = rectangle(15.2, -40 - 0.1, -40 + 0.7 * 1.5, -60 - 5, -60 + 0.8 * 0.5)
+    path = write_structures(tmp_path / "rs.dcm", {4: [outer, inner], 7: [other]})
+    expected = np.zeros((4, 20, 30), bool)
+    expected[1, 4:16, 3:21] = True
+    expected[1, 7:9, 6:10] = False
+    assert np.array_equal(read_case(folder, path, [4])[1], expected)
+    expected[2, 0:1, 0:2] = True
+    assert np.array_equal(read_case(folder, path, [4, 7])[1], expected)
+    with pytest.raises(volumes.LabelError, match="has 2 regions of interest; liver_values must say"):
+        read_case(folder, path)
+    with pytest.raises(volumes.LabelError, match="has no region of interest 5; it has 4, 7"):
+        read_case(folder, path, [5])
+    write_structures(path, {1: [rectangle(99, 0, 1, 0, 1)]})
+    with pytest.raises(volumes.LabelError, match=r"the contour at 99\.000 mm .* off any slice"):
+        read_case(folder, path)
+    with pytest.raises(volumes.LabelError, match="Modality is CT; accepted for a mask are SEG and RTSTRUCT"):
+        read_case(folder, folder / "i0001.dcm")
+
+
+def test_a_circle_keeps_its_area(tmp_path):
+    angle = np.linspace(0, 2 * np.pi, 200, endpoint=False)
+    folder = write_series(tmp_path / "series", np.zeros((3, 80, 90), np.int16))
+    circle = np.stack([-9 + 20 * np.cos(angle), -30 + 20 * np.sin(angle), np.full(200, 12.5)], axis=1)
+    mask = read_case(folder, write_structures(tmp_path / "rs.dcm", {1: [circle]}))[1]
+    assert mask.any(axis=(1, 2)).tolist() == [False, True, False]
+    assert mask.sum() * 0.7 * 0.8 == pytest.approx(np.pi * 20**2, rel=0.01)
+
+
+def test_png_masks_in_the_wrong_order_are_refused(tmp_path):
+    """The masks lie on the liver in one order of the slices alone: the reader says so where it is the other."""
+    hu = np.full((12, 6, 5), -1000, np.int16)
+    hu[7:10] = 60
+    folder = write_series(tmp_path / "series", hu)
+    assert read_case(folder, write_pngs(tmp_path / "Ground", hu > 0))[1].sum() == 90
+    with pytest.raises(volumes.LabelError, match="only when the last one belongs to the first slice"):
+        read_case(folder, write_pngs(tmp_path / "reversed", hu[::-1] > 0))

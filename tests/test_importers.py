@@ -13,8 +13,10 @@ import pytest
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slicesampling import UserError, importers
+from scans import IDENTITY, rectangle, write_dicom, write_series, write_structures
+from slicesampling import UserError, importers, volumes
 from slicesampling.cohort import check_contents, read_cohort, table_faults
+from slicesampling.dicom import read_stack, write_segmentation
 from slicesampling.importers import Case, add_to_table, assign_splits, cohort_rows
 
 REAL = os.environ.get("LIVER_CT_DIR")
@@ -180,15 +182,15 @@ def test_splits_keep_patients_whole_and_their_sizes(sizes, given_splits, validat
     assert set(splits) == set(rows["patient"])
     for patient, split in rows[rows["split"] != ""][["patient", "split"]].itertuples(index=False):
         assert splits[patient] == split
-    for _, volumes in rows.groupby("site"):
-        found = volumes["patient"].map(splits)
-        free = volumes[volumes["split"] == ""]
+    for _, of_site in rows.groupby("site"):
+        found = of_site["patient"].map(splits)
+        free = of_site[of_site["split"] == ""]
         counts = {split: int((found == split).sum()) for split in ("pool", "val", "test")}
         largest = int(free.groupby("patient").size().max()) if len(free) else 0
-        if len(free) and not (volumes["split"] == "val").any():
+        if len(free) and not (of_site["split"] == "val").any():
             assert min(validation, len(free)) <= counts["val"] < validation + largest or validation == 0
-        if not (volumes["split"] != "").any():
-            wanted = share * (len(volumes) - validation)
+        if not (of_site["split"] != "").any():
+            wanted = share * (len(of_site) - validation)
             assert counts["test"] <= max(wanted, 0) + largest
             assert counts["pool"] == 0 or counts["test"] >= wanted
     shuffled = rows.sample(frac=1, random_state=seed)
@@ -285,3 +287,76 @@ def test_real_ct_is_imported_and_sound(layout, folder, arguments, count, tmp_pat
     faults, measured = check_contents(read_cohort(tmp_path / "cohort.tsv"), 1)
     assert faults == []
     assert (measured["liver_ml"] > 500).all()
+
+
+def archive(tmp_path: Path) -> Path:
+    """Write a DICOM archive of two patients: studies, series and masks of several kinds, and what is no CT."""
+    root = tmp_path / "export — 2020"
+    hu = np.full((12, 16, 18), -1000, np.int16)
+    hu[3:9, 4:12, 5:14] = 60
+
+    def series(folder: str, uid: str, count: int = 12, **changes: object) -> Path:
+        path = root / folder
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return write_series(path, hu[:count], SeriesInstanceUID=uid, **IDENTITY | changes)
+
+    series("DOE/st1/ct", "1.1", PatientID="planted-1")
+    series("DOE/st1/scout", "1.2", 2, PatientID="planted-1", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    series("DOE/st1/short", "1.3", 3, PatientID="planted-1")
+    series("DOE/st1/unmarked", "1.4", PatientID="planted-1")
+    write_dicom(root / "DOE/st1/dose", np.zeros((2, 2)), (0, 0, 0), 1, Modality="SR", PatientID="planted-1")
+    box = [rectangle(10 + 2.5 * k, -40 + 3, -40 + 9.5, -60 + 3, -60 + 9) for k in range(3, 9)]
+    write_structures(root / "DOE/st1/rs.dcm", {3: [box[0] + 1], 8: box}, {3: "spleen", 8: "Liver"}, "1.1")
+    write_structures(root / "DOE/st1/other.dcm", {1: box}, {1: "kidney"}, "1.4")
+    # The second study: two series in one folder; a segmentation says which counts.
+    both = series("DOE/st2", "2.1", PatientID="planted-1")
+    for path in series("tmp", "2.2", PatientID="planted-1").iterdir():
+        path.rename(both / f"z-{path.name}")
+    (root / "tmp").rmdir()
+    stack = read_stack(both / "z-i0001.dcm")
+    write_segmentation(root / "DOE/seg.dcm", stack, hu > 0)
+    # The second patient: a NIfTI mask that is called like the folder.
+    folder = series("ROE/a", "3.1", PatientID="planted-2")
+    scan = volumes.read_scan(folder)
+    volumes.write_mask(root / "ROE/a_liver.nii.gz", scan.image > 0, scan.grid)
+    volumes.write_mask(root / "ROE/a_spleen.nii.gz", scan.image > 0, scan.grid)
+    (root / "ROE/loop").symlink_to(root)
+    return root
+
+
+def test_a_dicom_archive(tmp_path):
+    root = archive(tmp_path)
+    output = command("dicom", root, "--site", "clinic", "--to", tmp_path / "cohort.tsv", "--validation-volumes", "0")
+    assert "planted" not in output
+    table = read_cohort(tmp_path / "cohort.tsv")
+    rows = table[["volume", "patient", "image", "label", "liver_values"]].to_numpy().tolist()
+    assert rows == [
+        ["clinic-001", "clinic-patient001", *(str(root / p) for p in ("DOE/st1/ct", "DOE/st1/rs.dcm")), "8"],
+        ["clinic-002", "clinic-patient001", *(str(root / p) for p in ("DOE/st2/z-i0001.dcm", "DOE/seg.dcm")), "1"],
+        ["clinic-003", "clinic-patient002", *(str(root / p) for p in ("ROE/a", "ROE/a_liver.nii.gz")), ""],
+    ]
+    for line in (
+        "DOE/st1/scout: 2 DICOM file(s): a localizer",
+        "DOE/st1: 1 DICOM file(s): Modality is SR",
+        "DOE/st1/short/i0001.dcm: its series has 3 slices; accepted are 10 or more",
+        "DOE/st1/unmarked/i0001.dcm: its series has no masks of the liver",
+        "DOE/st1/other.dcm: no segment or region is called liver",
+        "DOE/st2/i0001.dcm: its series has no masks",
+    ):
+        assert line in output
+    faults, measured = check_contents(table, 1)
+    assert not faults
+    assert measured["file_patient"].tolist() == [1, 1, 2]
+    assert measured["liver_slices"].tolist() == [6, 6, 6]
+
+
+@pytest.mark.skipif(not REAL, reason="LIVER_CT_DIR is not set: no real CT to import")
+def test_a_real_archive(tmp_path):
+    """All of the real files at once, whatever they are: the JPEG 2000 series has the mask of many organs beside it."""
+    output = command("dicom", REAL, "--liver-values", "5", "--to", tmp_path / "cohort.tsv")
+    table = read_cohort(tmp_path / "cohort.tsv")
+    assert [Path(path).name for path in table["image"]] == ["dicom_jpeg2000"]
+    assert "Modality is MR" in output
+    faults, measured = check_contents(table, 1)
+    assert not faults
+    assert measured.loc[0, "slices"] == 20

@@ -3,16 +3,20 @@
 The real cases lie in the folder that the environment variable LIVER_CT_DIR names.
 """
 
+import gzip
 import itertools
 import os
+import re
+import tracemalloc
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 import SimpleITK
+from conftest import ROOT
 from nibabel.orientations import apply_orientation, inv_ornt_aff
-from scans import CANONICAL, dice, grid_of, ras, read_case, read_image, rotated, write_nifti
+from scans import CANONICAL, dice, grid_of, ras, read_case, read_image, rotated, write_nifti, write_series
 from slicesampling import UserError, grids, volumes
 from slicesampling.grids import Grid
 from slicesampling.volumes import AIR
@@ -419,3 +423,157 @@ def test_the_folders_of_volumes_are_found_in_their_shards(tmp_path):
         (tmp_path / path).mkdir(parents=True)
     found = volumes.volume_folders([tmp_path / "shard0", tmp_path / "shard1"])
     assert found == {"a": tmp_path / "shard0/a", "b": tmp_path / "shard1/b"}
+
+
+# What a header may say ------------------------------------------------------------------------------------------------
+
+
+def nifti_file(path: Path, array: np.ndarray, kind=nibabel.Nifti1Image, **fields) -> Path:
+    """Write a NIfTI file whose header has these fields."""
+    image = kind(array.T, np.eye(4))
+    image.set_qform(image.affine, 1)
+    for name, value in fields.items():
+        image.header[name] = value
+    nibabel.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("endian", ["<", ">"])
+def test_nifti_2_and_either_byte_order_read_the_same(tmp_path, hu, suffix, endian):
+    grid = grid_of(hu.shape, (2, 1, 1))
+    for kind in (nibabel.Nifti1Image, nibabel.Nifti2Image):
+        header = kind.header_class(endianness=endian)
+        header.set_data_dtype(f"{endian}i2")
+        image = kind(hu.T.astype(f"{endian}i2"), ras(grid), header)
+        image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"x" * 1000))
+        nibabel.save(image, tmp_path / f"image{suffix}")
+        assert nibabel.load(tmp_path / f"image{suffix}").header.endianness == endian
+        array, read = read_image(tmp_path / f"image{suffix}")
+        assert np.array_equal(array, hu)
+        assert read.matches(grid)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.float32])
+def test_packed_files_read_as_nibabel_reads_them(tmp_path, hu, dtype):
+    """Whatever slope and intercept, to half a unit."""
+    for slope, intercept in ((1, 0), (2, -1000), (0.5, 3), (0, 0), (np.nan, 1)):
+        image = nibabel.Nifti1Image((hu - hu.min()).astype(dtype).T, np.diag([-1, -1, 2, 1]))
+        image.header["scl_slope"], image.header["scl_inter"] = slope, intercept
+        for suffix in (".nii", ".nii.gz"):
+            nibabel.save(image, tmp_path / f"image{suffix}")
+            with (tmp_path / f"image{suffix}").open("rb") as file:
+                assert file.read(2) == (b"\x1f\x8b" if suffix == ".nii.gz" else b"\x5c\x01")
+        expected = nibabel.load(tmp_path / "image.nii").get_fdata().T
+        for suffix in (".nii", ".nii.gz"):
+            array, _ = read_image(tmp_path / f"image{suffix}")
+            assert np.abs(array - expected).max() <= 0.5
+
+
+def test_forms_that_disagree_are_told_and_the_sform_counts(tmp_path, hu):
+    grid = grid_of(hu.shape, (2.5, 0.8, 0.7), (5, 6, 7))
+    image = nibabel.Nifti1Image(hu.T, None)
+    image.set_sform(ras(grid), code=1)
+    image.set_qform(ras(grid_of(hu.shape, (2.5, 0.8, 0.7), (5, 6, 10))), code=1)
+    nibabel.save(image, tmp_path / "both.nii")
+    scan = volumes.read_scan(tmp_path / "both.nii")
+    assert scan.grid.matches(grid)
+    assert scan.remarks == ("sform and qform of the header lie up to 3 mm apart: the sform counts",)
+    image.set_qform(ras(grid_of(hu.shape, (2.5, 0.8, 0.7), (5, 6, 7.01))), code=1)
+    nibabel.save(image, tmp_path / "both.nii.gz")
+    assert volumes.read_scan(tmp_path / "both.nii.gz").remarks == ()
+    image.header["quatern_b"] = 9
+    nibabel.save(image, tmp_path / "both.nii")
+    assert volumes.read_scan(tmp_path / "both.nii").remarks == ("the qform of the header is invalid: the sform counts",)
+
+
+def test_bombs_are_refused_in_little_memory(tmp_path, hu):
+    """Files of kilobytes that announce, or unpack to, gigabytes."""
+    grid = grid_of(hu.shape, (2, 1, 1))
+    sound = gzip.decompress(write_nifti(tmp_path / "sound.nii.gz", hu, grid).read_bytes())
+    header = nibabel.Nifti1Header(sound[:348], check=False)
+    cases = {}
+    wide = header.copy()
+    wide.set_data_shape((1000, 1000, 2000))
+    cases["announced.nii.gz"] = (wide.binaryblock + sound[348:], "more than it can hold")
+    far = header.copy()
+    far["vox_offset"] = 2**31
+    cases["offset.nii.gz"] = (far.binaryblock + sound[348:], "vox_offset is 2147483648; accepted are 348 to 16777216")
+    cases["surplus.nii.gz"] = (sound + bytes(2**28), None)
+    cases["short.nii.gz"] = (sound[:-10], "ends before its last voxel")
+    for name, (content, message) in cases.items():
+        (tmp_path / name).write_bytes(gzip.compress(content, 1))
+        tracemalloc.start()
+        if message:
+            with pytest.raises(UserError, match=message):
+                read_image(tmp_path / name)
+        else:
+            assert np.array_equal(read_image(tmp_path / name)[0], hu)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 2**24, name
+
+
+def test_a_damaged_body_is_found_by_its_checksum(tmp_path, hu):
+    path = write_nifti(
+        tmp_path / "image.nii.gz",
+        np.random.default_rng(0).integers(0, 9, (20, 30, 30)).astype(np.int16),
+        grid_of((20, 30, 30), (1, 1, 1)),
+    )
+    content = bytearray(path.read_bytes())
+    content[-6] ^= 1  # of the checksum
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="cannot be read as NIfTI"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("value", [0, np.nan, np.inf])
+def test_impossible_affines_are_refused(tmp_path, hu, value):
+    affine = np.diag([1.0, 1, 2, 1])
+    affine[:3, 2] = (0, 0, value)
+    for suffix in (".nii", ".nii.gz"):
+        image = nibabel.Nifti1Image(hu.T, np.eye(4))
+        image.header["sform_code"] = 1
+        for k, name in enumerate(("srow_x", "srow_y", "srow_z")):
+            image.header[name] = affine[k]
+        image.header["qform_code"] = 0
+        path = tmp_path / f"image{suffix}"
+        opener = gzip.open if suffix == ".nii.gz" else open
+        with opener(path, "wb") as file:
+            file.write(image.header.binaryblock + bytes(4) + hu.tobytes())
+        with pytest.raises(UserError, match="finite") as error:
+            read_image(path)
+        assert "\n" not in str(error.value)
+
+
+def test_names_may_hold_blanks_and_any_letters(tmp_path, hu):
+    folder = tmp_path / "Größe — 肝 (1)"
+    folder.mkdir()
+    grid = grid_of(hu.shape, (2, 1, 1))
+    for name in ("ct.nii", "ct.nii.gz", "ct.nrrd", "ct.mha"):
+        path = folder / f"Łiver {name}"
+        if name.startswith("ct.nii"):
+            write_nifti(path, hu, grid)
+        else:
+            SimpleITK.WriteImage(SimpleITK.ReadImage(str(folder / "Łiver ct.nii")), str(path))
+        assert np.array_equal(read_image(path)[0], hu)
+    assert np.array_equal(read_image(write_series(folder / "Schädel, Bauch", hu))[0], hu)
+
+
+def test_a_loop_of_links_is_no_file(tmp_path):
+    (tmp_path / "a.nii").symlink_to(tmp_path / "b.nii")
+    (tmp_path / "b.nii").symlink_to(tmp_path / "a.nii")
+    with pytest.raises(UserError, match="no such file"):
+        read_image(tmp_path / "a.nii")
+
+
+def test_nothing_that_a_user_brings_is_unpickled():
+    """Checkpoints are the workflow's own; nothing else is loaded in a way that runs code."""
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "workflow").rglob("*.py"))
+    assert not re.findall(
+        r"pickle\.load|allow_pickle|read_pickle|np\.load\(|yaml\.load\(|shell=True|os\.system|(?<!\.)\beval\(|\bexec\(",
+        sources,
+    )
+    loads = re.findall(r"torch\.load\([^\n]*", sources)
+    assert loads
+    assert all("weights_only=True" in load for load in loads)

@@ -1,5 +1,6 @@
 """The real workflow: what would be run, what is run at the smallest size, and what a second run does."""
 
+import gzip
 import json
 import re
 import shutil
@@ -10,13 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from conftest import ROOT, job_counts, snakemake
+from scans import ras, write_series
 from slicesampling.annotations import read_ledger
 from slicesampling.strategies import STRATEGIES
+from slicesampling.volumes import read_scan
 
 SMALLEST = ["--configfile", str(ROOT / "tests/smallest.yaml")]
 
@@ -364,3 +368,103 @@ def test_the_slurm_profile_is_found(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert job_counts(done.stdout + done.stderr)["train"] == 26
+
+
+PLANTED = ("PLANTEDname", "PLANTEDid", "PLANTEDinstitute", "PLANTEDdescription", "PLANTEDcomment")
+
+
+def hostile_cohort(folder: Path) -> None:
+    """Write scans with names in every field that can hold one, two of them faulty, and their table as Windows does."""
+    data = folder / "Däta (1)"
+    data.mkdir(parents=True)
+    hu = np.full((24, 48, 48), -1000, np.int16)
+    hu[:, 8:40, 8:40] = 20
+    hu[6:18, 12:30, 12:30] = 60
+    tags = {
+        "PatientName": PLANTED[0],
+        "PatientID": PLANTED[1],
+        "PatientBirthDate": "19010203",
+        "InstitutionName": PLANTED[2],
+        "StudyDescription": PLANTED[3],
+        "SeriesDescription": PLANTED[3],
+        "ImageComments": PLANTED[4],
+    }
+    rows = []
+    for number, split in enumerate(["pool"] * 4 + ["val"] * 2 + ["test"] * 3):
+        image, label = data / f"ct {number}", data / f"mask {number}.nii.gz"
+        noise = np.random.default_rng(number).integers(-20, 20, hu.shape)
+        write_series(image, hu + noise, **tags | {"PatientID": f"{PLANTED[1]}{number % 8}"})
+        scan = read_scan(image)
+        mask = nibabel.Nifti1Image((hu == 60).astype(np.uint8).T, ras(scan.grid))
+        mask.header["descrip"], mask.header["db_name"], mask.header["aux_file"] = PLANTED[3], PLANTED[1], PLANTED[0]
+        mask.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", PLANTED[4].encode()))
+        nibabel.save(mask, label)
+        rows.append((f"v{number}", f"p{number}", "site", split, str(image), str(label)))
+    (data / "ct 1/i0004.dcm").write_bytes((data / "ct 1/i0004.dcm").read_bytes()[:900])
+    broken = nibabel.load(data / "mask 6.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(np.zeros(broken.shape, np.uint8), broken.affine), data / "mask 6.nii.gz")
+    header = "volume\tpatient\tsite\tsplit\timage\tlabel"
+    table = "\r\n".join([header, *("\t".join(row) for row in rows)]) + "\r\n"
+    (folder / "cohort.tsv").write_bytes(b"\xef\xbb\xbf" + table.encode())
+
+
+def contents(root: Path) -> dict[Path, bytes]:
+    """Return every file under a folder, unpacked."""
+    found = {}
+    for path in root.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            found[path] = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    return found
+
+
+def test_faulty_volumes_stop_the_run_or_only_themselves_and_no_name_gets_out(tmp_path: Path) -> None:
+    """From scans to metrics: two faulty volumes of nine are left out, and no word of a header is in any file."""
+    hostile_cohort(tmp_path)
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text(
+        "{cohort: cohort.tsv, strategies: [uss], iterations: 1, slices_per_iteration: 4, "
+        "preprocessing: {spacing: [5, 2, 2]}}"
+    )
+    whole = [*SMALLEST, str(overlay)]
+    targets = ["results/cohort_report.html", "results/evaluation/metrics.tsv", "results/tables/table1_cohort.html"]
+    output = snakemake(tmp_path, *targets, *whole, code=1)
+    assert "cohort.tsv: 2 faults" in output
+    assert "row 3, column image" in output
+    assert "row 8, column label" in output
+    assert not (tmp_path / "results/preprocessed").exists()
+    output += snakemake(tmp_path, *targets, *whole, "--config", "on_fault=exclude")
+    metrics = pd.read_csv(tmp_path / "results/evaluation/metrics.tsv", sep="\t")
+    assert set(metrics["volume"]) == {"v7", "v8"}
+    cohort = pd.read_csv(tmp_path / "results/cohort/cohort.tsv", sep="\t", dtype=str, keep_default_na=False)
+    assert cohort.loc[cohort["exclude"] != "", "volume"].tolist() == ["v1", "v6"]
+    page = (tmp_path / "results/cohort_report.html").read_text()
+    assert "v1: faulty image: " in page
+    assert "v6: faulty label: the liver mask is empty" in page
+    assert "7 volumes" in page
+    assert "its file names the patient that v0 names" in page  # v8, number 8 of 8
+
+    written = contents(tmp_path / "results") | contents(tmp_path / ".snakemake")
+    assert len(written) > 50
+    for word in (*PLANTED, "PLANTED", "19010203"):
+        assert word not in output
+        for path, content in written.items():
+            assert word.encode() not in content, path
+            assert word.encode("utf-16-le") not in content, path
+            assert word not in path.name
+
+
+def test_the_cohort_page_opens_in_a_browser(run: Path, tmp_path: Path) -> None:
+    """By itself, as a file, with no host reachable: no error, and every thumbnail is drawn."""
+    driver = browser(tmp_path / "profile")
+    try:
+        driver.get((run / "results/cohort_report.html").as_uri())
+        sizes = driver.execute_script("return [...document.images].map(image => image.naturalWidth)")
+        assert len(sizes) > 3
+        assert min(sizes) > 100
+        loaded = driver.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
+        assert [name for name in loaded if not name.startswith("data:")] == []
+        assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
+        driver.save_screenshot(str(run / "cohort_report.png"))
+    finally:
+        driver.quit()

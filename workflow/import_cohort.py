@@ -7,6 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 
 from slicesampling import UserError
+from slicesampling.cohort import LIVER_VALUES
 from slicesampling.importers import LAYOUTS, add_to_table, cohort_rows, read_exclusions
 
 
@@ -16,9 +17,12 @@ def main() -> None:
     parser.add_argument("root", type=Path, help="the folder with the data set")
     parser.add_argument("--to", type=Path, default=Path("config/cohort.tsv"), help="the table that rows are added to")
     parser.add_argument("--site", help="its name in the table, and the beginning of volume names; default: the layout")
-    parser.add_argument("--structure", default="liver", help="decathlon, nnunet, totalsegmentator: which label")
+    parser.add_argument("--structure", default="liver", help="decathlon, nnunet, totalsegmentator, dicom: which label")
     parser.add_argument("--image", help='pairs: where images lie, such as "{patient}/{volume}_ct.nrrd"')
     parser.add_argument("--label", help='pairs: where masks lie, such as "{patient}/{volume}_liver.nrrd"')
+    parser.add_argument(
+        "--liver-values", default="", help="dicom, pairs: what is liver in mask files with several labels, such as 1,2"
+    )
     parser.add_argument("--exclude", type=Path, help="a tab-separated list of excluded volumes: volume, reason")
     parser.add_argument("--validation-volumes", type=int, default=2, help="of the site, at least (the paper: 2)")
     parser.add_argument(
@@ -45,16 +49,19 @@ def run(options: argparse.Namespace) -> None:
         if not options.image or not options.label:
             raise UserError("pairs: --image and --label are needed, such as --image '{volume}_ct.nrrd'")
         arguments = {"image": options.image, "label": options.label}
-    elif options.layout in ("decathlon", "nnunet", "totalsegmentator"):
+    elif options.layout in ("decathlon", "nnunet", "totalsegmentator", "dicom"):
         arguments = {"structure": options.structure}
     found = LAYOUTS[options.layout](options.root.resolve(), **arguments)
     for line in found.left_out:
         print(f"left out: {line}", file=sys.stderr)
     if not found.cases:
         raise UserError(f"{options.root}: no volume with a mask in the layout {options.layout}")
+    if options.liver_values and not LIVER_VALUES.fullmatch(options.liver_values):
+        raise UserError(f"--liver-values {options.liver_values}: accepted are positive whole numbers such as 1,2")
+    cases = [case if case.liver_values else case._replace(liver_values=options.liver_values) for case in found.cases]
     excluded = read_exclusions(options.exclude) if options.exclude else {}
     rows = cohort_rows(
-        found.cases,
+        cases,
         options.site or options.layout,
         excluded,
         options.validation_volumes,

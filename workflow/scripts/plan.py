@@ -12,10 +12,12 @@ terminal = start(snakemake)
 config, params = snakemake.config, snakemake.params
 compute = computing(config["compute"])
 cohort = pd.read_csv(snakemake.input.cohort, sep="\t", dtype=str, keep_default_na=False)
-volumes = read_ledger(snakemake.input.volumes).merge(cohort[["volume", "split", "image", "label"]], on="volume")
+volumes = read_ledger(snakemake.input.volumes).merge(
+    cohort[["volume", "split", "image", "label", "liver_values"]], on="volume"
+)
 size = volumes["slices"] * volumes["rows"] * volumes["columns"]
 typical = volumes.loc[(size - size.median()).abs().idxmin()]
-measured = measure(config, compute, typical["image"], typical["label"])
+measured = measure(config, compute, typical.astype(str).to_dict())
 logging.info("measured on %s: %s", typical["volume"], measured)
 text = describe(
     estimate(config, measured, compute, params.models, volumes, params.jobs), measured, compute, params.workers

@@ -21,7 +21,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels import get_decoder
 from pydicom.uid import CTImageStorage
 
-from . import UserError
+from . import UserError, files
 from .grids import GRID_TOLERANCE, Grid
 
 LARGEST_SLICE_GAP = 5.0
@@ -33,6 +33,12 @@ missing slice moves some slice by half the spacing or more."""
 
 HEADER_TOLERANCE = 1e-3
 """How far the slices of one series may differ in pixel spacing (mm) and direction cosines."""
+
+SOFTWARE, VERSION = "slicesampling", "0.1.0"
+"""Who made a segmentation."""
+
+SERIES_NUMBER = 9001
+"""Of a written segmentation, above those of a scanner."""
 
 SAME_POSITION = 1e-3
 """mm: the finest that scanners write."""
@@ -306,7 +312,7 @@ def _choose(
 
 def why_no_slice(dataset: pydicom.Dataset) -> str:
     """Return why a DICOM object is no slice of a CT volume, or nothing."""
-    modality, kind = dataset.get("Modality"), dataset.get("SOPClassUID", CTImageStorage)
+    modality, kind = dataset.get("Modality"), dataset.get("SOPClassUID") or CTImageStorage  # anonymised: empty
     if modality != "CT":
         return f"Modality is {str(modality)[:16] if modality else 'missing'}; accepted is CT"
     if "LOCALIZER" in (dataset.get("ImageType") or ()):
@@ -387,7 +393,7 @@ def _check_spacing(path: Path, slices: list[Slice], normal: np.ndarray, largest_
         raise UserError(
             f"{path}: the slice at {heights[k]:.3f} mm along the normal is {aside[k]:.3f} mm off the line of the others"
         )
-    wide = np.flatnonzero(steps > largest_gap)
+    wide = np.flatnonzero(steps > largest_gap + SAME_POSITION)
     if len(wide):
         gaps = ", ".join(_gap(slices, heights, int(k), usual) for k in wide[:5]) + ", …" * (len(wide) > 5)
         raise UserError(
@@ -472,6 +478,54 @@ def read_drawn_mask(path: Path, stack: Stack, liver_values: Collection[int]) -> 
     if modality == "RTSTRUCT":
         return _read_structures(path, stack, liver_values)
     raise UserError(f"{path}: Modality is {str(modality)[:16]}; accepted for a mask are SEG and RTSTRUCT")
+
+
+def write_segmentation(path: Path, stack: Stack, mask: np.ndarray) -> None:
+    """Write a mask, bool (slice, row, column) on `stack`, as DICOM segmentation with one segment, the liver.
+
+    Patient and study are those of the slices, as viewers need it. Raises `UserError` where the slices lack what the
+    standard wants of them.
+    """
+    import highdicom
+    from highdicom.seg import Segmentation, SegmentDescription
+    from pydicom.sr.codedict import codes
+
+    algorithm = highdicom.AlgorithmIdentificationSequence(
+        name=SOFTWARE, family=codes.DCM.ArtificialIntelligence, version=VERSION
+    )
+    liver = SegmentDescription(
+        segment_number=1,
+        segment_label="Liver",
+        segmented_property_category=codes.SCT.Organ,
+        segmented_property_type=codes.SCT.Liver,
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=algorithm,
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            segmentation = Segmentation(
+                source_images=[pydicom.dcmread(one.path, stop_before_pixels=True) for one in stack.slices],
+                pixel_array=mask.astype(np.uint8),
+                segmentation_type="BINARY",
+                segment_descriptions=[liver],
+                series_instance_uid=highdicom.UID(),
+                series_number=SERIES_NUMBER,
+                sop_instance_uid=highdicom.UID(),
+                instance_number=1,
+                manufacturer=SOFTWARE,
+                manufacturer_model_name=SOFTWARE,
+                software_versions=VERSION,
+                device_serial_number="1",
+                omit_empty_frames=bool(mask.any()),
+            )
+            with files.replacing(path) as temporary:
+                segmentation.save_as(temporary)
+    except UNREADABLE as error:
+        raise UserError(
+            f"{stack.path}: no DICOM segmentation can be written for it ({_one_line(error)}); the standard wants more "
+            "elements in its slices"
+        ) from error
 
 
 def _read_segmentation(path: Path, stack: Stack, liver_values: Collection[int]) -> np.ndarray:

@@ -1172,7 +1172,7 @@ def _row(folder: str, site: str, split: str, volume: str, exclude: str, hard_cas
         "label": f"{folder}/{volume}/" + ("masks" if dicom else f"liver{file_format}"),
         "exclude": exclude,
         "hard_case": hard_case,
-        "liver_values": "",
+        "liver_values": "1,2" if site == "lits" else "",  # liver and tumour
     }
 
 

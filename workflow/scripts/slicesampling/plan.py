@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ import torch
 
 from .annotations import slice_budget
 from .checkpoint import Checkpoint
+from .cohort import liver_values
 from .configuration import job_counts, shards
 from .geometry import axes
 from .grids import resample_mask
@@ -63,8 +64,8 @@ class EnoughTimed(Exception):  # noqa: N818 - nothing is wrong
     """Enough steps have been timed."""
 
 
-def measure(config: dict[str, Any], compute: Compute, image: str, label: str) -> Measured:
-    """Time each kind of work on one volume of the cohort, given by the paths in its row, with this configuration."""
+def measure(config: dict[str, Any], compute: Compute, row: Mapping[str, str]) -> Measured:
+    """Time each kind of work on one volume, a row of the cohort, with this configuration."""
     elapsed: dict[str, float] = {}
 
     def timed(name: str, work: Callable[[], Any]) -> Any:
@@ -81,9 +82,11 @@ def measure(config: dict[str, Any], compute: Compute, image: str, label: str) ->
 
     with tempfile.TemporaryDirectory() as folder:
         spacing = tuple(config["preprocessing"]["spacing"])
+        largest_slice_gap = config["preprocessing"]["largest_slice_gap"]
 
         def prepare() -> Any:
-            volume = preprocess(image, label, spacing)
+            read = (row["image"], row["label"], spacing, liver_values(row["liver_values"]))
+            volume = preprocess(*read, largest_slice_gap)
             save_preprocessed(Path(folder) / "volume", volume)
             return volume
 

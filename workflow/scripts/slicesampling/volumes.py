@@ -110,7 +110,7 @@ def read_scan(
     """
     path = Path(image_path)
     stack = None
-    if _is_series(path):
+    if is_series(path):
         stack = dicom.read_stack(path, largest_slice_gap)
         raw_grid = stack.grid()
         _usable(path, raw_grid)
@@ -211,13 +211,18 @@ def write_mask(path: str | Path, mask: np.ndarray, grid: Grid) -> None:
         nibabel.save(_nifti((mask != 0).astype(np.uint8), grid), temporary)
 
 
+def stored_grid(path: str | Path) -> Grid:
+    """Return the grid of an image file along the axes of the file, reversed: (z, y, x) as stored."""
+    return _read_file(Path(path)).grid
+
+
 def read_canonical_mask(path: str | Path) -> np.ndarray:
     """Read a mask that `write_mask` wrote on a canonical grid; bool (z, y, x)."""
     stored = _read_file(Path(path))
     return np.ascontiguousarray(upright(stored.values, stored.grid)[0]) != 0
 
 
-def _is_series(path: Path) -> bool:
+def is_series(path: Path) -> bool:
     """Say whether an image is a DICOM series: a folder, or a file that is one of its slices."""
     return path.is_dir() or (path.is_file() and not path.name.endswith(IMAGE_SUFFIXES) and dicom.is_dicom(path))
 
@@ -572,5 +577,6 @@ def _nifti(array: np.ndarray, grid: Grid) -> nibabel.Nifti1Image:
     image = nibabel.Nifti1Image(array.T, _to_ras(grid.affine))
     image.header.set_xyzt_units("mm")
     image.set_sform(image.affine, code=1)
-    image.set_qform(image.affine, code=1)
+    # A qform cannot hold axes that are not perpendicular.
+    image.set_qform(image.affine, code=int(grid.tilt <= TILT_TOLERANCE))
     return image

@@ -1,0 +1,56 @@
+"""Write the masks that a model predicted onto the original files of the test volumes; see --help."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "scripts"))
+
+import pandas as pd
+from slicesampling import UserError
+from slicesampling.dicom import LARGEST_SLICE_GAP
+from slicesampling.export import export_mask
+from slicesampling.volumes import load_preprocessed, read_canonical_mask, volume_folders
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split(";")[0] + ".")
+    parser.add_argument("model", help="such as uss-5-converged; a folder of results/predictions/seed*")
+    parser.add_argument("--to", type=Path, required=True, help="the folder for VOLUME.nii.gz, and VOLUME.dcm for DICOM")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument(
+        "--largest-slice-gap",
+        type=float,
+        default=LARGEST_SLICE_GAP,
+        help="mm, as in the configuration (default: %(default)g)",
+    )
+    options = parser.parse_args()
+    try:
+        run(options)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error.filename}: {error.strerror}")
+
+
+def run(options: argparse.Namespace) -> None:
+    predictions = options.results / f"predictions/seed{options.seed}"
+    masks = sorted(predictions.glob(f"{options.model}/shard*/*.nii.gz"))
+    if not masks:
+        known = ", ".join(sorted(path.name for path in predictions.glob("*"))) or "none"
+        raise UserError(f"{predictions}: no predictions of {options.model}; there are those of {known}")
+    cohort = pd.read_csv(options.results / "cohort/cohort.tsv", sep="\t", dtype=str, keep_default_na=False)
+    images = dict(zip(cohort["volume"], cohort["image"], strict=True))
+    folders = volume_folders((options.results / "preprocessed").glob("shard*[0-9]"))
+    for path in masks:
+        volume = path.name.removesuffix(".nii.gz")
+        grid = load_preprocessed(folders[volume]).grid
+        for file in export_mask(
+            images[volume], read_canonical_mask(path), grid, options.to / volume, options.largest_slice_gap
+        ):
+            print(file)
+
+
+if __name__ == "__main__":
+    main()
