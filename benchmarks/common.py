@@ -55,6 +55,12 @@ def peak_gib(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
+def own_peak_gib() -> float:
+    """Return the most memory that this process has held; unlike `getrusage` it leaves out what its parent held."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 2**20
+
+
 def in_a_process(arguments: list[str]) -> Any:
     """Run this script again with other arguments, and return what it prints last, as JSON."""
     done = subprocess.run([sys.executable, sys.argv[0], *arguments], check=True, stdout=subprocess.PIPE, text=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from common import in_a_process
+from common import in_a_process, own_peak_gib
 from scipy import ndimage
 
 SHAPE, SPACING = (300, 512, 512), (1.0, 0.75, 0.75)
@@ -74,24 +74,18 @@ def measure(variant: str, masks: str) -> dict[str, float]:
         warnings.simplefilter("ignore")
         work(prediction[small], reference[small])  # imports
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-        before, times = peak_gib(), []
+        before, times = own_peak_gib(), []
         for _ in range(repeats):
             started = time.perf_counter()
             mean, largest = work(prediction, reference)
             times.append(time.perf_counter() - started)
     return {
         "seconds": float(np.median(times)),
-        "memory": peak_gib() - before,
+        "memory": own_peak_gib() - before,
         "msd": mean,
         "hd": largest,
         "litres": float(reference.sum() * np.prod(SPACING) / 1e6),
     }
-
-
-def peak_gib() -> float:
-    """Return the most memory that this process has held; unlike `getrusage` it leaves out what its parent held."""
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 2**20
 
 
 def main() -> None:

@@ -13,19 +13,29 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK
-from scans import read_image, write_dicom
+from scans import IDENTITY, read_case, read_image, rectangle, write_dicom, write_series, write_structures
 from slicesampling import UserError, volumes
+from slicesampling.dicom import read_stack, write_segmentation
 
-FORMATS = (".nii", ".nii.gz", ".nrrd", "-packed.nrrd", ".mha", "-packed.mha", "dicom")
+FORMATS = (".nii", ".nii.gz", ".nrrd", "-packed.nrrd", ".mha", "-packed.mha", "dicom", "seg", "rtstruct")
 HEADER = {".nii": 352, ".nii.gz": 120, ".nrrd": 400, "-packed.nrrd": 400, ".mha": 350, "-packed.mha": 350, "dicom": 900}
+HEADER |= {"seg": 4000, "rtstruct": 1200}
 """Bytes at the beginning that are changed more often than the rest."""
 
 SECONDS, BYTES = 5, 2**28
 
 
 def sound(folder: Path, suffix: str) -> Path:
-    """Write a small sound volume, and return the file whose bytes are to be changed."""
+    """Write a small sound volume, or a mask for one, and return the file whose bytes are to be changed."""
     hu = np.random.default_rng(1).integers(-1000, 1000, (5, 8, 7)).astype(np.int16)
+    if suffix in ("seg", "rtstruct"):
+        series = write_series(folder / "series", hu, **IDENTITY)
+        path = folder / f"{suffix}.dcm"
+        if suffix == "seg":
+            write_segmentation(path, read_stack(series), hu > 0)
+        else:
+            write_structures(path, {1: [rectangle(12.5, -39, -37, -59, -56), rectangle(15, -38, -36, -58, -55)]})
+        return path
     if suffix == "dicom":
         for k, plane in enumerate(hu):
             write_dicom(folder / f"{k}.dcm", plane + 1024, (-40, -60, 10 + 2.5 * k), k + 1)
@@ -66,7 +76,12 @@ def outcome(path: Path) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image, grid = read_image(path)
+            if path.suffix == ".dcm":
+                image, mask, grid = read_case(path.parent / "series", path)
+                assert mask is not None
+                assert mask.shape == image.shape
+            else:
+                image, grid = read_image(path)
     except UserError as error:
         fault = str(error)
     peak = tracemalloc.get_traced_memory()[1]

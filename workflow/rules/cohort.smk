@@ -74,7 +74,6 @@ rule preprocess:
         "results/benchmarks/preprocess/shard{shard}.tsv"
     conda:
         "../../envs/environment.yaml"
-    threads: 2
     resources:
         # 1.2 GB for 600 slices, 1.9 GB and 10 s for 1160; a shard has 21 volumes.
         mem_mb=more_each_attempt(4000),

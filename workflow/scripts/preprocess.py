@@ -24,7 +24,6 @@ with replacing(snakemake.output.volumes) as folder:
             snakemake.params.spacing,
             liver_values(row["liver_values"]),
             snakemake.params.largest_slice_gap,
-            snakemake.threads,
         )
         save_preprocessed(Path(folder) / row["volume"], volume)
         liver = volume.mask.any(axis=(1, 2)).astype(int)

@@ -5,8 +5,7 @@ towards the head, y towards the back, x towards the patient's left (LPS).
 """
 
 import json
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,44 +110,35 @@ def canonical_grid(grid: Grid, spacing: tuple[float, float, float]) -> Grid:
     return Grid((z, y, x), affine)
 
 
-def resample(array: np.ndarray, source: Grid, target: Grid, *, fill: float, threads: int = 1) -> np.ndarray:
+def resample(array: np.ndarray, source: Grid, target: Grid, *, fill: float) -> np.ndarray:
     """Interpolate `array` (z, y, x) on `source` linearly at the voxel centres of `target`; float32 (z, y, x).
 
     Up to `EDGE` voxels beyond the outermost centres the border value holds, so that a volume gets no rim; further out
     the value is `fill`.
     """
     result = np.empty(target.shape, np.float32)
-
-    def store(z: int, plane: np.ndarray) -> None:
+    for z, plane in enumerate(_planes(array, source, target, fill)):
         result[z] = plane
-
-    _each_plane(array, source, target, fill, store, threads)
     return result
 
 
-def resample_image(array: np.ndarray, source: Grid, target: Grid, *, fill: float, threads: int = 1) -> np.ndarray:
+def resample_image(array: np.ndarray, source: Grid, target: Grid, *, fill: float) -> np.ndarray:
     """Interpolate HU as `resample` does and round them to int16; half to even."""
     result = np.empty(target.shape, np.int16)
-
-    def store(z: int, plane: np.ndarray) -> None:
+    for z, plane in enumerate(_planes(array, source, target, fill)):
         result[z] = np.rint(plane, out=plane)
-
-    _each_plane(array, source, target, fill, store, threads)
     return result
 
 
-def resample_mask(mask: np.ndarray, source: Grid, target: Grid, *, threads: int = 1) -> np.ndarray:
+def resample_mask(mask: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
     """Resample a mask (z, y, x): liver where its linear interpolation exceeds one half; exactly one half is not liver.
 
     Returns bool (z, y, x) on `target`, False outside of `source`. Used in both directions, to the canonical grid and
     back.
     """
     result = np.empty(target.shape, bool)
-
-    def store(z: int, plane: np.ndarray) -> None:
+    for z, plane in enumerate(_planes(mask if mask.dtype == bool else mask != 0, source, target, 0)):
         np.greater(plane, 0.5 + TIE, out=result[z])
-
-    _each_plane(mask if mask.dtype == bool else mask != 0, source, target, 0, store, threads)
     return result
 
 
@@ -158,18 +148,8 @@ def corners(shape: tuple[int, int, int], margin: float = 0.0) -> np.ndarray:
     return np.array([(z, y, x, 1.0) for z in ends[0] for y in ends[1] for x in ends[2]]).T
 
 
-def _each_plane(
-    array: np.ndarray,
-    source: Grid,
-    target: Grid,
-    fill: float,
-    store: Callable[[int, np.ndarray], None],
-    threads: int,
-) -> None:
-    """Give each plane of `target`, interpolated from `array`, with its number to `store`; `threads` planes at a time.
-
-    Planes depend on nothing but their number, so the result is the same for any number of threads.
-    """
+def _planes(array: np.ndarray, source: Grid, target: Grid, fill: float) -> Iterator[np.ndarray]:
+    """Yield the planes of `target`, interpolated from `array`: one at a time, so that no volume of floats is held."""
     matrix = np.linalg.inv(source.affine) @ target.affine
     scale, offset = np.diag(matrix)[:3], matrix[:3, 3]
     aside = np.abs(matrix[:3, :3] - np.diag(scale)) @ np.asarray(target.shape)
@@ -177,13 +157,7 @@ def _each_plane(
         plane = _aligned(array, target.shape, scale, offset, fill)
     else:
         plane = _oblique(array, target.shape, matrix, fill)
-    if threads == 1:
-        for z in range(target.shape[0]):
-            store(z, plane(z))
-        return
-    with ThreadPoolExecutor(threads) as executor:
-        for _ in executor.map(lambda z: store(z, plane(z)), range(target.shape[0])):
-            pass
+    return map(plane, range(target.shape[0]))
 
 
 def _aligned(

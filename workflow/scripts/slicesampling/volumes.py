@@ -153,15 +153,14 @@ def preprocess(
     spacing: tuple[float, float, float],
     liver_values: Collection[int] = (),
     largest_slice_gap: float = LARGEST_SLICE_GAP,
-    threads: int = 1,
 ) -> Preprocessed:
     """Read a volume and its mask (see `read_scan`), and resample both to the canonical grid with `spacing` (mm)."""
     image, mask, native_grid, *_ = read_scan(image_path, label_path, liver_values, largest_slice_gap)
     assert mask is not None
     grid = canonical_grid(native_grid, spacing)
     return Preprocessed(
-        image=resample_image(image, native_grid, grid, fill=AIR, threads=threads),
-        mask=resample_mask(mask, native_grid, grid, threads=threads).view(np.uint8),
+        image=resample_image(image, native_grid, grid, fill=AIR),
+        mask=resample_mask(mask, native_grid, grid).view(np.uint8),
         grid=grid,
         native_grid=native_grid,
         native_mask=mask,
