@@ -20,7 +20,7 @@ from conftest import ROOT, job_counts, snakemake
 from scans import ras, write_series
 from slicesampling.annotations import read_ledger
 from slicesampling.strategies import STRATEGIES
-from slicesampling.volumes import read_scan
+from slicesampling.volumes import read_canonical_mask, read_scan
 
 SMALLEST = ["--configfile", str(ROOT / "tests/smallest.yaml")]
 
@@ -442,6 +442,7 @@ def test_faulty_volumes_stop_the_run_or_only_themselves_and_no_name_gets_out(tmp
     assert "v1: faulty image: " in page
     assert "v6: faulty label: the liver mask is empty" in page
     assert "7 volumes" in page
+    assert "2 faulty volumes left out" in page
     assert "its file names the patient that v0 names" in page  # v8, number 8 of 8
 
     written = contents(tmp_path / "results") | contents(tmp_path / ".snakemake")
@@ -452,6 +453,27 @@ def test_faulty_volumes_stop_the_run_or_only_themselves_and_no_name_gets_out(tmp
             assert word.encode() not in content, path
             assert word.encode("utf-16-le") not in content, path
             assert word not in path.name
+
+
+def test_predictions_go_back_to_the_files_they_were_made_from(run: Path, tmp_path: Path) -> None:
+    """The command of the README, on NIfTI and DICOM: what it writes lies voxel for voxel on each test volume."""
+    command = [sys.executable, str(ROOT / "workflow/export_predictions.py"), "uss-2-converged", "--to", str(tmp_path)]
+    done = subprocess.run(command, cwd=run, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    cohort = pd.read_csv(run / "results/cohort/cohort.tsv", sep="\t", dtype=str, keep_default_na=False)
+    images = cohort[cohort["split"] == "test"].set_index("volume")["image"]
+    assert {path.name.split(".")[0] for path in tmp_path.iterdir()} == set(images.index)
+    assert len(list(tmp_path.glob("*.dcm"))) == 1
+    for path in tmp_path.iterdir():
+        image = run / images[path.name.split(".")[0]]
+        exported = read_scan(image, path).mask
+        prediction = next(
+            run.glob(f"results/predictions/seed1/uss-2-converged/shard*/{path.name.split('.')[0]}.nii.gz")
+        )
+        assert exported.any() == read_canonical_mask(prediction).any()
+    done = subprocess.run([*command[:2], "none", *command[3:]], cwd=run, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "no predictions of none; there are those of initial, pool-converged" in done.stderr
 
 
 def test_the_cohort_page_opens_in_a_browser(run: Path, tmp_path: Path) -> None:

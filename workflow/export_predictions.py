@@ -43,13 +43,19 @@ def run(options: argparse.Namespace) -> None:
     cohort = pd.read_csv(options.results / "cohort/cohort.tsv", sep="\t", dtype=str, keep_default_na=False)
     images = dict(zip(cohort["volume"], cohort["image"], strict=True))
     folders = volume_folders((options.results / "preprocessed").glob("shard*[0-9]"))
+    faults = 0
     for path in masks:
         volume = path.name.removesuffix(".nii.gz")
         grid = load_preprocessed(folders[volume]).grid
-        for file in export_mask(
-            images[volume], read_canonical_mask(path), grid, options.to / volume, options.largest_slice_gap
-        ):
-            print(file)
+        try:
+            mask = read_canonical_mask(path)
+            for file in export_mask(images[volume], mask, grid, options.to / volume, options.largest_slice_gap):
+                print(file)
+        except UserError as error:
+            print(f"left out: {volume}: {error}", file=sys.stderr)
+            faults += 1
+    if faults:
+        raise UserError(f"{faults} of {len(masks)} volumes could not be written as a whole")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,9 @@ PATIENT_NAME = re.compile(r"[^\W_][\w .-]{0,63}")
 LIVER_VALUES = re.compile(r"[1-9][0-9]{0,8}(, ?[1-9][0-9]{0,8})*")
 """Which values of the mask are liver: whole numbers with commas between them."""
 
+FAULTY = "faulty "
+"""How the reason begins for which a volume is excluded that cannot be used (on_fault)."""
+
 MEASUREMENTS = (
     "volume",
     "slices",
@@ -220,7 +223,7 @@ def without_faulty(cohort: pd.DataFrame, faults: Iterable[Fault], initial_volume
     found = {fault.row: fault for fault in faults}
     left = cohort.copy()
     for row, fault in found.items():
-        left.loc[row, "exclude"] = f"faulty {fault.column}: {fault.advice}"
+        left.loc[row, "exclude"] = f"{FAULTY}{fault.column}: {fault.advice}"
     too_small = list(_size_faults(left, initial_volumes, 0))
     if too_small:
         fail_on([*too_small, *found.values()], "the cohort without its faulty volumes")

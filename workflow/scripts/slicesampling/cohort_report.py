@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from .cohort import FAULTY
 from .figures import REFERENCE, STYLE, draw_outline, show_slice
 from .layout import count, document, page_table
 from .plausibility import warnings_of
@@ -36,10 +37,18 @@ def cohort_page(cohort: pd.DataFrame, volumes: pd.DataFrame, load: Callable[[str
         for name, row in rows.iterrows()
         if row["exclude"]
     )
+    faulty = int(rows["exclude"].str.startswith(FAULTY).sum())
     told = sum(map(len, warnings.values()))
     body = (
-        f"<h1>The cohort</h1><p>{count(len(order), 'volume')}, {count(told, 'warning')} on {len(warnings)} of them; "
-        "those with most warnings first. A warning stops nothing.</p>"
+        f"<h1>The cohort</h1><p>{count(len(order), 'volume')}, "
+        + (
+            f"{count(told, 'warning')} on {len(warnings)} of them; those with most warnings first"
+            if told
+            else "no warning"
+        )
+        + ". A warning stops nothing."
+        + (f" <strong>{count(faulty, 'faulty volume')} left out</strong>, see below." if faulty else "")
+        + "</p>"
         f"{page_table(cohort_table(cohort, volumes))}"
         + (f"<h2>Excluded</h2><ul>{left_out}</ul>" if left_out else "")
         + "<h2>Volumes</h2><div class='wide'><table><thead><tr><th>Volume</th><th>Sagittal, coronal, axial</th>"

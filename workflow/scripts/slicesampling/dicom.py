@@ -505,7 +505,7 @@ def write_segmentation(path: Path, stack: Stack, mask: np.ndarray) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             segmentation = Segmentation(
-                source_images=[pydicom.dcmread(one.path, stop_before_pixels=True) for one in stack.slices],
+                source_images=[_whole_header(one.path) for one in stack.slices],
                 pixel_array=mask.astype(np.uint8),
                 segmentation_type="BINARY",
                 segment_descriptions=[liver],
@@ -523,9 +523,16 @@ def write_segmentation(path: Path, stack: Stack, mask: np.ndarray) -> None:
                 segmentation.save_as(temporary)
     except UNREADABLE as error:
         raise UserError(
-            f"{stack.path}: no DICOM segmentation can be written for it ({_one_line(error)}); the standard wants more "
-            "elements in its slices"
+            f"{stack.path}: no DICOM segmentation can be written for it ({type(error).__name__}: {_one_line(error)}); "
+            "the standard wants more elements in its slices"
         ) from error
+
+
+def _whole_header(path: Path) -> pydicom.Dataset:
+    """Read all of a slice but its pixels; an anonymised one that does not say so is said to be a CT image."""
+    dataset = pydicom.dcmread(path, stop_before_pixels=True)
+    dataset.SOPClassUID = dataset.get("SOPClassUID") or CTImageStorage
+    return dataset
 
 
 def _read_segmentation(path: Path, stack: Stack, liver_values: Collection[int]) -> np.ndarray:
