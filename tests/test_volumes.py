@@ -517,8 +517,8 @@ def test_bombs_are_refused_in_little_memory(tmp_path, hu):
 def test_a_damaged_body_is_found_by_its_checksum(tmp_path, hu):
     path = write_nifti(
         tmp_path / "image.nii.gz",
-        np.random.default_rng(0).integers(0, 9, (20, 30, 30)).astype(np.int16),
-        grid_of((20, 30, 30), (1, 1, 1)),
+        np.random.default_rng(0).integers(0, 9, (60, 90, 90)).astype(np.int16),
+        grid_of((60, 90, 90), (1, 1, 1)),
     )
     content = bytearray(path.read_bytes())
     content[-6] ^= 1  # of the checksum
