@@ -22,6 +22,8 @@ HEADER = {".nii": 352, ".nii.gz": 120, ".nrrd": 400, "-packed.nrrd": 400, ".mha"
 HEADER |= {"seg": 4000, "rtstruct": 1200}
 """Bytes at the beginning that are changed more often than the rest."""
 
+NAME = "Planted^Name"
+
 SECONDS, BYTES = 5, 2**28
 
 
@@ -38,7 +40,9 @@ def sound(folder: Path, suffix: str) -> Path:
         return path
     if suffix == "dicom":
         for k, plane in enumerate(hu):
-            write_dicom(folder / f"{k}.dcm", plane + 1024, (-40, -60, 10 + 2.5 * k), k + 1)
+            write_dicom(
+                folder / f"{k}.dcm", plane + 1024, (-40, -60, 10 + 2.5 * k), k + 1, PatientName=NAME, PatientID=NAME
+            )
         return folder / "2.dcm"
     path = folder / f"volume{suffix}"
     if suffix.startswith(".nii"):
@@ -90,6 +94,7 @@ def outcome(path: Path) -> str:
     assert time.monotonic() - started < SECONDS
     if fault:
         assert "\n" not in fault
+        assert NAME not in fault, "what is in a header stays there"
         assert str(path) in fault
         return fault
     assert image.dtype == np.int16

@@ -6,6 +6,8 @@ or any other text of a file stays in it: what leaves this module is voxels, geom
 """
 
 import io
+import logging
+import re
 import struct
 import warnings
 from collections import Counter
@@ -23,6 +25,9 @@ from pydicom.uid import CTImageStorage
 
 from . import UserError, files
 from .grids import GRID_TOLERANCE, Grid
+
+for _name in ("pydicom", "highdicom"):  # what they log may quote the file
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 LARGEST_SLICE_GAP = 5.0
 """mm. A wider gap in an uneven stack is not bridged: no liver is scanned with thicker slices, so some are missing."""
@@ -252,7 +257,7 @@ def read_header(path: Path, elements: Sequence[str]) -> pydicom.Dataset:
     except InvalidDicomError as error:
         raise UserError(f"{path}: is not a DICOM file") from error
     except UNREADABLE as error:
-        raise UserError(f"{path}: cannot be read as DICOM ({_one_line(error)}); is it complete?") from error
+        raise UserError(f"{path}: cannot be read as DICOM ({type(error).__name__}); is it complete?") from error
 
 
 def _read_folder(folder: Path, wanted: Path | None, remarks: list[str]) -> dict[Path, pydicom.Dataset]:
@@ -312,15 +317,22 @@ def _choose(
 
 def why_no_slice(dataset: pydicom.Dataset) -> str:
     """Return why a DICOM object is no slice of a CT volume, or nothing."""
-    modality, kind = dataset.get("Modality"), dataset.get("SOPClassUID") or CTImageStorage  # anonymised: empty
+    try:
+        modality = dataset.get("Modality")
+        kind = pydicom.uid.UID(dataset.get("SOPClassUID") or CTImageStorage)  # anonymised ones may have none
+        localizer = "LOCALIZER" in (dataset.get("ImageType") or ())
+        frames = int(dataset.get("NumberOfFrames") or 1)
+    except UNREADABLE:
+        return "damaged: what it is cannot be read"
     if modality != "CT":
-        return f"Modality is {str(modality)[:16] if modality else 'missing'}; accepted is CT"
-    if "LOCALIZER" in (dataset.get("ImageType") or ()):
+        return f"Modality is {_code(modality)}; accepted is CT"
+    if localizer:
         return LOCALIZER
-    if int(dataset.get("NumberOfFrames") or 1) != 1:
+    if frames != 1:
         return "several frames in a file; accepted is one slice a file"
     if kind != CTImageStorage:
-        return f"{pydicom.uid.UID(kind).name[:60]}; accepted is {CTImageStorage.name}"
+        known = kind.name if kind in pydicom.uid.UID_dictionary else "an object of an unknown kind"
+        return f"{known}; accepted is {CTImageStorage.name}"
     return ""
 
 
@@ -345,7 +357,7 @@ def _slice(path: Path, dataset: pydicom.Dataset) -> Slice:
             dataset,
         )
     except UNREADABLE as error:
-        raise UserError(f"{path}: cannot be read as DICOM ({_one_line(error)}); is it complete?") from error
+        raise UserError(f"{path}: cannot be read as DICOM ({type(error).__name__}); is it complete?") from error
     if one.spacing.min() <= 0:
         raise UserError(f"{path}: PixelSpacing is {_plain(one.spacing)}; accepted are positive numbers of mm")
     along_row, along_column = np.split(one.orientation, 2)
@@ -455,6 +467,11 @@ def _numbers(path: Path, dataset: pydicom.Dataset, name: str, count: int) -> np.
     return numbers
 
 
+def _code(value: Any) -> str:
+    """Return a code such as CT as it is. In a damaged file any other element may stand in its place, even a name."""
+    return str(value) if re.fullmatch(r"[A-Z]{2,16}", str(value or "")) else "unreadable" if value else "missing"
+
+
 def _plain(numbers: Any) -> list[float]:
     return [float(number) for number in numbers]
 
@@ -477,7 +494,7 @@ def read_drawn_mask(path: Path, stack: Stack, liver_values: Collection[int]) -> 
         return _read_segmentation(path, stack, liver_values)
     if modality == "RTSTRUCT":
         return _read_structures(path, stack, liver_values)
-    raise UserError(f"{path}: Modality is {str(modality)[:16]}; accepted for a mask are SEG and RTSTRUCT")
+    raise UserError(f"{path}: Modality is {_code(modality)}; accepted for a mask are SEG and RTSTRUCT")
 
 
 def write_segmentation(path: Path, stack: Stack, mask: np.ndarray) -> None:
