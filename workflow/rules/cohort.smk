@@ -61,7 +61,7 @@ rule check_cohort:
 
 
 rule preprocess:
-    """Read a shard's volumes, convert to HU, resample to {params.spacing} mm (z y x), keep the way back."""
+    """Read a shard's volumes, convert to HU, resample to {params.settings[spacing]} mm (z y x), keep the way back."""
     input:
         raw=lambda wildcards: raw(volumes_in(wildcards.shard, "preprocessing")),
         checked=ancient("results/cohort/volumes.tsv"),
@@ -82,8 +82,7 @@ rule preprocess:
         rows=lambda wildcards: USED[
             USED["volume"].isin(volumes_in(wildcards.shard, "preprocessing"))
         ].to_dict("records"),
-        spacing=config["preprocessing"]["spacing"],
-        largest_slice_gap=config["preprocessing"]["largest_slice_gap"],
+        settings=config["preprocessing"],
     script:
         "../scripts/preprocess.py"
 

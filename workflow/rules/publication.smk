@@ -127,8 +127,7 @@ rule excluded_cases_figure:
         runtime=more_each_attempt(60),
     params:
         rows=EXCLUDED.to_dict("records"),
-        spacing=config["preprocessing"]["spacing"],
-        largest_slice_gap=config["preprocessing"]["largest_slice_gap"],
+        settings=config["preprocessing"],
     script:
         "../scripts/excluded_cases_figure.py"
 

@@ -2,21 +2,14 @@
 
 from pathlib import Path
 
-from slicesampling.cohort import liver_values
+from slicesampling.cohort import preprocess_row
 from slicesampling.figures import excluded_cases_figure, save_figure
 from slicesampling.job import start
-from slicesampling.volumes import preprocess
 
 start(snakemake)
 cases = []
 for row in snakemake.params.rows:
-    volume = preprocess(
-        row["image"],
-        row["label"],
-        snakemake.params.spacing,
-        liver_values(row["liver_values"]),
-        snakemake.params.largest_slice_gap,
-    )
+    volume = preprocess_row(row, snakemake.params.settings)
     largest = volume.mask.sum(axis=(1, 2)).argmax()
     cases.append(
         {

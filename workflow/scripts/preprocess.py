@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 from slicesampling.annotations import joined, read_ledger, write_ledger
-from slicesampling.cohort import liver_values
+from slicesampling.cohort import preprocess_row
 from slicesampling.files import replacing
 from slicesampling.job import start
-from slicesampling.volumes import preprocess, save_preprocessed
+from slicesampling.volumes import save_preprocessed
 
 start(snakemake)
 sound = set(read_ledger(snakemake.input.checked)["volume"])
@@ -18,13 +18,7 @@ with replacing(snakemake.output.volumes) as folder:
         if row["volume"] not in sound:
             logging.warning("%s is left out: it is faulty, see results/cohort/cohort.tsv", row["volume"])
             continue
-        volume = preprocess(
-            row["image"],
-            row["label"],
-            snakemake.params.spacing,
-            liver_values(row["liver_values"]),
-            snakemake.params.largest_slice_gap,
-        )
+        volume = preprocess_row(row, snakemake.params.settings)
         save_preprocessed(Path(folder) / row["volume"], volume)
         liver = volume.mask.any(axis=(1, 2)).astype(int)
         tables.append(pd.DataFrame({"volume": row["volume"], "slice": range(len(liver)), "liver": liver}))

@@ -7,3 +7,8 @@ The frame is the patient's: z grows towards the head, y towards the back, x towa
 
 class UserError(Exception):
     """A fault that the user can mend; the message names the file or key, the value, and what is accepted."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an error of another library says, on one line and not too long, for a message of our own."""
+    return " ".join(str(error).split())[:200]

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from . import one_line
 from .files import replacing
 from .processes import anywhere
 
@@ -83,7 +84,7 @@ class Checkpoint:
             except FileNotFoundError:
                 continue
             except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-                logger.warning("%s cannot be read (%s)", path, " ".join(str(error).split())[:200])
+                logger.warning("%s cannot be read (%s)", path, one_line(error))
                 continue
             if state["fingerprint"] == self.fingerprint:
                 return state

@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -189,6 +189,17 @@ def content_faults(row: pd.Series, largest_slice_gap: float) -> tuple[list[Fault
         "file_patient": scan.patient,
         "remarks": "; ".join(scan.remarks),
     }
+
+
+def preprocess_row(row: Mapping[str, str], settings: Mapping[str, Any]) -> volumes.Preprocessed:
+    """Read and resample the volume of a row of the cohort; settings: the configuration's `preprocessing`."""
+    return volumes.preprocess(
+        row["image"],
+        row["label"],
+        settings["spacing"],
+        liver_values(row["liver_values"]),
+        settings["largest_slice_gap"],
+    )
 
 
 def check_contents(

@@ -13,6 +13,7 @@ import warnings
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,8 +24,8 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels import get_decoder
 from pydicom.uid import CTImageStorage
 
-from . import UserError, files
-from .grids import GRID_TOLERANCE, Grid
+from . import UserError, files, one_line
+from .grids import GRID_TOLERANCE, REVERSE, TIE, Grid
 
 for _name in ("pydicom", "highdicom"):  # what they log may quote the file
     logging.getLogger(_name).setLevel(logging.CRITICAL)
@@ -89,9 +90,6 @@ UNREADABLE = (
 )
 """What pydicom, its decoders and highdicom raise for bytes that make no sense."""
 
-# Swaps (x, y, z) of DICOM with the library's (z, y, x), for points and indices alike.
-REVERSE = np.array([[0.0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
-
 
 class Slice(NamedTuple):
     """What counts of one DICOM file: its geometry and its stored values, for (slope, intercept) see `rescale`.
@@ -128,17 +126,17 @@ class Stack:
         """Slices, rows, columns."""
         return (len(self.slices), *self.slices[0].size)
 
-    @property
+    @cached_property
     def positions(self) -> np.ndarray:
         """First pixel of each slice (slice, 3): x, y, z in mm."""
         return np.array([one.position for one in self.slices])
 
-    @property
+    @cached_property
     def normal(self) -> np.ndarray:
         """Unit normal of the slices (x, y, z)."""
         return _normal(self.slices[0])
 
-    @property
+    @cached_property
     def heights(self) -> np.ndarray:
         """Position of each slice along the normal, mm, rising."""
         return self.positions @ self.normal
@@ -177,7 +175,7 @@ class Stack:
         result = np.empty((len(wanted), *array.shape[1:]), array.dtype)
         for k, (high, share) in enumerate(zip(upper, part, strict=True)):
             plane = (1 - share) * array[high - 1].astype(np.float32) + share * array[high].astype(np.float32)
-            result[k] = plane > 0.5 + 1e-5 if array.dtype == bool else np.rint(plane)
+            result[k] = plane > 0.5 + TIE if array.dtype == bool else np.rint(plane)
         return result
 
     def nearest(self, height: float) -> int:
@@ -447,7 +445,7 @@ def _pixels(one: Slice) -> np.ndarray:
             warnings.simplefilter("ignore")
             stored = one.dataset.pixel_array
     except UNREADABLE as error:
-        raise UserError(f"{one.path}: its pixels cannot be read ({_one_line(error)}); is the file complete?") from error
+        raise UserError(f"{one.path}: its pixels cannot be read ({one_line(error)}); is the file complete?") from error
     if stored.shape != one.size:
         raise UserError(f"{one.path}: has {stored.shape} pixels, but its header says {one.size}")
     slope, intercept = one.rescale.astype(np.float32)
@@ -474,10 +472,6 @@ def _code(value: Any) -> str:
 
 def _plain(numbers: Any) -> list[float]:
     return [float(number) for number in numbers]
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 # Masks ----------------------------------------------------------------------------------------------------------------
@@ -540,7 +534,7 @@ def write_segmentation(path: Path, stack: Stack, mask: np.ndarray) -> None:
                 segmentation.save_as(temporary)
     except UNREADABLE as error:
         raise UserError(
-            f"{stack.path}: no DICOM segmentation can be written for it ({type(error).__name__}: {_one_line(error)}); "
+            f"{stack.path}: no DICOM segmentation can be written for it ({type(error).__name__}: {one_line(error)}); "
             "the standard wants more elements in its slices"
         ) from error
 

@@ -7,7 +7,7 @@ import numpy as np
 from . import dicom
 from .dicom import LARGEST_SLICE_GAP
 from .grids import Grid, resample_mask
-from .volumes import is_series, stored_grid, write_mask
+from .volumes import of_slices, stored_grid, write_mask
 
 
 def export_mask(
@@ -24,7 +24,7 @@ def export_mask(
     """
     image_path, target = Path(image_path), Path(target)
     volume = target.with_name(target.name + ".nii.gz")
-    if not is_series(image_path):
+    if not of_slices(image_path):
         native = stored_grid(image_path)
         write_mask(volume, resample_mask(mask, grid, native), native)
         return [volume]

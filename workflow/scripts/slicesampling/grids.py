@@ -25,6 +25,9 @@ ALIGNED = 1e-3
 TIE = 1e-5
 """Rounding allowed for when interpolated mask values are compared with one half."""
 
+REVERSE = np.array([[0.0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
+"""Swaps (x, y, z) of files with the library's (z, y, x), for points and indices alike."""
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:

@@ -16,7 +16,7 @@ import torch
 
 from .annotations import slice_budget
 from .checkpoint import Checkpoint
-from .cohort import liver_values
+from .cohort import preprocess_row
 from .configuration import job_counts, shards
 from .geometry import axes
 from .grids import resample_mask
@@ -28,7 +28,7 @@ from .strategies import STRATEGIES
 from .tables import paper_values
 from .tiling import Architecture, plan_tiles, tile_cost
 from .training import Progress, Settings, ValidationVolume, train
-from .volumes import preprocess, save_preprocessed
+from .volumes import save_preprocessed
 
 MEASURED_STEPS = 6
 """Steps of training that are timed, after as many to warm up."""
@@ -81,12 +81,9 @@ def measure(config: dict[str, Any], compute: Compute, row: Mapping[str, str]) ->
         timed(modules, lambda: subprocess.run(command, check=True, cwd=Path(__file__).parents[1]))  # noqa: B023
 
     with tempfile.TemporaryDirectory() as folder:
-        spacing = tuple(config["preprocessing"]["spacing"])
-        largest_slice_gap = config["preprocessing"]["largest_slice_gap"]
 
         def prepare() -> Any:
-            read = (row["image"], row["label"], spacing, liver_values(row["liver_values"]))
-            volume = preprocess(*read, largest_slice_gap)
+            volume = preprocess_row(row, config["preprocessing"])
             save_preprocessed(Path(folder) / "volume", volume)
             return volume
 

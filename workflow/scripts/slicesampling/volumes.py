@@ -23,9 +23,9 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from PIL import Image, UnidentifiedImageError
 
-from . import UserError, dicom, files
-from .dicom import LARGEST_SLICE_GAP, REVERSE
-from .grids import Grid, canonical_grid, corners, resample_image, resample_mask, upright
+from . import UserError, dicom, files, one_line
+from .dicom import LARGEST_SLICE_GAP
+from .grids import REVERSE, Grid, canonical_grid, corners, resample_image, resample_mask, upright
 from .plausibility import SOFT_TISSUE_SHARE, soft_tissue_share
 
 logger = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ def read_scan(
     """
     path = Path(image_path)
     stack = None
-    if is_series(path):
+    if of_slices(path):
         stack = dicom.read_stack(path, largest_slice_gap)
         raw_grid = stack.grid()
         _usable(path, raw_grid)
@@ -221,8 +221,8 @@ def read_canonical_mask(path: str | Path) -> np.ndarray:
     return np.ascontiguousarray(upright(stored.values, stored.grid)[0]) != 0
 
 
-def is_series(path: Path) -> bool:
-    """Say whether an image is a DICOM series: a folder, or a file that is one of its slices."""
+def of_slices(path: Path) -> bool:
+    """Say whether an image or mask goes by DICOM slices, as a folder or a DICOM file; others are files of a volume."""
     return path.is_dir() or (path.is_file() and not path.name.endswith(IMAGE_SUFFIXES) and dicom.is_dicom(path))
 
 
@@ -348,7 +348,7 @@ def _whole_metaimage(path: Path, expected: int) -> None:
 def _itk_fault(error: Exception) -> str:
     """Return what ITK says beside where in its sources it says it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return _one_line(ValueError(lines[-1] if lines else "no reason given"))
+    return one_line(ValueError(lines[-1] if lines else "no reason given"))
 
 
 def _credible(path: Path, shape: tuple[int, ...]) -> None:
@@ -381,7 +381,7 @@ def _read_nifti(path: Path) -> _Stored:
         ImageFileError,
         HeaderDataError,
     ) as error:
-        raise UserError(f"{path}: cannot be read as NIfTI ({_one_line(error)}); is it complete?") from error
+        raise UserError(f"{path}: cannot be read as NIfTI ({one_line(error)}); is it complete?") from error
     grid = Grid(values.shape[:3], _from_ras(affine))
     _usable(path, grid)
     return _Stored(values, grid, scale, remarks)
@@ -487,8 +487,7 @@ def _read_mask(
     path: Path, grid: Grid, stack: dicom.Stack | None, on_slices: np.ndarray, liver_values: Collection[int]
 ) -> np.ndarray:
     """Read a mask onto `grid`, the image's. `stack` and `on_slices`: the slices of a DICOM image, and their HU."""
-    drawn = path.is_dir() or (path.is_file() and not path.name.endswith(IMAGE_SUFFIXES) and dicom.is_dicom(path))
-    if not drawn:
+    if not of_slices(path):
         stored = _read_file(path)
         turned, mask_grid = upright(stored.values, stored.grid)
         if not mask_grid.matches(grid):
@@ -550,7 +549,7 @@ def _read_png_masks(folder: Path, stack: dicom.Stack, image: np.ndarray, liver_v
                     )
                 values[k] = np.asarray(picture)
         except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise UserError(f"{path}: cannot be read as PNG ({_one_line(error)}); is it complete?") from error
+            raise UserError(f"{path}: cannot be read as PNG ({one_line(error)}); is it complete?") from error
     mask = _liver(folder, values, liver_values)
     turned = np.empty_like(mask)
     turned[order] = mask[order[::-1]]
@@ -565,10 +564,6 @@ def _read_png_masks(folder: Path, stack: dicom.Stack, image: np.ndarray, liver_v
 def natural(name: str) -> list[str | int]:
     """Split a name so that numbers in it compare by value: slice-2 before slice-10."""
     return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 def _nifti(array: np.ndarray, grid: Grid) -> nibabel.Nifti1Image:
