@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from slicesampling.patches import AnnotatedVolume, TrainingSet, extract, scale_intensities
 
 WINDOW = (-1000.0, 1000.0)
+CPU = torch.device("cpu")
 
 
 @given(
@@ -19,12 +20,12 @@ def test_extract_agrees_with_numpy_reflection(shape: tuple, margin: tuple, seed:
     volume = np.random.default_rng(seed).integers(0, 99, shape)
     padded = np.pad(volume, [(side, side) for side in margin], mode="reflect")
     start = [-side for side in margin]
-    assert np.array_equal(extract(torch.from_numpy(volume), start, padded.shape), padded)
+    assert np.array_equal(extract(torch.from_numpy(volume), start, padded.shape, CPU), padded)
 
 
 def test_a_single_slice_is_its_own_reflection() -> None:
     volume = torch.arange(4).view(1, 2, 2)
-    assert torch.equal(extract(volume, (-3, 0, 0), (7, 2, 2)), volume.repeat(7, 1, 1))
+    assert torch.equal(extract(volume, (-3, 0, 0), (7, 2, 2), CPU), volume.repeat(7, 1, 1))
 
 
 def test_intensities_are_clipped_and_scaled() -> None:
@@ -62,7 +63,7 @@ def test_an_epoch_covers_each_annotated_voxel_once(seed: int, alone: bool, patch
     training_set = TrainingSet(volumes(seed, alone), patch)
     covered = [np.zeros(volume.mask.shape) for volume in training_set.volumes]
     for tile in training_set.tiles(np.random.default_rng(seed)):
-        image, label, weight = (part.numpy() for part in training_set.batch([tile], (1, 2, 3), WINDOW))
+        image, label, weight = (part.numpy() for part in training_set.batch([tile], (1, 2, 3), WINDOW, CPU))
         volume = training_set.volumes[tile.volume]
         z, y, x = (
             np.arange(first, first + size)[(np.arange(first, first + size) >= 0)

@@ -112,7 +112,7 @@ def test_metrics_cover_every_model_and_test_volume(run: Path) -> None:
     record = json.loads((run / "results/provenance.json").read_text())
     assert record["configuration"]["seeds"] == [1]
     assert record["packages"]["torch"] == torch.__version__
-    assert sum(record["trainings_by_device"].values()) == 14
+    assert sum(record["trainings_by_device_and_precision"].values()) == 14
 
 
 def test_a_second_run_does_nothing_and_a_lost_figure_is_made_alone(run: Path) -> None:
