@@ -1,8 +1,8 @@
 """How much the precision of a prediction shifts Dice: in float32, bfloat16 or float16, with batch norms folded or not.
 
 FOLDER is one in which a run has ended. All its converged models predict all test volumes on the CPU, on the grid of the
-preprocessed volumes. Folded: batch norms are folded into the convolutions, whose weights and biases are then rounded, as in
-`AnisotropicUNet.deployed`. Not folded: as in the training, by autocast, with batch norms in float32.
+preprocessed volumes. Folded: batch norms are folded into the convolutions, whose weights are then rounded, as
+in `AnisotropicUNet.deployed`. Not folded: as in the training, by autocast, with batch norms in float32.
 """
 
 import argparse
