@@ -112,6 +112,16 @@ def test_training_learns_and_is_reproduced_bit_by_bit(tmp_path: Path) -> None:
     assert first["steps"] == sum(len(list(epoch)) for epoch in epochs)
 
 
+def test_a_longer_training_with_the_same_key_begins_with_the_shorter_one(tmp_path: Path) -> None:
+    """So a converged model is the training of the last iteration carried on; both validate at the same steps."""
+    shorter = run(tmp_path / "a", SETTINGS._replace(epochs=2))
+    longer = run(tmp_path / "b", SETTINGS._replace(epochs=None, patience=4))
+    shared = [row for row in shorter["history"] if row["step"] % SETTINGS.validation_interval == 0]
+    assert len(shared) >= 4
+    assert len(longer["history"]) > len(shared)
+    assert timeless(longer["history"])[: len(shared)] == timeless(shared)
+
+
 class Interruption(BaseException):
     pass
 

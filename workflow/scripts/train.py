@@ -46,7 +46,7 @@ try:
         [training.ValidationVolume(volume.image, volume.mask) for volume in validation],
         training.Settings(**params.training, **params.end),
         compute,
-        key=(int(wildcards.seed), wildcards.model, "training"),
+        key=(int(wildcards.seed), wildcards.model.removesuffix("-converged"), "training"),  # a converged one carries on
         checkpoint=Checkpoint(checkpoint_path, belongs_to, settings["checkpoint_minutes"]),
         progress=report if group().rank == 0 else lambda now: None,
     )

@@ -137,21 +137,16 @@ class TrainingSet:
         """Yield the mini-batches of one epoch, as many as hold the epoch's tiles once.
 
         The first patch of each holds annotated liver (stratified sampling): the liver tiles in random order, again from
-        the start when they run out. The others are drawn without replacement from the remaining tiles, those without
-        liver first.
+        the start when they run out. The others are drawn from all tiles, without replacement as far as these suffice,
+        so that a mini-batch may hold liver twice.
         """
         tiles = self.tiles(generator)
         liver = [tile for tile in tiles if tile.liver]
-        background = [tile for tile in tiles if not tile.liver]
         steps = -(-len(tiles) // batch_size)
-        order: list[int] = []
-        while len(order) < steps * batch_size:  # the last round serves where there are too few tiles for the others
-            order.extend(generator.permutation(len(liver)))
-        first = [liver[i] for i in order[:steps]]
-        others = [background[i] for i in generator.permutation(len(background))] + [liver[i] for i in order[steps:]]
-        others = [others[i] for i in generator.permutation(steps * (batch_size - 1))]
-        for step in range(steps):
-            yield [first[step], *others[step * (batch_size - 1) : (step + 1) * (batch_size - 1)]]
+        first = np.resize(generator.permutation(len(liver)), steps)  # resize begins anew when they run out
+        others = np.resize(generator.permutation(len(tiles)), (steps, batch_size - 1))
+        for one, more in zip(first, others, strict=True):
+            yield [liver[one], *(tiles[other] for other in more)]
 
     def batch(
         self, tiles: list[Tile], margin: Axes, window: tuple[float, float], device: torch.device
