@@ -14,7 +14,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow/scripts"))
 
 import torch
-from slicesampling.models import Compute, computing
+from slicesampling.learning.models import Compute, computing
 
 
 def machine(compute: Compute) -> str:

@@ -6,9 +6,9 @@ import json
 import common
 import numpy as np
 import torch
-from slicesampling.inference import sample
-from slicesampling.network import AnisotropicUNet
-from slicesampling.uncertainty import slice_uncertainty, volume_uncertainty
+from slicesampling.learning.inference import sample
+from slicesampling.learning.network import AnisotropicUNet
+from slicesampling.learning.uncertainty import slice_uncertainty, volume_uncertainty
 
 FILTERS, IN_PLANE = (4, 8, 16, 32, 64), 96
 """Narrow and small, so that all rows take minutes on two cores."""

@@ -10,12 +10,12 @@ import json
 import common
 import numpy as np
 import torch
-from slicesampling.geometry import axes
-from slicesampling.inference import sample
-from slicesampling.models import Compute
-from slicesampling.network import AnisotropicUNet, parameter_count
-from slicesampling.patches import extract, scale_intensities
-from slicesampling.tiling import plan_tiles, tile_cost, tile_starts
+from slicesampling.learning.geometry import axes
+from slicesampling.learning.inference import sample
+from slicesampling.learning.models import Compute
+from slicesampling.learning.network import AnisotropicUNet, parameter_count
+from slicesampling.learning.patches import extract, scale_intensities
+from slicesampling.learning.tiling import plan_tiles, tile_cost, tile_starts
 
 SHAPE = (64, 356, 356)
 """Voxels of 1.5×1×1 mm of an abdominal CT, cut to 64 slices; in plane a size that the tiles of all variants divide."""

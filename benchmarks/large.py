@@ -35,18 +35,18 @@ def make(folder: Path) -> None:
 
 
 def preprocess(folder: Path, _: int) -> None:
-    from slicesampling.volumes import preprocess, save_preprocessed
+    from slicesampling.cohort.volumes import preprocess, save_preprocessed
 
     save_preprocessed(folder / "volume", preprocess(folder / "image.nii.gz", folder / "mask.nii.gz", (1.5, 1.0, 1.0)))
 
 
 def sample(folder: Path, samples: int) -> None:
     import torch
-    from slicesampling.inference import sample
-    from slicesampling.models import computing
-    from slicesampling.network import AnisotropicUNet
-    from slicesampling.uncertainty import slice_uncertainty, volume_uncertainty
-    from slicesampling.volumes import load_preprocessed
+    from slicesampling.cohort.volumes import load_preprocessed
+    from slicesampling.learning.inference import sample
+    from slicesampling.learning.models import computing
+    from slicesampling.learning.network import AnisotropicUNet
+    from slicesampling.learning.uncertainty import slice_uncertainty, volume_uncertainty
 
     settings = {"device": "cpu", "precision": "float32", "threads": torch.get_num_threads()}
     settings |= {"tile_gib": "auto", "training_data": "auto"}

@@ -28,7 +28,7 @@ def liver(seed: int) -> np.ndarray:
 
 
 def this_library(prediction: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
-    from slicesampling.metrics import segmentation_metrics
+    from slicesampling.evaluation.metrics import segmentation_metrics
 
     result = segmentation_metrics(prediction, reference, SPACING)
     return result.msd, result.hd

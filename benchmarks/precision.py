@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import stats
-from slicesampling.geometry import axes
-from slicesampling.inference import LIVER
-from slicesampling.models import load_model
-from slicesampling.network import AnisotropicUNet
-from slicesampling.patches import extract, scale_intensities
-from slicesampling.volumes import load_preprocessed, volume_folders
+from slicesampling.cohort.volumes import load_preprocessed, volume_folders
+from slicesampling.learning.geometry import axes
+from slicesampling.learning.inference import LIVER
+from slicesampling.learning.models import load_model
+from slicesampling.learning.network import AnisotropicUNet
+from slicesampling.learning.patches import extract, scale_intensities
 from torch import Tensor
 
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

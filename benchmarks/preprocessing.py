@@ -34,8 +34,8 @@ def write_volume(path: Path) -> None:
 
 
 def this_library(path: Path) -> np.ndarray:
-    from slicesampling.grids import canonical_grid, resample_image
-    from slicesampling.volumes import AIR, read_scan
+    from slicesampling.cohort.grids import canonical_grid, resample_image
+    from slicesampling.cohort.volumes import AIR, read_scan
 
     scan = read_scan(path)
     return resample_image(scan.image, scan.grid, canonical_grid(scan.grid, TARGET), fill=AIR)
@@ -43,7 +43,7 @@ def this_library(path: Path) -> np.ndarray:
 
 def simpleitk(path: Path) -> np.ndarray:
     import SimpleITK
-    from slicesampling.grids import Grid, canonical_grid
+    from slicesampling.cohort.grids import Grid, canonical_grid
 
     SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(THREADS)
     image = SimpleITK.ReadImage(str(path))
@@ -85,8 +85,8 @@ def measure(variant: str, folder: Path) -> dict[str, float]:
 
 def resampling_alone(path: Path) -> dict[str, float]:
     """Return the median seconds of resampling an image that has been read, here and with SciPy."""
-    from slicesampling.grids import canonical_grid, resample_image
-    from slicesampling.volumes import AIR, read_scan
+    from slicesampling.cohort.grids import canonical_grid, resample_image
+    from slicesampling.cohort.volumes import AIR, read_scan
 
     scan = read_scan(path)
     grid = canonical_grid(scan.grid, TARGET)

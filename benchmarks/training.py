@@ -18,13 +18,13 @@ import common
 import numpy as np
 import psutil
 import torch
-from slicesampling.geometry import axes
-from slicesampling.grids import Grid
-from slicesampling.models import Compute
-from slicesampling.network import AnisotropicUNet
-from slicesampling.patches import AnnotatedVolume, TrainingSet, scale_intensities
-from slicesampling.training import Settings, prepared_batches, steps_after, weighted_soft_dice_loss
-from slicesampling.volumes import Preprocessed, load_preprocessed, save_preprocessed
+from slicesampling.cohort.grids import Grid
+from slicesampling.cohort.volumes import Preprocessed, load_preprocessed, save_preprocessed
+from slicesampling.learning.geometry import axes
+from slicesampling.learning.models import Compute
+from slicesampling.learning.network import AnisotropicUNet
+from slicesampling.learning.patches import AnnotatedVolume, TrainingSet, scale_intensities
+from slicesampling.learning.training import Settings, prepared_batches, steps_after, weighted_soft_dice_loss
 from torch import Tensor
 
 FILTERS, PATCH = (8, 16, 32, 64), (4, 92, 92)

@@ -7,8 +7,8 @@ import numpy as np
 import pydicom
 from PIL import Image
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
-from slicesampling import volumes
-from slicesampling.grids import Grid
+from slicesampling.cohort import volumes
+from slicesampling.cohort.grids import Grid
 
 REVERSE = np.array([[0.0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
 LPS = np.diag([-1.0, -1, 1, 1])

@@ -8,18 +8,10 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT
-from slicesampling.grids import Grid, canonical_grid
-from slicesampling.models import Compute
-from slicesampling.plan import (
-    IMPORTS,
-    VOXEL_BYTES,
-    Measured,
-    data_path,
-    estimate,
-    preprocessed_shapes,
-    training_length,
-)
-from slicesampling.tables import paper_values
+from slicesampling.cohort.grids import Grid, canonical_grid
+from slicesampling.learning.models import Compute
+from slicesampling.plan import IMPORTS, VOXEL_BYTES, Measured, data_path, estimate, preprocessed_shapes, training_length
+from slicesampling.publication.tables import paper_values
 
 CPU = Compute(torch.device("cpu"), "float32", 4 * 2.0**30)
 MEASURED = Measured(

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, snakemake
-from slicesampling.volumes import load_native_mask, load_preprocessed, volume_folders
+from slicesampling.cohort.volumes import load_native_mask, load_preprocessed, volume_folders
 
 FOLDER = os.environ.get("LIVER_CT_DIR")
 pytestmark = pytest.mark.skipif(not FOLDER, reason="LIVER_CT_DIR is not set: no real CT to run the workflow on")

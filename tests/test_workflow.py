@@ -18,9 +18,9 @@ import pytest
 import torch
 from conftest import ROOT, job_counts, snakemake
 from scans import ras, write_series
-from slicesampling.annotations import read_ledger
-from slicesampling.strategies import STRATEGIES
-from slicesampling.volumes import read_canonical_mask, read_scan
+from slicesampling.annotation.ledger import read_ledger
+from slicesampling.annotation.strategies import STRATEGIES
+from slicesampling.cohort.volumes import read_canonical_mask, read_scan
 
 SMALLEST = ["--configfile", str(ROOT / "tests/smallest.yaml")]
 

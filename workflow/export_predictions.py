@@ -8,9 +8,9 @@ sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 
 import pandas as pd
 from slicesampling import UserError
-from slicesampling.dicom import LARGEST_SLICE_GAP
-from slicesampling.export import export_mask
-from slicesampling.volumes import load_preprocessed, read_canonical_mask, volume_folders
+from slicesampling.cohort.dicom import LARGEST_SLICE_GAP
+from slicesampling.cohort.export import export_mask
+from slicesampling.cohort.volumes import load_preprocessed, read_canonical_mask, volume_folders
 
 
 def main() -> None:

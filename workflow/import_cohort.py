@@ -7,8 +7,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 
 from slicesampling import UserError
-from slicesampling.cohort import LIVER_VALUES
-from slicesampling.importers import LAYOUTS, add_to_table, cohort_rows, read_exclusions
+from slicesampling.cohort.importers import LAYOUTS, add_to_table, cohort_rows, read_exclusions
+from slicesampling.cohort.table import LIVER_VALUES
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ import sys
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow/scripts"))
 
 from slicesampling import UserError
-from slicesampling.cluster import require_slurm, wait_for_earlier_jobs
-from slicesampling.cohort import (
+from slicesampling.jobs.cluster import require_slurm, wait_for_earlier_jobs
+from slicesampling.cohort.table import (
     fail_on,
     read_cohort,
     shard_of,
@@ -15,8 +15,8 @@ from slicesampling.cohort import (
     used,
 )
 from slicesampling.configuration import check_configuration, job_counts
-from slicesampling.phantom import plan_cohort
-from slicesampling.strategies import STRATEGIES
+from slicesampling.phantom.anatomy import plan_cohort
+from slicesampling.annotation.strategies import STRATEGIES
 
 try:
     check_configuration(
@@ -142,7 +142,7 @@ ANNOTATION_TIME = {
     "minutes_per_slice": config["annotation_minutes_per_slice"],
     "ratio": config["annotation_time_ratio"],
 }
-# Each table: the function of slicesampling.tables that makes it, or of slicesampling.supplement for those beyond the
+# Each table: the function of publication.tables that makes it, or of publication.supplement for those beyond the
 # paper; its further arguments; and the records it reads.
 TABLES = {
     "table1_cohort": (
@@ -192,7 +192,7 @@ TABLE_FORMATS = ["csv", "md", "tex", "html"]
 FIGURE_FORMATS = ["png", "pdf"]
 
 CURVES_TABLE = {"curves": "results/tables/supplement3_learning_curves.csv"}
-# Figures that need nothing but tables of results: the function of slicesampling.plots, its further arguments, the tables.
+# Figures that need nothing but tables of results: the function of publication.plots, its further arguments, the tables.
 PLOTS = {
     "figure4_iterations": ("iterations_figure", {}, METRICS_TABLE),
     "figure7_converged": ("converged_figure", {}, METRICS_TABLE),

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from slicesampling.annotations import annotate, read_ledger, write_ledger
-from slicesampling.job import start
+from slicesampling.annotation.ledger import annotate, read_ledger, write_ledger
+from slicesampling.jobs.job import start
 
 start(snakemake)
 budget = int(Path(snakemake.input.budget).read_text()) if snakemake.input.budget else None

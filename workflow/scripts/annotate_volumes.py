@@ -1,8 +1,8 @@
 """Write the ledger in which the initial set, or the whole data pool, is annotated."""
 
-from slicesampling.annotations import annotate_volumes, read_ledger, write_ledger
-from slicesampling.cohort import initial_set
-from slicesampling.job import start
+from slicesampling.annotation.ledger import annotate_volumes, read_ledger, write_ledger
+from slicesampling.cohort.table import initial_set
+from slicesampling.jobs.job import start
 
 start(snakemake)
 reference = read_ledger(snakemake.input.reference)

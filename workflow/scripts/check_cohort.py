@@ -3,10 +3,10 @@
 import logging
 
 import pandas as pd
-from slicesampling.annotations import write_ledger
-from slicesampling.cohort import check_contents, fail_on, used, without_faulty
-from slicesampling.job import start
-from slicesampling.plausibility import warnings_of
+from slicesampling.annotation.ledger import write_ledger
+from slicesampling.cohort.plausibility import warnings_of
+from slicesampling.cohort.table import check_contents, fail_on, used, without_faulty
+from slicesampling.jobs.job import start
 
 start(snakemake)
 cohort = pd.DataFrame(snakemake.params.cohort).set_index("row")

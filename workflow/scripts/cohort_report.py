@@ -1,10 +1,10 @@
 """Show every volume of the cohort on one page."""
 
 import pandas as pd
-from slicesampling.cohort_report import cohort_page
-from slicesampling.files import write_text
-from slicesampling.job import start
-from slicesampling.volumes import load_preprocessed, volume_folders
+from slicesampling.cohort.volumes import load_preprocessed, volume_folders
+from slicesampling.jobs.files import write_text
+from slicesampling.jobs.job import start
+from slicesampling.publication.cohort_report import cohort_page
 
 start(snakemake)
 text = {"dtype": {"volume": str, "patient": str, "touches": str, "remarks": str}, "sep": "\t"}

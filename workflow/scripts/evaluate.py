@@ -4,17 +4,11 @@ import logging
 from pathlib import Path
 
 import pandas as pd
-from slicesampling.annotations import write_ledger
-from slicesampling.grids import resample_mask
-from slicesampling.job import start
-from slicesampling.metrics import SegmentationMetrics, segmentation_metrics
-from slicesampling.volumes import (
-    load_native_mask,
-    load_preprocessed,
-    read_canonical_mask,
-    sound,
-    volume_folders,
-)
+from slicesampling.annotation.ledger import write_ledger
+from slicesampling.cohort.grids import resample_mask
+from slicesampling.cohort.volumes import load_native_mask, load_preprocessed, read_canonical_mask, sound, volume_folders
+from slicesampling.evaluation.metrics import SegmentationMetrics, segmentation_metrics
+from slicesampling.jobs.job import start
 
 start(snakemake)
 folders = volume_folders(snakemake.input.volumes)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from slicesampling.cohort import preprocess_row
-from slicesampling.figures import excluded_cases_figure, save_figure
-from slicesampling.job import start
+from slicesampling.cohort.table import preprocess_row
+from slicesampling.jobs.job import start
+from slicesampling.publication.figures import excluded_cases_figure, save_figure
 
 start(snakemake)
 cases = []

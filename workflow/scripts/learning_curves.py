@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pandas as pd
-from slicesampling.figures import save_figure
-from slicesampling.job import start
-from slicesampling.plots import learning_curve_figure
+from slicesampling.jobs.job import start
+from slicesampling.publication.figures import save_figure
+from slicesampling.publication.plots import learning_curve_figure
 
 start(snakemake)
 pngs = [path for path in snakemake.output if path.endswith(".png")]

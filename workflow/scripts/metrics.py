@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pandas as pd
-from slicesampling.annotations import read_ledger, write_ledger
-from slicesampling.evaluation import model_columns
-from slicesampling.job import start
+from slicesampling.annotation.ledger import read_ledger, write_ledger
+from slicesampling.evaluation.records import model_columns
+from slicesampling.jobs.job import start
 
 start(snakemake)
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-from slicesampling.figures import network_figure, save_figure
-from slicesampling.job import start
-from slicesampling.network import AnisotropicUNet, parameter_count
+from slicesampling.jobs.job import start
+from slicesampling.learning.network import AnisotropicUNet, parameter_count
+from slicesampling.publication.figures import network_figure, save_figure
 
 start(snakemake)
 settings, patch = snakemake.params.network, snakemake.params.patch

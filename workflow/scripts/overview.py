@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pandas as pd
-from slicesampling.files import write_text
-from slicesampling.job import start
-from slicesampling.overview import overview
+from slicesampling.jobs.files import write_text
+from slicesampling.jobs.job import start
+from slicesampling.publication.overview import overview
 
 start(snakemake)
 text = {"volume": str, "patient": str, "exclude": str}

@@ -1,9 +1,9 @@
 """Show tables 2 to 9 of this run beside those of the paper."""
 
 import pandas as pd
-from slicesampling.files import write_text
-from slicesampling.job import start
-from slicesampling.tables import paper_comparison
+from slicesampling.jobs.files import write_text
+from slicesampling.jobs.job import start
+from slicesampling.publication.tables import paper_comparison
 
 start(snakemake)
 records = {name: pd.read_csv(path, sep="\t", dtype={"volume": str}) for name, path in snakemake.input.items()}

@@ -4,9 +4,9 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
-from slicesampling.files import replacing
-from slicesampling.job import start
-from slicesampling.phantom import plan_cohort, write_volume
+from slicesampling.jobs.files import replacing
+from slicesampling.jobs.job import start
+from slicesampling.phantom.anatomy import plan_cohort, write_volume
 
 start(snakemake)
 settings = snakemake.params.settings

@@ -3,9 +3,9 @@
 import logging
 
 import pandas as pd
-from slicesampling.annotations import read_ledger
-from slicesampling.job import start
-from slicesampling.models import computing
+from slicesampling.annotation.ledger import read_ledger
+from slicesampling.jobs.job import start
+from slicesampling.learning.models import computing
 from slicesampling.plan import describe, estimate, measure
 
 terminal = start(snakemake)

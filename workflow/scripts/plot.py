@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pandas as pd
-from slicesampling import plots
-from slicesampling.figures import save_figure
-from slicesampling.job import start
+from slicesampling.jobs.job import start
+from slicesampling.publication import plots
+from slicesampling.publication.figures import save_figure
 
 start(snakemake)
 records = {

@@ -3,14 +3,14 @@
 import logging
 
 import torch
-from slicesampling.annotations import joined, write_ledger
-from slicesampling.calibration import COUNTS, reliability
-from slicesampling.files import replacing
-from slicesampling.inference import LIVER, Predictor
-from slicesampling.job import start
-from slicesampling.models import computing, load_model
-from slicesampling.prefetch import read_ahead
-from slicesampling.volumes import load_preprocessed, sound, volume_folders, write_mask
+from slicesampling.annotation.ledger import joined, write_ledger
+from slicesampling.cohort.volumes import load_preprocessed, sound, volume_folders, write_mask
+from slicesampling.evaluation.calibration import COUNTS, reliability
+from slicesampling.jobs.files import replacing
+from slicesampling.jobs.job import start
+from slicesampling.learning.inference import LIVER, Predictor
+from slicesampling.learning.models import computing, load_model
+from slicesampling.learning.prefetch import read_ahead
 
 start(snakemake)
 compute = computing(snakemake.config["compute"])

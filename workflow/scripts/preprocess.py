@@ -4,11 +4,11 @@ import logging
 from pathlib import Path
 
 import pandas as pd
-from slicesampling.annotations import joined, read_ledger, write_ledger
-from slicesampling.cohort import preprocess_row
-from slicesampling.files import replacing
-from slicesampling.job import start
-from slicesampling.volumes import save_preprocessed
+from slicesampling.annotation.ledger import joined, read_ledger, write_ledger
+from slicesampling.cohort.table import preprocess_row
+from slicesampling.cohort.volumes import save_preprocessed
+from slicesampling.jobs.files import replacing
+from slicesampling.jobs.job import start
 
 start(snakemake)
 sound = set(read_ledger(snakemake.input.checked)["volume"])

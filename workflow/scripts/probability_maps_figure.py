@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from slicesampling.figures import probability_figure, save_figure
-from slicesampling.inference import sample
-from slicesampling.job import start
-from slicesampling.models import computing, load_model
-from slicesampling.uncertainty import slice_uncertainty
-from slicesampling.volumes import load_preprocessed, volume_folders
+from slicesampling.cohort.volumes import load_preprocessed, volume_folders
+from slicesampling.jobs.job import start
+from slicesampling.learning.inference import sample
+from slicesampling.learning.models import computing, load_model
+from slicesampling.learning.uncertainty import slice_uncertainty
+from slicesampling.publication.figures import probability_figure, save_figure
 
 PANELS = 4
 

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pandas as pd
-from slicesampling.files import write_text
-from slicesampling.job import start
-from slicesampling.models import fingerprint, origin
-from slicesampling.overview import provenance_page
+from slicesampling.jobs.files import write_text
+from slicesampling.jobs.job import start
+from slicesampling.learning.models import fingerprint, origin
+from slicesampling.publication.overview import provenance_page
 
 start(snakemake)
 config = snakemake.params.config

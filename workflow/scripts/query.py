@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pandas as pd
-from slicesampling.annotations import read_ledger, write_ledger
-from slicesampling.job import start
-from slicesampling.randomness import generator
-from slicesampling.strategies import STRATEGIES
-from slicesampling.uncertainty import mark_candidates
+from slicesampling.annotation.ledger import read_ledger, write_ledger
+from slicesampling.annotation.strategies import STRATEGIES
+from slicesampling.jobs.job import start
+from slicesampling.jobs.randomness import generator
+from slicesampling.learning.uncertainty import mark_candidates
 
 start(snakemake)
 wildcards, params, measure = snakemake.wildcards, snakemake.params, snakemake.params.measure

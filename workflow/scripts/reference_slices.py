@@ -1,8 +1,8 @@
 """Collect the slices of the data pool and whether they hold liver."""
 
 import pandas as pd
-from slicesampling.annotations import read_ledger, write_ledger
-from slicesampling.job import start
+from slicesampling.annotation.ledger import read_ledger, write_ledger
+from slicesampling.jobs.job import start
 
 start(snakemake)
 slices = pd.concat([read_ledger(path) for path in snakemake.input])

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pandas as pd
-from slicesampling.annotations import read_ledger
-from slicesampling.figures import save_figure
-from slicesampling.job import start
-from slicesampling.plots import selection_figure
+from slicesampling.annotation.ledger import read_ledger
+from slicesampling.jobs.job import start
+from slicesampling.publication.figures import save_figure
+from slicesampling.publication.plots import selection_figure
 
 start(snakemake)
 cohort = pd.read_csv(snakemake.input.cohort, sep="\t", dtype=str, keep_default_na=False).set_index("volume")

@@ -1,8 +1,8 @@
 """Write how many slices the slice strategies add in an iteration."""
 
-from slicesampling.annotations import read_ledger, slice_budget
-from slicesampling.files import write_text
-from slicesampling.job import start
+from slicesampling.annotation.ledger import read_ledger, slice_budget
+from slicesampling.jobs.files import write_text
+from slicesampling.jobs.job import start
 
 start(snakemake)
 budget = snakemake.params.slices

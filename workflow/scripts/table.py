@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pandas as pd
-from slicesampling import supplement, tables
-from slicesampling.job import start
-from slicesampling.layout import write_table
+from slicesampling.jobs.job import start
+from slicesampling.publication import supplement, tables
+from slicesampling.publication.layout import write_table
 
 start(snakemake)
 # Ids and reasons stay text; an empty cell of the cohort table is an empty text.

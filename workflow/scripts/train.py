@@ -7,16 +7,16 @@ import signal
 from pathlib import Path
 
 import pandas as pd
-from slicesampling import inference, network, patches, training
-from slicesampling.annotations import annotated_slices, read_ledger, write_ledger
-from slicesampling.checkpoint import Checkpoint, Terminated
-from slicesampling.cluster import place, requeue
-from slicesampling.files import own
-from slicesampling.job import ProgressReport, start
-from slicesampling.models import build_network, computing, fingerprint, save_model
-from slicesampling.patches import AnnotatedVolume, TrainingSet
-from slicesampling.processes import group, launch, launched
-from slicesampling.volumes import load_preprocessed, sound, volume_folders
+from slicesampling.annotation.ledger import annotated_slices, read_ledger, write_ledger
+from slicesampling.cohort.volumes import load_preprocessed, sound, volume_folders
+from slicesampling.jobs.cluster import place, requeue
+from slicesampling.jobs.files import own
+from slicesampling.jobs.job import ProgressReport, start
+from slicesampling.learning import inference, network, patches, training
+from slicesampling.learning.checkpoint import Checkpoint, Terminated
+from slicesampling.learning.models import build_network, computing, fingerprint, save_model
+from slicesampling.learning.patches import AnnotatedVolume, TrainingSet
+from slicesampling.learning.processes import group, launch, launched
 
 terminal = start(snakemake)
 params, wildcards, settings = snakemake.params, snakemake.wildcards, snakemake.config["compute"]

@@ -4,13 +4,13 @@ import logging
 
 import pandas as pd
 import torch
-from slicesampling.annotations import joined, write_ledger
-from slicesampling.inference import sample
-from slicesampling.job import start
-from slicesampling.models import computing, load_model
-from slicesampling.prefetch import read_ahead
-from slicesampling.uncertainty import VolumeUncertainty, slice_uncertainty, volume_uncertainty
-from slicesampling.volumes import load_preprocessed, sound, volume_folders
+from slicesampling.annotation.ledger import joined, write_ledger
+from slicesampling.cohort.volumes import load_preprocessed, sound, volume_folders
+from slicesampling.jobs.job import start
+from slicesampling.learning.inference import sample
+from slicesampling.learning.models import computing, load_model
+from slicesampling.learning.prefetch import read_ahead
+from slicesampling.learning.uncertainty import VolumeUncertainty, slice_uncertainty, volume_uncertainty
 
 start(snakemake)
 params, wildcards = snakemake.params, snakemake.wildcards

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pandas as pd
-from slicesampling.annotations import read_ledger
-from slicesampling.figures import save_figure, uncertainty_profile_figure
-from slicesampling.job import start
-from slicesampling.uncertainty import slice_candidates
-from slicesampling.volumes import load_preprocessed, volume_folders
+from slicesampling.annotation.ledger import read_ledger
+from slicesampling.cohort.volumes import load_preprocessed, volume_folders
+from slicesampling.jobs.job import start
+from slicesampling.learning.uncertainty import slice_candidates
+from slicesampling.publication.figures import save_figure, uncertainty_profile_figure
 
 start(snakemake)
 query, ledger = read_ledger(snakemake.input.query), read_ledger(snakemake.input.ledger)

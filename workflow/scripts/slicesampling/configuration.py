@@ -9,8 +9,8 @@ import jsonschema
 import yaml
 
 from . import UserError
-from .geometry import Geometry
-from .strategies import STRATEGIES
+from .annotation.strategies import STRATEGIES
+from .learning.geometry import Geometry
 
 
 def check_configuration(config: dict[str, Any], schema: str | Path) -> None:

@@ -14,32 +14,32 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .annotations import slice_budget
-from .checkpoint import Checkpoint
-from .cohort import preprocess_row
+from .annotation.ledger import slice_budget
+from .annotation.strategies import STRATEGIES
+from .cohort.grids import resample_mask
+from .cohort.table import preprocess_row
+from .cohort.volumes import save_preprocessed
 from .configuration import job_counts, shards
-from .geometry import axes
-from .grids import resample_mask
-from .inference import sample
-from .memory import free_memory
-from .metrics import segmentation_metrics
-from .models import Compute, build_network, device_name, save_model
-from .patches import AnnotatedVolume, TrainingSet
-from .strategies import STRATEGIES
-from .tables import paper_values
-from .tiling import Architecture, plan_tiles, tile_cost
-from .training import INFERENCE_BYTES, Progress, Settings, ValidationVolume, train
-from .volumes import save_preprocessed
+from .evaluation.metrics import segmentation_metrics
+from .learning.checkpoint import Checkpoint
+from .learning.geometry import axes
+from .learning.inference import sample
+from .learning.memory import free_memory
+from .learning.models import Compute, build_network, device_name, save_model
+from .learning.patches import AnnotatedVolume, TrainingSet
+from .learning.tiling import Architecture, plan_tiles, tile_cost
+from .learning.training import INFERENCE_BYTES, Progress, Settings, ValidationVolume, train
+from .publication.tables import paper_values
 
 MEASURED_STEPS = 6
 """Steps of training that are timed, after as many to warm up."""
 IMPORTS = {
-    "preprocess": "slicesampling.volumes",
-    "train": "slicesampling.training, torch._dynamo",  # the optimizer imports the latter
-    "uncertainty": "slicesampling.inference, slicesampling.volumes",
-    "predict": "slicesampling.inference, slicesampling.volumes",
-    "evaluate": "slicesampling.metrics, slicesampling.volumes",
-    "others": "slicesampling.figures",
+    "preprocess": "slicesampling.cohort.volumes",
+    "train": "slicesampling.learning.training, torch._dynamo",  # the optimizer imports the latter
+    "uncertainty": "slicesampling.learning.inference, slicesampling.cohort.volumes",
+    "predict": "slicesampling.learning.inference, slicesampling.cohort.volumes",
+    "evaluate": "slicesampling.evaluation.metrics, slicesampling.cohort.volumes",
+    "others": "slicesampling.publication.figures",
 }
 """What a job of each stage imports, which is most of the time that it takes to start."""
 VOXEL_BYTES = 3

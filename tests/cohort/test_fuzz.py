@@ -1,0 +1,138 @@
+"""Damaged files: whatever bytes are changed, there is a usable volume or one clear line, soon and in little memory.
+
+`PYTHONPATH=workflow/scripts:tests python tests/cohort/test_fuzz.py 5000` tries as many mutations of each format.
+"""
+
+import sys
+import time
+import tracemalloc
+import warnings
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK
+from scans import IDENTITY, read_case, read_image, rectangle, write_dicom, write_series, write_structures
+from slicesampling import UserError
+from slicesampling.cohort import volumes
+from slicesampling.cohort.dicom import read_stack, write_segmentation
+
+FORMATS = (".nii", ".nii.gz", ".nrrd", "-packed.nrrd", ".mha", "-packed.mha", "dicom", "seg", "rtstruct")
+HEADER = {".nii": 352, ".nii.gz": 120, ".nrrd": 400, "-packed.nrrd": 400, ".mha": 350, "-packed.mha": 350, "dicom": 900}
+HEADER |= {"seg": 4000, "rtstruct": 1200}
+"""Bytes at the beginning that are changed more often than the rest."""
+
+NAME = "Planted^Name"
+
+SECONDS, BYTES = 5, 2**28
+
+
+def sound(folder: Path, suffix: str) -> Path:
+    """Write a small sound volume, or a mask for one, and return the file whose bytes are to be changed."""
+    hu = np.random.default_rng(1).integers(-1000, 1000, (5, 8, 7)).astype(np.int16)
+    if suffix in ("seg", "rtstruct"):
+        series = write_series(folder / "series", hu, **IDENTITY)
+        path = folder / f"{suffix}.dcm"
+        if suffix == "seg":
+            write_segmentation(path, read_stack(series), hu > 0)
+        else:
+            write_structures(path, {1: [rectangle(12.5, -39, -37, -59, -56), rectangle(15, -38, -36, -58, -55)]})
+        return path
+    if suffix == "dicom":
+        for k, plane in enumerate(hu):
+            write_dicom(
+                folder / f"{k}.dcm", plane + 1024, (-40, -60, 10 + 2.5 * k), k + 1, PatientName=NAME, PatientID=NAME
+            )
+        return folder / "2.dcm"
+    path = folder / f"volume{suffix}"
+    if suffix.startswith(".nii"):
+        nibabel.save(nibabel.Nifti1Image(hu.T, np.diag([-0.7, -0.8, 2.5, 1])), path)
+    else:
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(hu), str(path), useCompression=suffix.startswith("-packed"))
+    return path
+
+
+def mutated(content: bytes, header: int, random: np.random.Generator) -> bytes:
+    """Change some bytes, most of them in the header; or cut, repeat or insert a piece."""
+    changed = bytearray(content)
+    for _ in range(int(random.integers(1, 6))):
+        end = min(header, len(changed)) if random.random() < 0.8 else len(changed)
+        place = int(random.integers(0, max(1, end)))
+        kind = random.integers(0, 8)
+        if kind == 0:
+            del changed[place:]
+        elif kind == 1:
+            del changed[place : place + int(random.integers(1, 9))]
+        elif kind == 2:
+            changed[place:place] = bytes(random.integers(0, 256, int(random.integers(1, 9)), dtype=np.uint8))
+        elif kind == 3:
+            changed[place : place + 4] = random.choice([b"\xff\xff\xff\x7f", b"\x00\x00\x00\x00", b"\x00\x00\xc0\x7f"])
+        elif place < len(changed):
+            changed[place] = int(random.choice([0, 1, 255, int(random.integers(0, 256))]))
+    return bytes(changed)
+
+
+def outcome(path: Path) -> str:
+    """Read a damaged file; return "volume" or the fault, and fail for anything that a user must not see."""
+    started = time.monotonic()
+    tracemalloc.start()
+    fault = ""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if path.suffix == ".dcm":
+                image, mask, grid = read_case(path.parent / "series", path)
+                assert mask is not None
+                assert mask.shape == image.shape
+            else:
+                image, grid = read_image(path)
+    except UserError as error:
+        fault = str(error)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < BYTES, f"{peak / 2**20:.0f} MiB"
+    assert time.monotonic() - started < SECONDS
+    if fault:
+        assert "\n" not in fault
+        assert NAME not in fault, "what is in a header stays there"
+        assert str(path) in fault
+        return fault
+    assert image.dtype == np.int16
+    assert image.shape == grid.shape
+    assert image.min() >= volumes.AIR
+    assert np.isfinite(grid.affine).all()
+    assert min(grid.spacing) > 0
+    assert abs(np.linalg.det(grid.affine)) > 0
+    return "volume"
+
+
+def fuzz(suffix: str, count: int, folder: Path) -> dict[str, int]:
+    """Read `count` mutations of a format; return how many were volumes and how many were refused."""
+    path = sound(folder, suffix)
+    content = path.read_bytes()
+    counts = {"volume": 0, "refused": 0}
+    for seed in range(count):
+        path.write_bytes(mutated(content, HEADER[suffix], np.random.default_rng(seed)))
+        try:
+            result = outcome(path.parent if suffix == "dicom" else path)
+        except Exception as error:
+            error.add_note(f"{suffix}, seed {seed}")
+            raise
+        counts["volume" if result == "volume" else "refused"] += 1
+    return counts
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_damaged_files_are_read_or_refused_in_one_line(suffix: str, tmp_path: Path) -> None:
+    counts = fuzz(suffix, 150, tmp_path)
+    assert counts["refused"] > 20
+    assert counts["volume"] > 0 or suffix in (".nii.gz", "-packed.nrrd"), "a checksum guards these"
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    for suffix in FORMATS:
+        with tempfile.TemporaryDirectory() as folder:
+            print(suffix, fuzz(suffix, int(sys.argv[1]), Path(folder)))

@@ -1,0 +1,128 @@
+"""Laws of grids and of interpolation between them."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scans import CANONICAL, ball, dice, grid_of, rotated, world
+from slicesampling.cohort import grids
+from slicesampling.cohort.grids import Grid
+from slicesampling.cohort.volumes import AIR
+
+# Grids and resampling -------------------------------------------------------------------------------------------------
+
+lengths = st.tuples(st.integers(2, 12), st.integers(2, 12), st.integers(2, 12))
+spacings = st.tuples(*[st.floats(0.4, 5.0) for _ in range(3)])
+origins = st.tuples(*[st.floats(-300, 300) for _ in range(3)])
+angles = st.floats(-40, 40)
+planes = st.sampled_from([(0, 1), (0, 2), (1, 2)])
+
+
+@given(lengths, spacings, origins, angles, planes)
+@settings(max_examples=50, deadline=None)
+def test_a_grid_survives_json(shape, spacing, origin, angle, axes):
+    grid = rotated(grid_of(shape, spacing, origin), angle, axes)
+    again = Grid.from_json(grid.to_json())
+    assert again.shape == grid.shape
+    assert np.array_equal(again.affine, grid.affine)
+    assert again.spacing == pytest.approx(spacing)
+
+
+@given(lengths, spacings, origins)
+@settings(max_examples=50, deadline=None)
+def test_the_canonical_grid_covers_the_extent(shape, spacing, origin):
+    grid = grid_of(shape, spacing, origin)
+    canonical = grids.canonical_grid(grid, CANONICAL)
+    assert canonical.spacing == pytest.approx(CANONICAL)
+    # Lower edges coincide; the upper ones are half a voxel apart at most, unless the volume is thinner than a voxel.
+    low = canonical.affine[:3, 3] - np.array(CANONICAL) / 2
+    assert low == pytest.approx(np.array(origin) - np.array(spacing) / 2)
+    extent, covered = np.array(shape) * spacing, np.array(canonical.shape) * CANONICAL
+    assert (np.abs(extent - covered) <= np.array(CANONICAL) / 2 + 1e-5).all()
+
+
+@given(lengths, spacings, origins, angles, planes)
+@settings(max_examples=50, deadline=None)
+def test_the_canonical_grid_of_an_oblique_volume_holds_all_its_voxels(shape, spacing, origin, angle, axes):
+    grid = rotated(grid_of(shape, spacing, origin), angle, axes)
+    canonical = grids.canonical_grid(grid, CANONICAL)
+    centres = world(grid).reshape(3, -1)
+    index = (centres - canonical.affine[:3, 3:]) / np.reshape(CANONICAL, (3, 1))
+    assert (index >= -0.5 - 1e-9).all()
+    assert (index <= np.reshape(canonical.shape, (3, 1)) - 0.5 + 0.5 + 1e-4).all()
+
+
+@given(lengths, spacings, origins)
+@settings(max_examples=50, deadline=None)
+def test_the_grid_of_a_canonical_volume_is_its_own_canonical_grid(shape, spacing, origin):
+    grid = grid_of(shape, spacing, origin)
+    canonical = grids.canonical_grid(grid, spacing)
+    assert canonical.matches(grid)
+    array = np.random.default_rng(0).integers(-1000, 1000, shape).astype(np.int16)
+    assert grids.resample(array, grid, canonical, fill=AIR) == pytest.approx(array, abs=1e-2)
+
+
+@given(lengths, spacings, st.tuples(*[st.floats(-2, 2) for _ in range(4)]), angles, planes)
+@settings(max_examples=50, deadline=None)
+def test_linear_interpolation_reproduces_linear_functions(shape, spacing, slopes, angle, axes):
+    """A function linear in the world's mm is the same on either grid between the outermost voxel centres."""
+    for grid in (grid_of(shape, spacing, (5, -8, 3)), rotated(grid_of(shape, spacing, (5, -8, 3)), angle, axes)):
+        canonical = grids.canonical_grid(grid, CANONICAL)
+        on_grid, on_canonical = (slopes[3] + np.tensordot(slopes[:3], world(g), axes=1) for g in (grid, canonical))
+        resampled = grids.resample(on_grid, grid, canonical, fill=AIR)
+        points = world(canonical).reshape(3, -1)
+        index = np.linalg.inv(grid.affine) @ np.vstack([points, np.ones(points.shape[1])])
+        inner = ((index[:3] >= 0) & (index[:3] <= np.reshape(shape, (3, 1)) - 1)).all(axis=0).reshape(canonical.shape)
+        # Grids count as aligned up to a thousandth of a voxel.
+        accuracy = grids.ALIGNED * (1 + np.abs(slopes[:3]) @ np.array(spacing))
+        assert resampled[inner] == pytest.approx(on_canonical[inner], abs=accuracy)
+        outer = ((index[:3] < -1.02) | (index[:3] > np.reshape(shape, (3, 1)) + 0.02)).any(axis=0)
+        assert (resampled[outer.reshape(canonical.shape)] == AIR).all()
+
+
+@given(lengths, spacings)
+@settings(max_examples=50, deadline=None)
+def test_a_constant_volume_gets_no_rim(shape, spacing):
+    grid = grid_of(shape, spacing)
+    canonical = grids.canonical_grid(grid, CANONICAL)
+    assert (grids.resample(np.full(shape, 100, np.int16), grid, canonical, fill=AIR) == 100).all()
+    assert grids.resample_mask(np.ones(canonical.shape, bool), canonical, grid).all()
+
+
+@given(lengths, spacings, st.floats(0.5, 3))
+@settings(max_examples=50, deadline=None)
+def test_the_fast_path_agrees_with_the_general_one(shape, spacing, factor):
+    grid = grid_of(shape, spacing, (5, -8, 3))
+    target = grid_of((7, 9, 8), [s * factor for s in spacing], (-1, -9, 2))
+    array = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    matrix = np.linalg.inv(grid.affine) @ target.affine
+    general = grids._oblique(array, target.shape, matrix, -9.0)
+    expected = np.stack([general(z) for z in range(target.shape[0])])
+    assert grids.resample(array, grid, target, fill=-9.0) == pytest.approx(expected, abs=1e-4)
+
+
+def test_exactly_one_half_is_not_liver():
+    mask = np.zeros((1, 1, 4), bool)
+    mask[..., 1:3] = True
+    # Twice the spacing: each new centre lies midway between two old ones.
+    found = grids.resample_mask(mask, grid_of((1, 1, 4), (1, 1, 1)), grid_of((1, 1, 2), (1, 1, 2), (0, 0, 0.5)))
+    assert not found.any()
+
+
+@given(
+    st.tuples(st.floats(0.8, 2.5), st.floats(0.6, 1.2), st.floats(0.6, 1.2)), st.floats(-25, 25), planes, st.booleans()
+)
+@settings(max_examples=25, deadline=None)
+def test_a_ball_is_a_ball_on_every_grid(spacing, angle, axes, oblique):
+    """A ball goes to the canonical grid and back; there and here it agrees with the ball that geometry gives."""
+    shape = tuple(round(44 / s) for s in spacing)
+    grid = grid_of(shape, spacing, (-20, 30, 5))
+    grid = rotated(grid, angle, axes) if oblique else grid
+    centre = grid.affine[:3, :3] @ (np.array(shape) / 2) + grid.affine[:3, 3]
+    native = ball(grid, centre, 17)
+    canonical = grids.canonical_grid(grid, CANONICAL)
+    moved = grids.resample_mask(native, grid, canonical)
+    assert dice(moved, ball(canonical, centre, 17)) > 0.96
+    assert dice(grids.resample_mask(moved, canonical, grid), native) > 0.96
+    millilitres = moved.sum() * np.prod(CANONICAL) / 1000
+    assert millilitres == pytest.approx(4 / 3 * np.pi * 17**3 / 1000, rel=0.04)

@@ -1,0 +1,363 @@
+"""Each published layout, made small, gives the rows it should; splits keep their promises; real data where at hand."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scans import IDENTITY, rectangle, write_dicom, write_series, write_structures
+from slicesampling import UserError
+from slicesampling.cohort import importers, volumes
+from slicesampling.cohort.dicom import read_stack, write_segmentation
+from slicesampling.cohort.importers import Case, add_to_table, assign_splits, cohort_rows
+from slicesampling.cohort.table import check_contents, read_cohort, table_faults
+
+REAL = os.environ.get("LIVER_CT_DIR")
+
+
+def nifti(path: Path, *values: int) -> Path:
+    """Write a small volume that holds `values`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    array = np.zeros((4, 4, 4), np.int16)
+    array.flat[: len(values)] = values
+    nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), path)
+    return path
+
+
+def names(found: importers.Found) -> list[str]:
+    return [case.name for case in found.cases]
+
+
+def test_lits(tmp_path):
+    for number in (0, 2, 10):
+        nifti(tmp_path / "Training Batch 1" / f"volume-{number}.nii", 1)
+    for number in (0, 10, 11):
+        nifti(tmp_path / "Training Batch 1" / f"segmentation-{number}.nii.gz", 1, 2)
+    found = importers.find_lits(tmp_path)
+    assert names(found) == ["000", "010"]
+    assert found.cases[1].label.name == "segmentation-10.nii.gz"
+    assert [line.split(": ")[1] for line in found.left_out] == ["no segmentation-2", "no volume-11"]
+    nifti(tmp_path / "again" / "volume-0.nii.gz")
+    with pytest.raises(UserError, match=r"volume-0\.nii.* is there twice"):
+        importers.find_lits(tmp_path)
+
+
+def test_chaos_takes_the_ct_and_leaves_the_mr(tmp_path):
+    for folder in ("Train_Sets/CT/1", "Train_Sets/CT/16", "Test_Sets/CT/3", "Train_Sets/MR/1/T2SPIR"):
+        (tmp_path / folder / "DICOM_anon").mkdir(parents=True)
+        if folder != "Test_Sets/CT/3":
+            (tmp_path / folder / "Ground").mkdir()
+    found = importers.find_chaos(tmp_path)
+    assert names(found) == ["001", "016"]
+    assert found.cases[0].label == tmp_path / "Train_Sets/CT/1/Ground"
+    assert found.left_out == [f"{tmp_path}/Test_Sets/CT/3: no folder Ground with masks"]
+
+
+def dataset(root: Path, **content: object) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "dataset.json").write_text(json.dumps(content))
+
+
+def test_decathlon(tmp_path):
+    dataset(
+        tmp_path,
+        labels={"0": "background", "1": "liver", "2": "cancer"},
+        training=[
+            {"image": f"./imagesTr/liver_{n}.nii.gz", "label": f"./labelsTr/liver_{n}.nii.gz"} for n in (0, 104, 5)
+        ],
+        test=["./imagesTs/liver_132.nii.gz"],
+    )
+    for number in (0, 104):
+        nifti(tmp_path / f"imagesTr/liver_{number}.nii.gz")
+        nifti(tmp_path / f"labelsTr/liver_{number}.nii.gz")
+    found = importers.find_decathlon(tmp_path)
+    assert names(found) == ["000", "104"]
+    assert {case.liver_values for case in found.cases} == {"1,2"}
+    assert "liver_5.nii.gz: dataset.json lists it" in found.left_out[0]
+    assert "gives no mask" in found.left_out[1]
+    with pytest.raises(UserError, match="background, liver, cancer; none is called spleen"):
+        importers.find_decathlon(tmp_path, "spleen")
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {
+            "channel_names": {"0": "PET", "1": "CT"},
+            "labels": {"background": 0, "liver": [5, 7], "spleen": 1},
+            "file_ending": ".nii.gz",
+        },
+        {"modality": {"0": "PET", "1": "CT"}, "labels": {"0": "background", "5": "liver", "7": "liver tumor"}},
+    ],
+)
+def test_nnunet_in_both_versions(tmp_path, about):
+    dataset(tmp_path, **about)
+    for folder, name in (("Tr", "ABD_001"), ("Tr", "ABD_002"), ("Ts", "ABD_003"), ("Ts", "ABD_004")):
+        for channel in range(2):
+            nifti(tmp_path / f"images{folder}/{name}_{channel:04}.nii.gz")
+        if name != "ABD_004":
+            nifti(tmp_path / f"labels{folder}/{name}.nii.gz")
+    found = importers.find_nnunet(tmp_path)
+    assert [(case.name, case.split, case.liver_values) for case in found.cases] == [
+        ("ABD_001", "", "5,7"),
+        ("ABD_002", "", "5,7"),
+        ("ABD_003", "test", "5,7"),
+    ]
+    assert {case.image.name[-12:] for case in found.cases} == {"_0001.nii.gz"}
+    assert found.left_out == [f"{tmp_path}/imagesTs/ABD_004_0001.nii.gz: no mask ABD_004.nii.gz in labelsTs"]
+
+
+def test_nnunet_without_ct_is_refused(tmp_path):
+    dataset(tmp_path, channel_names={"0": "T1", "1": "T2"}, labels={"liver": 1})
+    with pytest.raises(UserError, match="accepted: exactly one that is called CT"):
+        importers.find_nnunet(tmp_path)
+
+
+def test_totalsegmentator_leaves_out_what_shows_no_liver(tmp_path):
+    for name, values in (("s0000", [1]), ("s0001", []), ("s0002", [1]), ("s0003", None)):
+        nifti(tmp_path / name / "ct.nii.gz")
+        if values is not None:
+            nifti(tmp_path / name / "segmentations/liver.nii.gz", *values)
+    (tmp_path / "meta.csv").write_text("image_id;age;split\ns0000;50;test\ns0002;;train\n", encoding="utf-8-sig")
+    found = importers.find_totalsegmentator(tmp_path)
+    assert [(case.name, case.split) for case in found.cases] == [("s0000", "test"), ("s0002", "pool")]
+    assert [line.rpartition(": ")[2] for line in found.left_out] == [
+        "the mask is empty",
+        "no segmentations/liver.nii.gz",
+    ]
+
+
+def test_pairs_by_pattern(tmp_path):
+    for name in ("jörg 1/a_ct.nrrd", "jörg 1/b_ct.nrrd", "p2/a_ct.nrrd", "p2/a_liver.mha", "jörg 1/b_liver.mha"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = importers.find_pairs(tmp_path, "{patient}/{volume}_ct.nrrd", "{patient}/{volume}_liver.mha")
+    assert [(case.patient, case.name) for case in found.cases] == [("jörg 1", "b"), ("p2", "a")]
+    assert found.left_out == [f"{tmp_path}/jörg 1/a_ct.nrrd: no file for {{patient}}/{{volume}}_liver.mha"]
+    for wrong in ("{name}.nii", "ct.nii", "{volume}/{volume}.nii", "{volume}.dcm"):
+        with pytest.raises(UserError, match="accepted are"):
+            importers.find_pairs(tmp_path, wrong, "{volume}.nii")
+    (tmp_path / "x1_ct.nii").touch()
+    (tmp_path / "x2_ct.nii").touch()
+    (tmp_path / "y").mkdir()
+    (tmp_path / "y/c_ct.nii").touch()
+    (tmp_path / "p2/c_ct.nii").touch()
+    with pytest.raises(UserError, match="with the same names as"):
+        importers.find_pairs(tmp_path, "*/{volume}_ct.nii", "{volume}_ct.nii")
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"labels": 3}', "\xff"])
+def test_a_broken_dataset_json_is_one_line(tmp_path, content):
+    (tmp_path / "dataset.json").write_text(content, encoding="latin-1")
+    for find in (importers.find_decathlon, importers.find_nnunet):
+        with pytest.raises(UserError, match=r"dataset\.json") as error:
+            find(tmp_path)
+        assert "\n" not in str(error.value)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    sizes=st.lists(st.integers(1, 4), min_size=1, max_size=30),
+    given_splits=st.lists(st.sampled_from(["", "", "pool", "val", "test"]), min_size=30, max_size=30),
+    validation=st.integers(0, 3),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 9),
+)
+def test_splits_keep_patients_whole_and_their_sizes(sizes, given_splits, validation, share, seed):
+    rows = pd.DataFrame(
+        [
+            {"patient": f"p{number}", "site": "AB"[number % 2], "split": given_splits[number]}
+            for number, size in enumerate(sizes)
+            for _ in range(size)
+        ]
+    )
+    splits = assign_splits(rows, validation, share, seed)
+    assert set(splits) == set(rows["patient"])
+    for patient, split in rows[rows["split"] != ""][["patient", "split"]].itertuples(index=False):
+        assert splits[patient] == split
+    for _, of_site in rows.groupby("site"):
+        found = of_site["patient"].map(splits)
+        free = of_site[of_site["split"] == ""]
+        counts = {split: int((found == split).sum()) for split in ("pool", "val", "test")}
+        largest = int(free.groupby("patient").size().max()) if len(free) else 0
+        if len(free) and not (of_site["split"] == "val").any():
+            assert min(validation, len(free)) <= counts["val"] < validation + largest or validation == 0
+        if not (of_site["split"] != "").any():
+            wanted = share * (len(of_site) - validation)
+            assert counts["test"] <= max(wanted, 0) + largest
+            assert counts["pool"] == 0 or counts["test"] >= wanted
+    shuffled = rows.sample(frac=1, random_state=seed)
+    assert assign_splits(shuffled, validation, share, seed) == splits
+    alone = rows[rows["site"] == "A"]
+    assert assign_splits(alone, validation, share, seed).items() <= splits.items(), "a site does not see the others"
+
+
+def test_the_papers_proportions():
+    rows = pd.DataFrame({"patient": [f"p{n}" for n in range(131 - 65)], "site": "LiTS", "split": ""})
+    counts = pd.Series(assign_splits(rows, 2, 0.49, 1)).value_counts()
+    assert counts["val"] == 2
+    assert counts["test"] == 32
+    assert assign_splits(rows, 2, 0.49, 1) != assign_splits(rows, 2, 0.49, 2)
+
+
+def test_a_patient_in_two_given_splits_is_refused():
+    rows = pd.DataFrame({"patient": ["p", "p"], "site": "A", "split": ["test", "pool"]})
+    with pytest.raises(UserError, match="patient p: volumes in the splits pool, test"):
+        assign_splits(rows, 2, 0.5, 1)
+
+
+def some_cases(tmp_path: Path, count: int) -> list[Case]:
+    return [
+        Case(f"{n:03}", nifti(tmp_path / f"{n}.nii.gz", n), nifti(tmp_path / f"{n}-mask.nii.gz", 1), "1,2")
+        for n in range(count)
+    ]
+
+
+def test_rows_make_a_sound_table_and_add_up(tmp_path):
+    table, cases = tmp_path / "config/cohort.tsv", some_cases(tmp_path, 12)
+    first = cohort_rows(cases[:8], "lits", {"lits-003": "vena cava"}, 2, 0.4, 1)
+    add_to_table(table, first)
+    add_to_table(table, cohort_rows(cases[8:], "chaos", {}, 1, 0.5, 1))
+    cohort = read_cohort(table)
+    assert len(cohort) == 12
+    assert table_faults(cohort, 1) == []
+    assert check_contents(cohort, 1)[0] == []
+    assert cohort.loc[cohort["exclude"] != "", "volume"].tolist() == ["lits-003"]
+    assert (cohort["liver_values"] == "1,2").all()
+    before = table.read_bytes()
+    with pytest.raises(UserError, match=r"volume lits-000 stands there already \(8 such\)"):
+        add_to_table(table, first)
+    assert table.read_bytes() == before
+    with pytest.raises(UserError, match="excluded volume lits-999: not found"):
+        cohort_rows(cases, "lits", {"lits-999": "x"}, 2, 0.4, 1)
+    with pytest.raises(UserError, match="holds a tab or a line break"):
+        add_to_table(table, first.assign(volume=[f"x{n}" for n in range(8)], patient="a\tb"))
+
+
+def command(*arguments: str | Path, code: int = 0) -> str:
+    call = [sys.executable, str(ROOT / "workflow/import_cohort.py"), *map(str, arguments)]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def test_the_command_line(tmp_path):
+    for number in range(6):
+        nifti(tmp_path / f"data/volume-{number}.nii.gz")
+        nifti(tmp_path / f"data/segmentation-{number}.nii.gz", 1)
+    nifti(tmp_path / "data/volume-9.nii.gz")
+    reasons = tmp_path / "excluded.tsv"
+    reasons.write_text("volume\treason\nlits-004\tpoor mask\n")
+    table = tmp_path / "cohort.tsv"
+    output = command("lits", tmp_path / "data", "--to", table, "--exclude", reasons, "--validation-volumes", "1")
+    assert f"{table}: 6 volumes added (2 pool, 1 val, 2 test, 1 excluded), 6 in all" in output
+    assert "left out:" in output
+    assert "no segmentation-9" in output
+    assert read_cohort(table).loc[6, "exclude"] == "poor mask"
+    assert "stands there already" in command("lits", tmp_path / "data", "--to", table, code=1)
+    assert "no volume with a mask in the layout chaos" in command("chaos", tmp_path / "data", code=1)
+    assert "there is no such folder" in command("lits", tmp_path / "nowhere", code=1)
+    assert "--image and --label are needed" in command("pairs", tmp_path / "data", code=1)
+    reasons.write_text("name\twhy\nlits-004\tpoor mask\n")
+    assert "accepted: volume, reason" in command("lits", tmp_path / "data", "--exclude", reasons, "--to", "x", code=1)
+
+
+@pytest.mark.skipif(not REAL, reason="LIVER_CT_DIR is not set: no real CT to import")
+@pytest.mark.parametrize(
+    ("layout", "folder", "arguments", "count"),
+    [
+        ("lits", "lits8bit", {}, 3),
+        ("chaos", "chaos", {}, 1),
+        ("pairs", "totalsegmentator", {"image": "{volume}_ct.nii.gz", "label": "{volume}_liver.nii.gz"}, 1),
+        ("pairs", "cervical", {"image": "{volume}_ct.nii.gz", "label": "{volume}_liver.nii.gz"}, 1),
+    ],
+)
+def test_real_ct_is_imported_and_sound(layout, folder, arguments, count, tmp_path):
+    found = importers.LAYOUTS[layout](Path(str(REAL)) / folder, **arguments)
+    assert len(found.cases) == count
+    add_to_table(tmp_path / "cohort.tsv", cohort_rows(found.cases, folder, {}, 0, 0, 1))
+    faults, measured = check_contents(read_cohort(tmp_path / "cohort.tsv"), 1)
+    assert faults == []
+    assert (measured["liver_ml"] > 500).all()
+
+
+def archive(tmp_path: Path) -> Path:
+    """Write a DICOM archive of two patients: studies, series and masks of several kinds, and what is no CT."""
+    root = tmp_path / "export — 2020"
+    hu = np.full((12, 16, 18), -1000, np.int16)
+    hu[3:9, 4:12, 5:14] = 60
+
+    def series(folder: str, uid: str, count: int = 12, **changes: object) -> Path:
+        path = root / folder
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return write_series(path, hu[:count], SeriesInstanceUID=uid, **IDENTITY | changes)
+
+    series("DOE/st1/ct", "1.1", PatientID="planted-1")
+    series("DOE/st1/scout", "1.2", 2, PatientID="planted-1", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    series("DOE/st1/short", "1.3", 3, PatientID="planted-1")
+    series("DOE/st1/unmarked", "1.4", PatientID="planted-1")
+    write_dicom(root / "DOE/st1/dose", np.zeros((2, 2)), (0, 0, 0), 1, Modality="SR", PatientID="planted-1")
+    box = [rectangle(10 + 2.5 * k, -40 + 3, -40 + 9.5, -60 + 3, -60 + 9) for k in range(3, 9)]
+    write_structures(root / "DOE/st1/rs.dcm", {3: [box[0] + 1], 8: box}, {3: "spleen", 8: "Liver"}, "1.1")
+    write_structures(root / "DOE/st1/other.dcm", {1: box}, {1: "kidney"}, "1.4")
+    # The second study: two series in one folder; a segmentation says which counts.
+    both = series("DOE/st2", "2.1", PatientID="planted-1")
+    for path in series("tmp", "2.2", PatientID="planted-1").iterdir():
+        path.rename(both / f"z-{path.name}")
+    (root / "tmp").rmdir()
+    stack = read_stack(both / "z-i0001.dcm")
+    write_segmentation(root / "DOE/seg.dcm", stack, hu > 0)
+    # The second patient: a NIfTI mask that is called like the folder.
+    folder = series("ROE/a", "3.1", PatientID="planted-2")
+    scan = volumes.read_scan(folder)
+    volumes.write_mask(root / "ROE/a_liver.nii.gz", scan.image > 0, scan.grid)
+    volumes.write_mask(root / "ROE/a_spleen.nii.gz", scan.image > 0, scan.grid)
+    (root / "ROE/loop").symlink_to(root)
+    return root
+
+
+def test_a_dicom_archive(tmp_path):
+    root = archive(tmp_path)
+    output = command("dicom", root, "--site", "clinic", "--to", tmp_path / "cohort.tsv", "--validation-volumes", "0")
+    assert "planted" not in output
+    table = read_cohort(tmp_path / "cohort.tsv")
+    rows = table[["volume", "patient", "image", "label", "liver_values"]].to_numpy().tolist()
+    assert rows == [
+        ["clinic-001", "clinic-patient001", *(str(root / p) for p in ("DOE/st1/ct", "DOE/st1/rs.dcm")), "8"],
+        ["clinic-002", "clinic-patient001", *(str(root / p) for p in ("DOE/st2/z-i0001.dcm", "DOE/seg.dcm")), "1"],
+        ["clinic-003", "clinic-patient002", *(str(root / p) for p in ("ROE/a", "ROE/a_liver.nii.gz")), ""],
+    ]
+    for line in (
+        "DOE/st1/scout: 2 DICOM file(s): a localizer",
+        "DOE/st1: 1 DICOM file(s): Modality is SR",
+        "DOE/st1/short/i0001.dcm: its series has 3 slices; accepted are 10 or more",
+        "DOE/st1/unmarked/i0001.dcm: its series has no masks of the liver",
+        "DOE/st1/other.dcm: no segment or region is called liver",
+        "DOE/st2/i0001.dcm: its series has no masks",
+    ):
+        assert line in output
+    faults, measured = check_contents(table, 1)
+    assert not faults
+    assert measured["file_patient"].tolist() == [1, 1, 2]
+    assert measured["liver_slices"].tolist() == [6, 6, 6]
+
+
+@pytest.mark.skipif(not REAL, reason="LIVER_CT_DIR is not set: no real CT to import")
+def test_a_real_archive(tmp_path):
+    """All of the real files at once, whatever they are: the JPEG 2000 series has the mask of many organs beside it."""
+    output = command("dicom", REAL, "--liver-values", "5", "--to", tmp_path / "cohort.tsv")
+    table = read_cohort(tmp_path / "cohort.tsv")
+    assert [Path(path).name for path in table["image"]] == ["dicom_jpeg2000"]
+    assert "Modality is MR" in output
+    faults, measured = check_contents(table, 1)
+    assert not faults
+    assert measured.loc[0, "slices"] == 20

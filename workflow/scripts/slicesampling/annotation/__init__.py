@@ -1,0 +1,1 @@
+"""What is annotated, what is asked for next, and who answers (section II-D)."""

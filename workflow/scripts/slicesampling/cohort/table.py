@@ -1,0 +1,366 @@
+"""The table of volumes, checked as a whole: every fault is reported at once, before the first job (section III-A)."""
+
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .. import UserError
+from ..jobs import randomness
+from . import plausibility, volumes
+from .dicom import is_dicom
+
+REQUIRED_COLUMNS = ("volume", "patient", "site", "split", "image", "label")
+OPTIONAL_COLUMNS = ("exclude", "hard_case", "liver_values")
+SPLITS = ("pool", "val", "test")
+
+VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""Volumes name files and folders: no slash, no blank, no leading dot."""
+
+PATIENT_NAME = re.compile(r"[^\W_][\w .-]{0,63}")
+
+LIVER_VALUES = re.compile(r"[1-9][0-9]{0,8}(, ?[1-9][0-9]{0,8})*")
+"""Which values of the mask are liver: whole numbers with commas between them."""
+
+FAULTY = "faulty "
+"""How the reason begins for which a volume is excluded that cannot be used (on_fault)."""
+
+MEASUREMENTS = (
+    "volume",
+    "slices",
+    "rows",
+    "columns",
+    "spacing_z",
+    "spacing_y",
+    "spacing_x",
+    "liver_slices",
+    "liver_ml",
+    *plausibility.MEASURED,
+    "file_patient",
+    "remarks",
+)
+"""Columns of the table of measured volumes; spacing in mm, all on the native grid.
+
+file_patient: volumes whose files name the same patient have the same number, 0 where the file names none. remarks: what
+was decided when the files were read, separated by semicolons."""
+
+HEADER_ROW = 1
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault of the cohort table: the row an editor shows (the header is row 1), the column, the cell, what to do.
+
+    Row `HEADER_ROW` stands for the table as a whole.
+    """
+
+    row: int
+    column: str
+    value: str
+    advice: str
+
+    def __str__(self) -> str:
+        """Return the fault as one line."""
+        return f"row {self.row}, column {self.column}, '{self.value}': {self.advice}"
+
+
+def read_cohort(path: str | Path) -> pd.DataFrame:
+    """Read the cohort table: tab-separated UTF-8 text, one row a volume; all cells are text, blanks around them cut.
+
+    The columns are `REQUIRED_COLUMNS` and `OPTIONAL_COLUMNS` in this order, missing optional ones empty; the index,
+    "row", is the row that an editor shows. Raises `UserError` where the file is no such table.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file; it is the table of volumes, see config/README.md") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as UTF-8 text; save the table as tab-separated UTF-8 text") from error
+    if not lines:
+        raise UserError(f"{path}: is empty; the first row must name the columns {', '.join(REQUIRED_COLUMNS)}")
+    header, *rows = [[cell.strip() for cell in line.split("\t")] for line in lines]
+    fail_on(_header_faults(header), path)
+
+    numbered = {number: cells for number, cells in enumerate(rows, start=HEADER_ROW + 1) if any(cells)}
+    if not numbered:
+        raise UserError(f"{path}: has no row below the header; it needs one row a volume")
+    fail_on(
+        (
+            Fault(number, header[-1], cells[-1], f"{len(cells)} cells under {len(header)} columns; remove the surplus")
+            for number, cells in numbered.items()
+            if any(cells[len(header) :])
+        ),
+        path,
+    )
+    # Editors drop empty cells at the end of a row, or add some.
+    padded = [(cells + [""] * len(header))[: len(header)] for cells in numbered.values()]
+    table = pd.DataFrame(padded, columns=header, index=pd.Index(numbered, name="row"), dtype=str)
+    return table.reindex(columns=[*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS], fill_value="")
+
+
+def used(cohort: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that are not excluded."""
+    return cohort[cohort["exclude"] == ""]
+
+
+def liver_values(cell: str) -> list[int]:
+    """Return the values of the mask that are liver, from a cell such as "1,2"; empty: all but zero, an empty list."""
+    return [int(value) for value in cell.split(",")] if cell else []
+
+
+def split_volumes(cohort: pd.DataFrame, split: str) -> list[str]:
+    """Return the used volumes of `split` (pool, val or test) in the order of the table."""
+    rows = used(cohort)
+    return rows.loc[rows["split"] == split, "volume"].tolist()
+
+
+def shard_of(volumes: Sequence[str], index: int, count: int) -> list[str]:
+    """Return hand `index` of `count` when `volumes` are dealt like cards.
+
+    A volume added at the end of the table leaves every other one in its shard.
+    """
+    if not 0 <= index < count:
+        raise ValueError(f"index must be from 0 to {count - 1}, got {index}")
+    return list(volumes[index::count])
+
+
+def initial_set(pool: Iterable[str], seed: int, size: int) -> list[str]:
+    """Draw the pool volumes that are annotated first, shared by all strategies of a seed (section III-D); sorted.
+
+    Depends on the seed and the set of pool volumes, not on their order.
+    """
+    pool = sorted(set(pool))
+    if size > len(pool):
+        raise UserError(f"the initial set needs {size} volumes, but the pool has {len(pool)}; add pool volumes")
+    return sorted(randomness.generator(seed, "initial set").choice(pool, size, replace=False).tolist())
+
+
+def table_faults(
+    cohort: pd.DataFrame,
+    initial_volumes: int,
+    queried_volumes: int = 0,
+    files: bool = True,
+    data_root: str | Path | None = None,
+) -> list[Fault]:
+    """Return all faults that the table and the file system can tell without a volume being opened.
+
+    The pool must hold `initial_volumes` and beside them the `queried_volumes` of all iterations. Without `files` it is
+    not asked whether the files are there: the synthetic cohort writes them later. They must lie in `data_root`, if
+    any. Excluded rows need only a name, patient, site and split.
+    """
+    return [
+        *_cell_faults(cohort),
+        *_repetition_faults(cohort),
+        *(fault for row in _rows(used(cohort)) if files for fault in _file_faults(row, data_root)),
+        *_size_faults(cohort, initial_volumes, queried_volumes),
+    ]
+
+
+def content_faults(row: pd.Series, largest_slice_gap: float) -> tuple[list[Fault], dict[str, Any]]:
+    """Open the image and mask of one row of the cohort; return its faults, and its measurements if it has none.
+
+    The measurements are those of `MEASUREMENTS`, but for file_patient, which is the identifier in the file.
+    """
+    number = _number(row)
+    try:
+        scan = volumes.read_scan(row["image"], row["label"], liver_values(row["liver_values"]), largest_slice_gap)
+    except volumes.LabelError as error:
+        return [Fault(number, "label", row["label"], _without_path(error, row["label"]))], {}
+    except UserError as error:
+        return [Fault(number, "image", row["image"], _without_path(error, row["image"]))], {}
+    image, mask, grid = scan.image, scan.mask, scan.grid
+    assert mask is not None
+    if not mask.any():
+        advice = "the liver mask is empty; give a mask with liver, or exclude the volume"
+        return [Fault(number, "label", row["label"], advice)], {}
+    millilitres = float(mask.sum() * np.prod(grid.spacing) / 1000)
+    measured = (row["volume"], *grid.shape, *grid.spacing, int(mask.any(axis=(1, 2)).sum()), millilitres)
+    return [], {
+        **dict(zip(MEASUREMENTS, measured, strict=False)),
+        **plausibility.measure(image, mask),
+        "file_patient": scan.patient,
+        "remarks": "; ".join(scan.remarks),
+    }
+
+
+def preprocess_row(row: Mapping[str, str], settings: Mapping[str, Any]) -> volumes.Preprocessed:
+    """Read and resample the volume of a row of the cohort; settings: the configuration's `preprocessing`."""
+    return volumes.preprocess(
+        row["image"],
+        row["label"],
+        settings["spacing"],
+        liver_values(row["liver_values"]),
+        settings["largest_slice_gap"],
+    )
+
+
+def check_contents(
+    cohort: pd.DataFrame, workers: int, largest_slice_gap: float = volumes.LARGEST_SLICE_GAP
+) -> tuple[list[Fault], pd.DataFrame]:
+    """Open every used volume, `workers` at a time.
+
+    Returns the faults, and a table with the columns `MEASUREMENTS`, one row a sound volume in the cohort's order.
+    """
+    rows = list(_rows(used(cohort)))
+    faults: list[Fault] = []
+    measured = []
+    check = partial(content_faults, largest_slice_gap=largest_slice_gap)
+    # Threads: unpacking and arithmetic, which take the time, run outside the interpreter's lock.
+    with ThreadPoolExecutor(workers) as executor:
+        for done, (found, measurements) in enumerate(executor.map(check, rows), start=1):
+            faults += found
+            measured += [measurements] if measurements else []
+            logger.info("checked %d of %d volumes: %s", done, len(rows), rows[done - 1]["volume"])
+    table = pd.DataFrame(measured, columns=list(MEASUREMENTS))
+    # Numbers in place of identifiers, which must not get into results.
+    numbers = {patient: k for k, patient in enumerate(dict.fromkeys(["", *table["file_patient"]]))}
+    table["file_patient"] = table["file_patient"].map(numbers)
+    return faults, table
+
+
+def without_faulty(cohort: pd.DataFrame, faults: Iterable[Fault], initial_volumes: int) -> pd.DataFrame:
+    """Return the cohort with its faulty volumes excluded, the fault as the reason.
+
+    Raises `UserError` where what is left is too little for the experiment: then the faults are listed as well.
+    """
+    found = {fault.row: fault for fault in faults}
+    left = cohort.copy()
+    for row, fault in found.items():
+        left.loc[row, "exclude"] = f"{FAULTY}{fault.column}: {fault.advice}"
+    too_small = list(_size_faults(left, initial_volumes, 0))
+    if too_small:
+        fail_on([*too_small, *found.values()], "the cohort without its faulty volumes")
+    return left
+
+
+def fail_on(faults: Iterable[Fault], source: str | Path) -> None:
+    """Raise one `UserError` that lists all `faults` of the table `source`, a line each, sorted by row; none: return."""
+    found = sorted(faults, key=lambda fault: fault.row)
+    if found:
+        count = "1 fault" if len(found) == 1 else f"{len(found)} faults"
+        raise UserError("\n".join([f"{source}: {count}", *(f"  {fault}" for fault in found)]))
+
+
+def _rows(cohort: pd.DataFrame) -> Iterator[pd.Series]:
+    return (row for _, row in cohort.iterrows())
+
+
+def _number(row: pd.Series) -> int:
+    return int(row.name)  # type: ignore[call-overload]
+
+
+def _without_path(error: UserError, path: str) -> str:
+    return str(error).removeprefix(f"{path}: ")
+
+
+def _header_faults(header: list[str]) -> Iterator[Fault]:
+    known = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
+    if len(header) == 1:
+        yield Fault(HEADER_ROW, "-", header[0][:80], "the header is one cell; separate the columns by tabs")
+        return
+    for column in header:
+        if column not in known:
+            yield Fault(HEADER_ROW, column, column, f"unknown column; accepted are {', '.join(known)}")
+    for column in known:
+        if header.count(column) > 1:
+            yield Fault(HEADER_ROW, column, column, "the column stands there more than once; keep one")
+    for column in REQUIRED_COLUMNS:
+        if column not in header:
+            yield Fault(HEADER_ROW, column, "", "the column is missing; add it")
+
+
+def _cell_faults(cohort: pd.DataFrame) -> Iterator[Fault]:
+    """Find empty, misspelt and impossible cells."""
+    for row in _rows(cohort):
+        needed = ("volume", "patient", "site", "split") if row["exclude"] else REQUIRED_COLUMNS
+        for column in needed:
+            if not row[column]:
+                yield Fault(_number(row), column, "", "the cell is empty; fill it in")
+        if row["volume"] and not VOLUME_NAME.fullmatch(row["volume"]):
+            advice = "names files, so only letters, digits, '.', '_' and '-' are accepted, first a letter or digit"
+            yield Fault(_number(row), "volume", row["volume"], advice)
+        if row["patient"] and not PATIENT_NAME.fullmatch(row["patient"]):
+            advice = "accepted are up to 64 letters, digits, blanks, '.', '_', '-', first a letter or digit"
+            yield Fault(_number(row), "patient", row["patient"][:64], advice)
+        if row["split"] and row["split"] not in SPLITS:
+            yield Fault(_number(row), "split", row["split"], f"unknown split; accepted are {', '.join(SPLITS)}")
+        if row["liver_values"] and not LIVER_VALUES.fullmatch(row["liver_values"]):
+            advice = "accepted are positive whole numbers with commas between them, such as 1,2, or nothing"
+            yield Fault(_number(row), "liver_values", row["liver_values"], advice)
+
+
+def _repetition_faults(cohort: pd.DataFrame) -> Iterator[Fault]:
+    """Find what may stand in one row, or in one split, alone; the later row is the fault."""
+    # Some file systems do not tell upper from lower case.
+    yield from _repeated(cohort, "volume", str.lower, "is also the volume of row {row}; give each its own name")
+    for column in ("image", "label"):
+        advice = "is also the " + column + " of row {row}; each volume needs its own"
+        yield from _repeated(used(cohort), column, os.path.realpath, advice)
+
+    home: dict[str, pd.Series] = {}
+    for row in _rows(used(cohort)):
+        other = home.setdefault(row["patient"], row)
+        if row["patient"] and row["split"] != other["split"]:
+            advice = (
+                f"the patient stands in split {other['split']} (row {other.name}) and in split {row['split']}; "
+                "put all volumes of a patient into one split"
+            )
+            yield Fault(_number(row), "patient", row["patient"], advice)
+
+
+def _repeated(cohort: pd.DataFrame, column: str, key: Any, advice: str) -> Iterator[Fault]:
+    first: dict[str, int] = {}
+    for row in _rows(cohort[cohort[column] != ""]):
+        earlier = first.setdefault(key(row[column]), _number(row))
+        if earlier != row.name:
+            yield Fault(_number(row), column, row[column], advice.format(row=earlier))
+
+
+def _file_faults(row: pd.Series, data_root: str | Path | None) -> Iterator[Fault]:
+    """Find files that are missing, of no known kind, or outside of `data_root`, whatever links lead there."""
+    for column, contents in (("image", "DICOM slices"), ("label", "PNG masks")):
+        path = Path(row[column])
+        advice = ""
+        if not row[column]:
+            continue
+        if data_root is not None and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(data_root)):
+            advice = f"lies outside of {data_root}; accepted are files within it (data_root)"
+        elif path.is_dir():
+            names = [p.name for p in path.iterdir() if not p.name.startswith(".")]
+            if column == "label" and not any(name.lower().endswith(".png") for name in names):
+                advice = "the folder holds no PNG mask; give a folder with one PNG a slice, or a file"
+            elif column == "label" and row["image"].endswith(volumes.IMAGE_SUFFIXES):
+                advice = "PNG masks go with a DICOM image; give the mask as NIfTI file"
+            elif not names:
+                advice = "the folder is empty; give a folder with the slices of one DICOM series"
+        elif not path.exists():
+            advice = f"there is no such file or folder; relative paths start at {Path.cwd()}"
+        elif not path.name.endswith(volumes.IMAGE_SUFFIXES) and not is_dicom(path):
+            formats = ", ".join(volumes.IMAGE_SUFFIXES)
+            advice = f"unknown format; accepted are {formats}, DICOM or a folder of {contents}"
+        if advice:
+            yield Fault(_number(row), column, row[column], advice)
+
+
+def _size_faults(cohort: pd.DataFrame, initial_volumes: int, queried_volumes: int) -> Iterator[Fault]:
+    """Find splits that are too small for the experiment."""
+    pool, needed = len(split_volumes(cohort, "pool")), initial_volumes + queried_volumes
+    if pool < needed:
+        advice = (
+            f"{pool} pool volumes are too few: {initial_volumes} for the initial set and {queried_volumes} for the "
+            "iterations are needed; add pool volumes, or lower these numbers in the configuration"
+        )
+        yield Fault(HEADER_ROW, "split", "pool", advice)
+    for split, purpose in (("val", "choose the best model"), ("test", "evaluate")):
+        if not split_volumes(cohort, split):
+            yield Fault(HEADER_ROW, "split", split, f"no volume is in this split; add one or more to {purpose}")

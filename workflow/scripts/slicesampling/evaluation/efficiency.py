@@ -1,0 +1,115 @@
+"""What annotation buys: learning curves against slices and minutes, the area under them, the share of the data pool."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ..annotation.strategies import STRATEGIES
+from .statistics import Metric, weighted_means
+
+COSTS = {"liver_slices": "annotated liver slices", "minutes": "annotation time [min]"}
+"""What is paid for an annotated set, by its column."""
+
+SHARES = (0.95, 0.98, 0.99)
+"""Shares of the data pool model's performance that a strategy is asked to reach."""
+
+
+class Curve(NamedTuple):
+    """A strategy's learning curve: what each annotated set cost, and the model's performance.
+
+    costs: (iteration,) ascending, the initial set first. cases: (iteration, case). means: (iteration, replicate), the
+    mean over the cases in each bootstrap sample.
+    """
+
+    costs: npt.NDArray[np.float64]
+    cases: npt.NDArray[np.float64]
+    means: npt.NDArray[np.float64]
+
+
+def annotation_costs(annotations: pd.DataFrame, minutes_per_slice: float, ratio: float) -> pd.DataFrame:
+    """Return annotated liver slices and minutes for each strategy and iteration, mean over seeds (section IV).
+
+    annotations: `seed strategy iteration liver_slices`, iteration 0 the initial set. Slices without liver take no time;
+    a liver slice takes `minutes_per_slice`, or a `ratio`-th of it where its whole volume is annotated: in the initial
+    set, in what volume strategies add, and in the data pool.
+    """
+    rows = annotations.sort_values("iteration")
+    first = rows.groupby(["seed", "strategy"])["liver_slices"].transform("first")
+    sliced = rows["strategy"].map(lambda name: name in STRATEGIES and STRATEGIES[name].slices)
+    added = (rows["liver_slices"] - first) / np.where(sliced, 1, ratio)
+    costs = rows.assign(minutes=minutes_per_slice * (first / ratio + added))
+    return costs.groupby(["strategy", "iteration"])[list(COSTS)].mean()
+
+
+def learning_curves(
+    metrics: pd.DataFrame, costs: pd.DataFrame, metric: str, cost: str, weights: npt.NDArray[np.int64]
+) -> dict[str, Curve]:
+    """Return the curve of each strategy from the initial model over its iterations, limited epochs all.
+
+    metrics: one row a model and case; costs: as from `annotation_costs`; weights: of the cases as sorted by seed and
+    volume, from `bootstrap_weights`.
+    """
+    limited = metrics[~metrics["converged"]].sort_values(["seed", "volume"])
+    initial = limited[limited["strategy"] == "initial"]
+    curves = {}
+    for strategy in STRATEGIES:
+        rows = limited[limited["strategy"] == strategy]
+        iterations = sorted(rows["iteration"].unique())
+        if not iterations:
+            continue
+        steps = [(0, initial)] if len(initial) else []
+        steps += [(iteration, rows[rows["iteration"] == iteration]) for iteration in iterations]
+        cases = np.stack([step[metric].to_numpy(dtype=float) for _, step in steps])
+        curves[strategy] = Curve(
+            np.array([costs.loc[(strategy, iteration), cost] for iteration, _ in steps], dtype=float),
+            cases,
+            np.stack([weighted_means(values, weights) for values in cases]),
+        )
+    return curves
+
+
+def common_range(curves: Mapping[str, Curve]) -> tuple[float, float]:
+    """Return the costs between which all curves have models."""
+    return max(curve.costs[0] for curve in curves.values()), min(curve.costs[-1] for curve in curves.values())
+
+
+def area_under(
+    costs: npt.NDArray[np.float64], means: npt.NDArray[np.float64], limits: tuple[float, float]
+) -> npt.NDArray[np.float64]:
+    """Return the mean height of curves (point, ...) over costs (point,) between `limits`, linear between points."""
+    lower, upper = limits
+    inner = costs[(costs > lower) & (costs < upper)]
+    grid = np.array([lower, *inner, upper])
+    right = np.clip(np.searchsorted(costs, grid), 1, len(costs) - 1)
+    span = costs[right] - costs[right - 1]
+    part = np.divide(grid - costs[right - 1], span, out=np.zeros(len(grid)), where=span > 0)
+    part = part.reshape(-1, *[1] * (means.ndim - 1))
+    heights = means[right - 1] * (1 - part) + means[right] * part
+    if upper <= lower:
+        return heights[0]
+    return np.trapezoid(heights, grid, axis=0) / (upper - lower)
+
+
+def share_of_pool(
+    values: npt.NDArray[np.float64], pool: npt.NDArray[np.float64] | float, about: Metric
+) -> npt.NDArray[np.float64]:
+    """Return performance as a share of the data pool model's: its ratio, or for errors the inverse ratio."""
+    one, other = (values, pool) if about.larger_is_better else (pool, values)
+    one, other = np.broadcast_arrays(np.asarray(one, dtype=float), np.asarray(other, dtype=float))
+    return np.divide(one, other, out=np.full(one.shape, np.inf), where=other != 0)
+
+
+def cost_to_reach(costs: npt.NDArray[np.float64], shares: npt.NDArray[np.float64], level: float) -> float:
+    """Return the cost at which a curve of shares (point,) first reaches `level`, linear between points; NaN: never."""
+    reached = np.flatnonzero(shares >= level)
+    if not len(reached):
+        return float("nan")
+    point = int(reached[0])
+    if not point:
+        return float(costs[0])
+    before, after = shares[point - 1], shares[point]
+    part = (level - before) / (after - before) if np.isfinite(after) else 1.0
+    return float(costs[point - 1] + part * (costs[point] - costs[point - 1]))

@@ -1,0 +1,291 @@
+"""Statistics of the evaluation (section V): percentiles, signed-rank tests, quantile regression, and the bootstrap.
+
+All functions read the table of metrics: one row a model and test volume, with the columns `seed`, `strategy`,
+`iteration`, `converged`, `volume`, `patient`, and one a metric. A case is one test volume of one seed.
+"""
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import stats
+
+from ..annotation.strategies import STRATEGIES
+
+LOWER_PERCENTILE, UPPER_PERCENTILE = 5, 95
+CONFIDENCE = 0.95
+REPLICATES = 2000
+"""Bootstrap samples; the ends of an interval then lie 50 samples from the extreme ones."""
+
+CASES_FOR_PERCENTILE = 100 // LOWER_PERCENTILE
+"""With fewer cases the 5th and 95th percentiles lie between the extreme case and the one next to it."""
+
+SIGNIFICANCE = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
+"""A p-value below the level earns the mark; the first that fits counts (footnote of tables 4 to 8)."""
+
+COVARIATES = ("intercept", "uncertainty_sampling", "slice_sampling")
+
+
+class Metric(NamedTuple):
+    """One metric: its column, its name and unit in print, which end is good, and how many decimals the paper prints."""
+
+    column: str
+    name: str
+    unit: str
+    larger_is_better: bool
+    decimals: int
+
+    @property
+    def tail_quantile(self) -> float:
+        """The quantile at the bad end, by which robustness is judged."""
+        return (LOWER_PERCENTILE if self.larger_is_better else UPPER_PERCENTILE) / 100
+
+    @property
+    def label(self) -> str:
+        """The name with its unit, such as "MSD [mm]"."""
+        return f"{self.name} [{self.unit}]" if self.unit else self.name
+
+    @property
+    def tail_label(self) -> str:
+        """The percentile at the bad end in words."""
+        return f"{LOWER_PERCENTILE if self.larger_is_better else UPPER_PERCENTILE}th percentile"
+
+    def tail(self, values: npt.ArrayLike) -> float:
+        """Return the percentile of the cases at the bad end."""
+        return float(np.quantile(np.asarray(values, dtype=float), self.tail_quantile))
+
+
+METRICS = {
+    metric.column: metric
+    for metric in (
+        Metric("dice", "Dice", "", larger_is_better=True, decimals=3),
+        Metric("rve", "RVE", "%", larger_is_better=False, decimals=2),
+        Metric("msd", "MSD", "mm", larger_is_better=False, decimals=2),
+        Metric("hd", "HD", "mm", larger_is_better=False, decimals=1),
+    )
+}
+"""The four metrics by their column, in the order of the paper."""
+
+FURTHER_METRICS = {
+    metric.column: metric
+    for metric in (
+        Metric("hd95", "HD95", "mm", larger_is_better=False, decimals=2),
+        Metric("surface_dice_1mm", "Surface Dice 1 mm", "", larger_is_better=True, decimals=3),
+        Metric("surface_dice_2mm", "Surface Dice 2 mm", "", larger_is_better=True, decimals=3),
+        Metric("surface_dice_3mm", "Surface Dice 3 mm", "", larger_is_better=True, decimals=3),
+        Metric("jaccard", "Jaccard index", "", larger_is_better=True, decimals=3),
+    )
+}
+"""What is measured beyond the paper."""
+
+
+class Summary(NamedTuple):
+    """Mean, 5th and 95th percentile of one metric over the cases."""
+
+    mean: float
+    p5: float
+    p95: float
+
+
+class Regression(NamedTuple):
+    """Coefficients of a quantile regression, and what to know about them.
+
+    coefficients: one row each of `COVARIATES`, columns `coefficient`, `lower`, `upper` (95 % interval), `p_value`; NaN
+    what could not be estimated. cases: how many rows of the table went in. note: empty, or why an estimate is missing
+    or weak.
+    """
+
+    coefficients: pd.DataFrame
+    cases: int
+    note: str
+
+
+def summarise(values: npt.ArrayLike) -> Summary:
+    """Return mean, 5th and 95th percentile (linear between cases); raises ValueError without cases or with a NaN."""
+    cases = np.asarray(values, dtype=float)
+    if cases.size == 0 or np.isnan(cases).any():
+        raise ValueError(f"values must hold at least one number and no NaN, got {cases.tolist()}")
+    lower, upper = np.percentile(cases, [LOWER_PERCENTILE, UPPER_PERCENTILE])
+    return Summary(float(cases.mean()), float(lower), float(upper))
+
+
+def paired(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return one metric as cases × strategies, from rows that hold at most one model a strategy and seed.
+
+    The index is (seed, volume); a case that a strategy lacks is NaN. Raises ValueError where one has a case twice.
+    """
+    twice = metrics.duplicated(["seed", "volume", "strategy"])
+    if twice.any():
+        seed, volume, strategy = metrics.loc[twice, ["seed", "volume", "strategy"]].iloc[0]
+        raise ValueError(f"{metric}: {strategy} has volume {volume} of seed {seed} twice; give one model a strategy")
+    return metrics.pivot(index=["seed", "volume"], columns="strategy", values=metric).astype(float)  # noqa: PD010
+
+
+def wilcoxon_against_best(values: pd.DataFrame, larger_is_better: bool) -> pd.DataFrame:
+    """Test whether each strategy is worse than the one with the best mean (one-sided Wilcoxon signed-rank test).
+
+    values: cases × strategies, paired by row. Returns one row a strategy with `mean`, `best`, `p_value` (NaN for the
+    strategy that the others are tested against: the first of the best), `stars` and `equal`, the number of cases
+    without a difference, which the test leaves out; without any p is 1. Raises ValueError where a value is missing.
+    """
+    if values.empty or values.isna().any(axis=None):
+        missing = [f"{case} of {name}" for name in values for case in values.index[values[name].isna()]]
+        raise ValueError(f"every case needs a value of every strategy, missing: {', '.join(missing) or 'all'}")
+    means = values.mean()
+    best = means.max() if larger_is_better else means.min()
+    reference = str(means.index[means == best][0])
+    p_values = {
+        name: np.nan if name == reference else _p_value(values[name] - values[reference], larger_is_better)
+        for name in values
+    }
+    table = pd.DataFrame({"mean": means, "best": means == best, "p_value": pd.Series(p_values, dtype=float)})
+    table["stars"] = [stars(p_value) for p_value in table["p_value"]]
+    table["equal"] = [0 if name == reference else int((values[name] == values[reference]).sum()) for name in values]
+    return table
+
+
+class Comparison(NamedTuple):
+    """A two-sided Wilcoxon signed-rank test of paired differences, one a patient.
+
+    rank_biserial: the matched-pairs effect size, -1 (all differences negative) to 1; NaN where there is no difference.
+    equal: how many patients show none; tied: how many of the others share the size of theirs with another.
+    """
+
+    p_value: float
+    rank_biserial: float
+    patients: int
+    equal: int
+    tied: int
+
+
+def compare(differences: npt.ArrayLike, patients: npt.ArrayLike) -> Comparison:
+    """Test whether paired differences (cases,) are centred at zero, without any choice made by the data.
+
+    Cases of one patient, several volumes or seeds, are no independent witnesses: their mean counts once. Without any
+    difference p is 1.
+    """
+    each = pd.Series(np.asarray(differences, dtype=float)).groupby(np.asarray(patients)).mean().to_numpy()
+    sizes = np.abs(each[each != 0])
+    if not len(sizes):
+        return Comparison(1.0, np.nan, len(each), len(each), 0)
+    ranks = stats.rankdata(sizes)
+    signed = float((ranks * np.sign(each[each != 0])).sum() / ranks.sum())
+    tied = len(sizes) - int((np.unique(sizes, return_counts=True)[1] == 1).sum())
+    p_value = float(stats.wilcoxon(each).pvalue)
+    return Comparison(p_value, signed, len(each), len(each) - len(sizes), tied)
+
+
+def holm(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return the p-values of a family of tests after Holm's step-down correction."""
+    from statsmodels.stats.multitest import multipletests
+
+    values = np.asarray(p_values, dtype=float)
+    return multipletests(values, method="holm")[1] if len(values) else values
+
+
+def bootstrap_weights(
+    seeds: npt.ArrayLike, patients: npt.ArrayLike, random: np.random.Generator, replicates: int = REPLICATES
+) -> npt.NDArray[np.int64]:
+    """Return how often each case counts in each bootstrap sample: (replicates, cases).
+
+    Patients are drawn with replacement, with all their volumes, and, where there are several, seeds as well, each on
+    its own: a case counts as often as its patient times its seed (the pigeonhole bootstrap, Owen 2007,
+    doi:10.1214/07-AOAS122). One set of weights serves all models, so that differences are paired.
+    """
+    weights = np.ones((replicates, np.size(patients)), dtype=np.int64)
+    for names in (patients, seeds):
+        clusters, cluster = np.unique(np.asarray(names), return_inverse=True)
+        if names is patients or len(clusters) > 1:
+            drawn = random.multinomial(len(clusters), np.full(len(clusters), 1 / len(clusters)), size=replicates)
+            weights *= drawn[:, cluster]
+    return weights
+
+
+def weighted_means(values: npt.ArrayLike, weights: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Return the mean of values (cases,) for each row of weights (replicates, cases)."""
+    return weights @ np.asarray(values, dtype=float) / weights.sum(axis=1)
+
+
+def weighted_quantiles(
+    values: npt.ArrayLike, weights: npt.NDArray[np.int64], quantile: float
+) -> npt.NDArray[np.float64]:
+    """Return the quantile, linear between cases, of values (cases,) that count as often as each row of weights says."""
+    order = np.argsort(np.asarray(values, dtype=float))
+    ordered, counted = np.asarray(values, dtype=float)[order], weights[:, order].cumsum(axis=1)
+    place = quantile * (counted[:, -1] - 1)
+    below = np.floor(place)
+    lower, upper = (ordered[(counted > rank[:, None]).argmax(axis=1)] for rank in (below, np.ceil(place)))
+    return lower + (upper - lower) * (place - below)
+
+
+def interval(estimates: npt.ArrayLike) -> tuple[float, float]:
+    """Return the ends of the 95 % bootstrap interval (percentile method) of estimates (replicates,)."""
+    tail = 100 * (1 - CONFIDENCE) / 2
+    lower, upper = np.percentile(np.asarray(estimates, dtype=float), [tail, 100 - tail])
+    return float(lower), float(upper)
+
+
+def _p_value(differences: pd.Series, larger_is_better: bool) -> float:
+    """Return the probability of such differences, or worse ones, where neither strategy is the worse."""
+    if not differences.any():
+        return 1.0
+    return float(stats.wilcoxon(differences, alternative="less" if larger_is_better else "greater").pvalue)
+
+
+def stars(p_value: float) -> str:
+    """Return the mark of a p-value: `***` below 0.001, `**` below 0.01, `*` below 0.05, else (and for NaN) nothing."""
+    return next((mark for level, mark in SIGNIFICANCE if p_value < level), "")
+
+
+def quantile_regression(metrics: pd.DataFrame, metric: str, quantile: float) -> Regression:
+    """Regress a quantile of the converged models' cases on uncertainty vs. random and slice vs. volume sampling.
+
+    The paper's table 9: value = intercept + uncertainty sampling (UVS, USS) + slice sampling (USS, RSS); an effect that
+    the strategies of the run cannot tell is NaN, and the note says why.
+    """
+    from statsmodels.regression.quantile_regression import QuantReg  # seconds, for one table of nine
+
+    rows = metrics[metrics["converged"] & metrics["strategy"].isin(list(STRATEGIES))]
+    outcome = rows[metric].to_numpy(dtype=float)
+    design = pd.DataFrame(
+        {
+            "intercept": 1.0,
+            "uncertainty_sampling": [float(STRATEGIES[name].uncertain) for name in rows["strategy"]],
+            "slice_sampling": [float(STRATEGIES[name].slices) for name in rows["strategy"]],
+        },
+        index=rows.index,
+    )
+    coefficients = pd.DataFrame(np.nan, index=list(COVARIATES), columns=["coefficient", "lower", "upper", "p_value"])
+    effects, notes = _estimable(design)
+    names = ["intercept", *effects]
+    if len(outcome) <= len(names):
+        return Regression(coefficients, len(outcome), f"{len(outcome)} cases are too few for a regression")
+    smallest = round(1 / min(quantile, 1 - quantile))
+    if rows["strategy"].value_counts().min() < smallest:
+        notes.append(f"fewer than {smallest} cases a strategy: the {quantile:g} quantile rests on the extreme cases")
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit = QuantReg(outcome, design[names].to_numpy()).fit(q=quantile)
+        interval = np.asarray(fit.conf_int(alpha=1 - CONFIDENCE))
+        estimates = np.column_stack([fit.params, interval, fit.pvalues])
+    complete = bool(np.isfinite(estimates).all())
+    # A division by zero on the way to a missing interval is told by that; all other warnings are passed on.
+    told = [warning for warning in caught if complete or not issubclass(warning.category, RuntimeWarning)]
+    notes += dict.fromkeys(str(warning.message).strip().rstrip(".") for warning in told)
+    if not complete:
+        notes.append("no interval or p-value: too few cases, or too many alike")
+    coefficients.loc[names] = np.where(np.isfinite(estimates), estimates, np.nan)
+    return Regression(coefficients, len(outcome), "; ".join(notes))
+
+
+def _estimable(design: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Return the covariates whose effect the strategies of the run can tell, and a note on each other one."""
+    constant = [name for name in COVARIATES[1:] if design[name].nunique() < 2]
+    varied = [name for name in COVARIATES[1:] if name not in constant]
+    notes = [f"{name.replace('_', ' ')} is the same for all strategies of the run: no effect" for name in constant]
+    if len(varied) > 1 and np.linalg.matrix_rank(design.to_numpy()) < len(COVARIATES):
+        return [], [*notes, "uncertainty and slice sampling cannot be told apart by the strategies of the run"]
+    return varied, notes

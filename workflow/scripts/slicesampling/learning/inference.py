@@ -1,0 +1,214 @@
+"""Prediction of whole volumes in tiles, with and without Monte Carlo dropout (eq. 1)."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import UserError
+from ..jobs.randomness import seed_of
+from .geometry import Axes, axes
+from .memory import ran_out_of_memory
+from .models import Compute
+from .network import AnisotropicUNet, Encoded, keep_mask
+from .patches import extract, scale_intensities
+from .tiling import TilePlan, plan_tiles, tile_starts
+from .uncertainty import predictive_entropy
+
+logger = logging.getLogger(__name__)
+
+LIVER = 0.5
+"""A voxel is liver where its probability is above."""
+
+DROPOUT_BLOCK = 4
+"""Slices whose dropout is drawn from one seed, at least: fewer cost more in seeding than in drawing."""
+
+Result = TypeVar("Result")
+
+
+class Predictor:
+    """Segments volumes without dropout, in `compute.prediction_dtype`; weights are folded once for all volumes."""
+
+    def __init__(self, network: AnisotropicUNet, window: tuple[float, float], compute: Compute) -> None:
+        """Take a network in the state in which it shall predict. `window` (HU) is scaled to [-1, 1]."""
+        self.network, self.window, self.compute = network, window, compute
+        self.dtype = compute.prediction_dtype
+        self.deployed = network.deployed(self.dtype, sampling=False)
+
+    @torch.inference_mode()
+    def __call__(self, image: np.ndarray | Tensor) -> Tensor:
+        """Return the probability of liver, float32 (z, y, x) on the device, in a volume of HU (z, y, x).
+
+        From the first volume on whose scores are not finite in float16, all are computed in float32. Raises UserError
+        where the device's memory does not suffice.
+        """
+        probability = self._probability(image)
+        if probability is None:
+            logger.warning("not finite in float16: predicts in float32 from here on")
+            self.dtype = torch.float32
+            self.deployed = self.network.deployed(self.dtype, sampling=False)
+            probability = self._probability(image)
+        assert probability is not None
+        return probability
+
+    def _probability(self, image: np.ndarray | Tensor) -> Tensor | None:
+        """Return the probability, or None where float16 does not hold the feature maps.
+
+        An overflow reaches the scores: each of the many products that read it is infinite or no number, and ReLU would
+        have to cut off all of them.
+        """
+        volume = torch.as_tensor(image).to(self.compute.device)
+
+        def attempt(memory: float) -> Tensor | None:
+            plan = plan_tiles(volume.shape, self.network.architecture, memory, 1, self.dtype.itemsize)
+            probability = torch.empty(volume.shape, dtype=torch.float32, device=volume.device)
+            for start in tile_starts(plan):
+                encoded = _encode(self.deployed, volume, self.window, self.dtype, plan, start)
+                scores = self.deployed.decode(encoded, None)
+                if self.dtype == torch.float16 and not scores.isfinite().all():
+                    return None
+                _put(scores.float().softmax(dim=1)[0, 1], probability, start)
+            return probability
+
+        return _with_smaller_tiles(attempt, self.compute)
+
+
+class Sampled(NamedTuple):
+    """What the Monte Carlo samples of a volume say: entropy of the mean probability (eq. 1), float32 (z, y, x); where
+    the mean says liver, bool (z, y, x); and, where asked for, the mean itself, float32 (class, z, y, x)."""
+
+    entropy: Tensor
+    liver: Tensor
+    mean_probability: Tensor | None
+
+
+@torch.inference_mode()
+def sample(
+    network: AnisotropicUNet,
+    image: np.ndarray | Tensor,
+    window: tuple[float, float],
+    compute: Compute,
+    samples: int,
+    key: Sequence[str | int],
+    keep_mean: bool = False,
+) -> Sampled:
+    """Return what `samples` Monte Carlo dropout samples of a volume of HU (z, y, x) make of it, on the device.
+
+    Only dropout is stochastic: batch norm stays in inference mode. What lies before the first dropout is computed once
+    a tile, and the mean is kept as a running sum, so that memory does not grow with the number of samples. What is
+    dropped depends on `key`, the sample and the place in the volume alone, not on the tiles: other tiles give the same
+    result to rounding. Raises UserError where the device's memory does not suffice.
+    """
+    deployed = network.deployed(compute.dtype, sampling=True)
+    volume = torch.as_tensor(image).to(compute.device)
+    dropout = _Dropout(network, axes(volume.shape), key, compute)
+
+    def mean_of_tile(plan: TilePlan, start: Axes) -> Tensor:
+        encoded = _encode(deployed, volume, window, compute.dtype, plan, start)
+        total = torch.zeros((network.classes, *plan.shape), dtype=torch.float32, device=compute.device)
+        for first in range(0, samples, plan.samples_at_once):
+            numbers = range(first, min(first + plan.samples_at_once, samples))
+            for scores in deployed.decode(encoded, dropout.of(numbers, start)):
+                total += scores.float().softmax(dim=0)
+        return total.div_(samples)
+
+    def attempt(memory: float) -> Sampled:
+        plan = plan_tiles(volume.shape, network.architecture, memory, samples, compute.dtype.itemsize)
+        entropy = torch.empty(volume.shape, dtype=torch.float32, device=compute.device)
+        liver = torch.empty(volume.shape, dtype=torch.bool, device=compute.device)
+        mean_probability = entropy.new_empty((network.classes, *volume.shape)) if keep_mean else None
+        for start in tile_starts(plan):
+            mean = mean_of_tile(plan, start)
+            _put(predictive_entropy(mean), entropy, start)
+            _put(mean[1] > LIVER, liver, start)
+            if mean_probability is not None:
+                _put(mean, mean_probability, start)
+        return Sampled(entropy, liver, mean_probability)
+
+    return _with_smaller_tiles(attempt, compute)
+
+
+def _encode(
+    network: AnisotropicUNet,
+    volume: Tensor,
+    window: tuple[float, float],
+    dtype: torch.dtype,
+    plan: TilePlan,
+    start: Axes,
+) -> Encoded:
+    """Return the deterministic part of the tile whose first voxel (z, y, x) is `start`."""
+    first = [voxel - side for voxel, side in zip(start, network.margin, strict=True)]
+    shape = [size + 2 * side for size, side in zip(plan.shape, network.margin, strict=True)]
+    # Nothing but the call holds the block, so that it is gone when samples are drawn.
+    return network.encode(scale_intensities(extract(volume, first, shape, volume.device), window)[None, None].to(dtype))
+
+
+def _put(tile: Tensor, volume: Tensor, start: Axes) -> None:
+    """Write a tile (..., z, y, x) to its place, less what lies beyond the volume. Valid convolutions need no blending:
+    each voxel has been computed with its full context."""
+    sizes = zip(start, tile.shape[-3:], volume.shape[-3:], strict=True)
+    depth, height, width = (min(size, end - first) for first, size, end in sizes)
+    z, y, x = start
+    volume[..., z : z + depth, y : y + height, x : x + width] = tile[..., :depth, :height, :width]
+
+
+class _Dropout:
+    """What each sample drops, drawn for whole planes of the volume, block by block along z: the same for any tiles."""
+
+    def __init__(self, network: AnisotropicUNet, shape: Axes, key: Sequence[str | int], compute: Compute) -> None:
+        geometry = network.geometry
+        self.probability, self.key = network.dropout, key
+        self.dtype, self.generator = compute.dtype, torch.Generator(device=compute.device)
+        self.scales = np.cumprod([(1, 1, 1), *geometry.pooling], axis=0).tolist()
+        sizes = geometry.level_sizes(geometry.output_size(shape))
+        # The voxels that a level joins for the whole volume in one tile; more has no influence on the volume.
+        self.whole = [axes(np.add(up, 2 * np.array(lost))) for (_, up), lost in zip(sizes, geometry.lost, strict=True)]
+        self.block = -(-DROPOUT_BLOCK // geometry.stride[0]) * geometry.stride[0]
+
+    def of(self, samples: range, start: Axes) -> Callable[[int, torch.Size], Tensor]:
+        """Return the function that gives what these samples keep in the tile whose first voxel is `start`."""
+
+        def keep(level: int, shape: torch.Size) -> Tensor:
+            _, channels, depth, height, width = shape
+            whole_z, whole_y, whole_x = self.whole[level]
+            z, y, x = (first // scale for first, scale in zip(start, self.scales[level], strict=True))
+            rows, columns = min(height, whole_y - y), min(width, whole_x - x)
+            beyond = z + depth > whole_z or y + height > whole_y or x + width > whole_x
+            make = torch.ones if beyond else torch.empty
+            result = make(
+                (len(samples), depth, height, width, channels), dtype=self.dtype, device=self.generator.device
+            ).permute(0, 4, 1, 2, 3)
+            thickness = self.block // self.scales[level][0]
+            last = min(z + depth, whole_z)
+            for number, sample_number in enumerate(samples):
+                for block in range(z // thickness, -(-last // thickness)):
+                    self.generator.manual_seed(seed_of(*self.key, sample_number, level, block))
+                    drawn = keep_mask((1, channels, thickness, whole_y, whole_x), self.probability, self.generator)
+                    low, high = max(block * thickness, z), min((block + 1) * thickness, last)
+                    result[number, :, low - z : high - z, :rows, :columns] = drawn[
+                        0, :, low - block * thickness : high - block * thickness, y : y + rows, x : x + columns
+                    ]
+            return result
+
+        return keep
+
+
+def _with_smaller_tiles(attempt: Callable[[float], Result], compute: Compute) -> Result:
+    """Return what `attempt` makes with tiles of the memory that they may take or, where that was too much, of half."""
+    whole = compute.memory_for_tiles()
+    for memory in (whole, whole / 2):
+        try:
+            return attempt(memory)
+        except RuntimeError as error:  # of which OutOfMemoryError is one
+            if not ran_out_of_memory(error):
+                raise
+            logger.warning("%s ran out of memory with tiles of %.1f GiB", compute.device, memory / 2**30)
+        if compute.device.type == "cuda":
+            torch.cuda.empty_cache()
+    raise UserError(
+        f"compute.tile_gib: {compute.device} has no memory for tiles of {whole / 2**30:.1f} GiB, nor for half of it; "
+        "accepted: less"
+    )

@@ -1,0 +1,316 @@
+"""Training: the weighted soft Dice loss and one loop that reads from top to bottom (section II-E)."""
+
+import contextlib
+import itertools
+import logging
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import UserError
+from ..jobs.randomness import generator, seed_of
+from .checkpoint import Checkpoint, Terminated, Termination
+from .geometry import Axes
+from .inference import LIVER, Predictor
+from .memory import free_memory, peak_memory, ran_out_of_memory, reset_peak_memory
+from .models import Compute, device_name
+from .network import AnisotropicUNet
+from .patches import Tile, TrainingSet
+from .prefetch import read_ahead
+from .processes import gathered, group, total
+
+logger = logging.getLogger(__name__)
+
+WARM_UP = 3
+"""Steps after which a training holds all the memory that it will: gradients, moments, workspaces of convolutions."""
+INFERENCE_BYTES = 8 * 2**30
+"""Memory that training volumes leave to a validation on a GPU. Its tiles then cost at most 25 % more than with all of a
+card of 80 GB, by `plan_tiles` for volumes of up to 350 × 420 × 420 voxels; with half of it up to 60 % more."""
+
+
+def weighted_soft_dice_loss(probability: Tensor, label: Tensor, weight: Tensor) -> Tensor:
+    """Return the weighted soft Dice loss of eq. 2, a scalar in [0, 1].
+
+    probability: of the liver class, label: 1 liver and 0 background, weight: 1 on annotated voxels and 0 elsewhere; all
+    of one shape. The sums run over the whole mini-batch, also where processes share it, in float32. Where neither holds
+    any weighted liver, nothing is wrong and the loss is 0.
+    """
+    probability, label, weight = probability.float(), label.float(), weight.float()
+    overlap = total((weight * label * probability).sum())
+    size = total((weight * label).sum() + (weight * probability).sum())
+    return torch.where(size > 0, 1 - 2 * overlap / size.clamp_min(torch.finfo(torch.float32).tiny), size)
+
+
+class Settings(NamedTuple):
+    """What a training needs to know: `patch` in voxels (z, y, x), `window` in HU.
+
+    It ends after `epochs`, or after `patience` validations without a better one, whichever comes first; None: never.
+    """
+
+    patch: Axes
+    batch_size: int
+    learning_rate: float
+    validation_interval: int
+    window: tuple[float, float]
+    epochs: int | None
+    patience: int | None
+
+
+class ValidationVolume(NamedTuple):
+    """A volume to validate on: HU and liver mask, (z, y, x)."""
+
+    image: np.ndarray
+    mask: np.ndarray
+
+
+class Progress(NamedTuple):
+    """How far a training is: `of` is the number of steps it takes at most or, without epochs, as it looks now."""
+
+    step: int
+    of: int
+    epoch: int
+    loss: float
+    validation: dict[str, Any] | None
+
+
+def validate(
+    network: AnisotropicUNet,
+    volumes: Sequence[ValidationVolume],
+    window: tuple[float, float],
+    compute: Compute,
+    between: Callable[[], None] = lambda: None,
+) -> tuple[float, float]:
+    """Return the Jaccard index and the Dice index, each averaged over the validation volumes, without dropout.
+
+    `between` is called before each volume, and may end it with an exception. The next volume goes to the device
+    meanwhile.
+    """
+    rank, size = group()
+    predict = Predictor(network, window, compute)
+    jaccard = []
+
+    def sent(volume: ValidationVolume) -> tuple[Tensor, Tensor]:
+        return torch.as_tensor(volume.image).to(compute.device), torch.as_tensor(volume.mask).to(compute.device)
+
+    for _, (image, mask) in read_ahead(volumes[rank::size], sent, compute.device):
+        between()
+        predicted, reference = predict(image) > LIVER, mask != 0
+        union = int((predicted | reference).sum())
+        jaccard.append(int((predicted & reference).sum()) / union if union else 1.0)
+    scores = np.array(gathered(jaccard))
+    return float(scores.mean()), float((2 * scores / (1 + scores)).mean())
+
+
+def train(
+    network: AnisotropicUNet,
+    training_set: TrainingSet,
+    validation: Sequence[ValidationVolume],
+    settings: Settings,
+    compute: Compute,
+    key: Sequence[str | int],
+    checkpoint: Checkpoint,
+    progress: Callable[[Progress], None] = lambda now: None,
+) -> dict[str, Any]:
+    """Train `network` from scratch and return its best state and the history of its validations.
+
+    Every random number follows from `key`, the epoch and the step, so the same key gives the same model, and no state
+    of a generator needs to be kept. The whole state is written to `checkpoint` at each validation, from time to time
+    between them, and on SIGTERM, which then raises Terminated; a training that finds one continues there and ends with
+    the model of an undisturbed run. Feature maps are of `compute.dtype`, weights and loss float32.
+
+    Where several processes call it (see `processes`), they share each mini-batch and the validation volumes.
+
+    Returns `state` (of the best model by the validation Jaccard index, the earliest of equals), `best_step`, `steps`,
+    and `history`: rows of step, epoch, loss (mean since the row before), validation_jaccard, validation_dice,
+    steps_per_second, seconds (of training since the row before, of these data_wait waiting for patches),
+    validation_seconds, memory_mib and validation_memory_mib (the most held in the training since the row before, and in
+    the validation; of the GPU where there is one), device and precision.
+    Raises UserError when the loss is not finite, or the device's memory does not suffice.
+    """
+    device = compute.device
+    network.initialise(torch.Generator().manual_seed(seed_of(*key, "initial weights")))
+    optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
+    scaler = torch.amp.GradScaler(device.type, enabled=compute.dtype == torch.float16)
+    dropout = torch.Generator(device=device)
+    run: dict[str, Any] = {"steps": 0, "epoch": 0, "losses": [], "seconds": 0.0, "data_wait": 0.0}
+    run |= {"best_jaccard": -1.0, "best_step": 0, "state": {}, "history": [], "ended": False}
+    resumed = checkpoint.load()
+    if resumed is not None and resumed["finished"]:
+        logger.info("this training had ended already")
+        finished: dict[str, Any] = resumed["run"]
+        return finished
+    if resumed is not None:
+        network.load_state_dict(resumed["network"])
+        optimizer.load_state_dict(resumed["optimizer"])
+        scaler.load_state_dict(resumed["scaler"])
+        run = resumed["run"]
+        logger.info("continuing after step %d", run["steps"])
+
+    shared: torch.nn.Module = network
+    if group().size > 1:
+        shared = torch.nn.parallel.DistributedDataParallel(network, forward_sync_buffers=False)
+
+    def save() -> None:
+        if group().rank > 0:
+            return
+        states = (network.state_dict(), optimizer.state_dict(), scaler.state_dict(), run)
+        checkpoint.save(dict(zip(("network", "optimizer", "scaler", "run"), states, strict=True)))
+
+    def step(tiles: list[Tile], batch: tuple[Tensor, Tensor, Tensor]) -> float:
+        """Make one step and return its loss."""
+        image, label, weight = batch
+        network.train()
+        dropout.manual_seed(seed_of(*key, "dropout", run["steps"] + 1))
+        try:
+            with torch.autocast(device.type, compute.dtype, enabled=compute.dtype != torch.float32):
+                logits = shared(image, dropout)
+            loss = weighted_soft_dice_loss(logits.float().softmax(dim=1)[:, 1], label, weight)
+            optimizer.zero_grad(set_to_none=True)
+            scaler.scale(loss * group().size).backward()  # processes average their gradients
+        except RuntimeError as error:  # of which OutOfMemoryError is one
+            if not ran_out_of_memory(error):
+                raise
+            raise UserError(
+                f"training: {device} ran out of memory with training.patch {list(settings.patch)}, "
+                f"training.batch_size {settings.batch_size} and compute.precision {compute.precision}; lower one of "
+                "them, or network.filters"
+            ) from error
+        scaler.step(optimizer)
+        scaler.update()
+        if not torch.isfinite(loss):
+            where = "; ".join(f"{training_set.volumes[tile.volume].name} at {tile.start}" for tile in tiles)
+            raise UserError(f"training: the loss is {loss.item()} at step {run['steps'] + 1} (patches: {where})")
+        return loss.item()
+
+    def close_interval() -> None:
+        """Validate, note the result, and keep the best state."""
+        started, training_memory = time.monotonic(), peak_memory(device)
+        reset_peak_memory(device)
+        between = termination.check if group().size == 1 else lambda: None  # the processes' hands are not of one size
+        jaccard, dice = validate(network, validation, settings.window, compute, between)
+        row = {
+            "step": run["steps"],
+            "epoch": run["epoch"],
+            "loss": float(np.mean(run["losses"])),
+            "validation_jaccard": jaccard,
+            "validation_dice": dice,
+            "steps_per_second": len(run["losses"]) / run["seconds"],
+            "seconds": run["seconds"],
+            "data_wait": run["data_wait"],
+            "validation_seconds": time.monotonic() - started,
+            "memory_mib": training_memory,
+            "validation_memory_mib": peak_memory(device),
+            "device": device_name(device),
+            "precision": compute.precision,
+        }
+        reset_peak_memory(device)
+        run["history"].append(row)
+        run.update(losses=[], seconds=0.0, data_wait=0.0)
+        if jaccard > run["best_jaccard"]:
+            state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+            run.update(best_jaccard=jaccard, best_step=run["steps"], state=state)
+        since_best = sum(row["step"] > run["best_step"] for row in run["history"])
+        run["ended"] = settings.patience is not None and since_best >= settings.patience
+        save()
+        progress(Progress(run["steps"], expected_steps(run, settings, steps_per_epoch), run["epoch"], row["loss"], row))
+
+    if compute.training_data == "device":
+        training_set.move_to(device)
+    begun = run["steps"]
+    measured = compute.training_data != "auto" or device.type == "cpu"  # on a CPU files are as near as memory
+    reset_peak_memory(device)
+    steps_per_epoch = sum(1 for _ in training_set.epoch(generator(*key, "epoch", 0), settings.batch_size))
+    planned = steps_after(run["steps"], training_set, settings, key)
+    batches = prepared_batches(planned, training_set, network, settings, device)
+    with Termination(device) as termination, contextlib.closing(batches):
+        try:
+            while not run["ended"]:
+                if run["losses"] and run["steps"] % settings.validation_interval == 0:
+                    close_interval()
+                    continue
+                termination.check()
+                started = time.monotonic()
+                item = next(batches, None)
+                if item is None:
+                    break
+                epoch, tiles, batch = item
+                waited = time.monotonic() - started
+                loss = step(tiles, batch)
+                run["losses"].append(loss)
+                run.update(steps=run["steps"] + 1, epoch=epoch, data_wait=run["data_wait"] + waited)
+                run["seconds"] += time.monotonic() - started
+                progress(Progress(run["steps"], expected_steps(run, settings, steps_per_epoch), epoch, loss, None))
+                if not measured and run["steps"] >= begun + WARM_UP:
+                    measured = True
+                    keep_near(training_set, device)
+                if checkpoint.due():
+                    save()
+            if run["losses"]:  # the steps after the last full interval
+                close_interval()
+        except Terminated:
+            save()
+            raise
+    if group().rank == 0:
+        checkpoint.finish(run)
+    return run
+
+
+def steps_after(
+    done: int, training_set: TrainingSet, settings: Settings, key: Sequence[str | int]
+) -> Iterator[tuple[int, list[Tile]]]:
+    """Yield epoch and tiles of each step after the first `done`; the same steps whatever that number."""
+    step = 0
+    for epoch in itertools.count() if settings.epochs is None else range(settings.epochs):
+        for tiles in training_set.epoch(generator(*key, "epoch", epoch), settings.batch_size):
+            step += 1
+            if step > done:
+                yield epoch, tiles
+
+
+def prepared_batches(
+    planned: Iterator[tuple[int, list[Tile]]],
+    training_set: TrainingSet,
+    network: AnisotropicUNet,
+    settings: Settings,
+    device: torch.device,
+) -> Generator[tuple[int, list[Tile], tuple[Tensor, Tensor, Tensor]], None, None]:
+    """Yield epoch, tiles and patches (image, label, weight) of each step, on the device.
+
+    For a GPU a thread prepares the next ones while it computes. On a CPU that thread would take from the computation
+    more than it saves.
+    """
+
+    def batch(step: tuple[int, list[Tile]]) -> tuple[Tensor, Tensor, Tensor]:
+        rank, size = group()
+        return training_set.batch(step[1][rank::size], network.margin, settings.window, device)
+
+    if device.type == "cpu":
+        yield from ((epoch, tiles, batch((epoch, tiles))) for epoch, tiles in planned)
+    else:
+        yield from ((*step, prepared) for step, prepared in read_ahead(planned, batch, device))
+
+
+def keep_near(training_set: TrainingSet, device: torch.device) -> None:
+    """Move the volumes to a GPU where they fit beside what the training was seen to take, and a validation."""
+    free = free_memory(device) - INFERENCE_BYTES
+    fits = training_set.nbytes <= free
+    logger.info(
+        "training volumes of %.1f GiB %s, where %.1f GiB are left for them",
+        *(training_set.nbytes / 2**30, f"go to {device}" if fits else "stay in their files", free / 2**30),
+    )
+    if fits:
+        training_set.move_to(device)
+
+
+def expected_steps(run: dict[str, Any], settings: Settings, steps_per_epoch: int) -> int:
+    """Return how many steps a training takes if it never gets better than it is, up to a few in all its epochs."""
+    ends = []
+    if settings.epochs is not None:
+        ends.append(settings.epochs * steps_per_epoch)
+    if settings.patience is not None:
+        ends.append(run["best_step"] + settings.patience * settings.validation_interval)
+    return max(min(ends), run["steps"])

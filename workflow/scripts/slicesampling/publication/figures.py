@@ -1,0 +1,564 @@
+"""The look of all figures, and those that show the network or images, drawn from plain arrays.
+
+Each function returns a matplotlib Figure of a column's or a page's width of the journal; `save_figure` writes it.
+Images are axial slices (y, x) in HU of the library's frame, spacing is (y, x) in mm, and masks are boolean (y, x):
+shown as they are stored, they are the radiological view, the patient's right on the image's left.
+"""
+
+import functools
+import itertools
+import math
+import string
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, ParamSpec
+
+import matplotlib.style
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from contourpy import contour_generator
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, Rectangle
+from matplotlib.ticker import MaxNLocator
+from scipy import ndimage
+
+from ..annotation.strategies import STRATEGIES
+from ..evaluation.statistics import METRICS
+from ..jobs.files import replacing
+from ..learning.geometry import CONVOLUTIONS
+
+Parameters = ParamSpec("Parameters")
+Array = npt.NDArray[Any]
+
+COLUMN, PAGE = 3.5, 7.16  # inches: widths of one and of two columns of an IEEE journal
+FONT = 7  # points, the smallest that the journal asks for
+CHARACTER = 0.062  # inches: what a character of that size takes, a little more than the mean one of DejaVu Sans
+RESOLUTION = 300  # dots per inch of the PNG, and of the images inside the PDF
+WINDOW = (50, 400)  # HU: centre and width of the usual soft-tissue window
+AIR_LIMIT = -300  # HU: between air and the body
+MARGIN = 8.0  # mm that an image shows around what it is about
+ENTROPY_LIMIT = math.log(2)  # of two classes (equation 1)
+
+STYLE = {
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.labelsize": FONT + 1,
+    "axes.linewidth": 0.6,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": FONT + 1,
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
+    "font.size": FONT,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.5,
+    "hatch.linewidth": 0.5,
+    "legend.fontsize": FONT,
+    "legend.frameon": False,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 3.5,
+    "pdf.fonttype": 42,  # TrueType: text stays text
+    "xtick.labelsize": FONT,
+    "xtick.major.width": 0.6,
+    "ytick.labelsize": FONT,
+    "ytick.major.width": 0.6,
+}
+
+
+class Look(NamedTuple):
+    """How a model is called and drawn, the same in every figure."""
+
+    label: str
+    colour: str
+    marker: str
+
+
+# Okabe and Ito's colours: cold ones sample volumes, warm ones slices; the darker of a pair samples by uncertainty.
+LOOKS = {
+    "initial": Look("initial", "#7F7F7F", "X"),
+    "uvs": Look("UVS", "#0072B2", "s"),
+    "rvs": Look("RVS", "#56B4E9", "D"),
+    "uss": Look("USS", "#D55E00", "o"),
+    "rss": Look("RSS", "#E69F00", "^"),
+    "pool": Look("data pool", "#009E73", "P"),
+}
+REFERENCE = "#F0E442"  # the reference mask's outline
+CANDIDATE = "#D4001A"  # the paper's red dots
+
+
+def styled(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
+    """Let a function draw in the common style, whatever the user's own settings, and leave those untouched."""
+
+    @functools.wraps(draw)
+    def drawn(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Figure:
+        with matplotlib.style.context(["default", STYLE]):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def save_figure(figure: Figure, stem: str | Path) -> None:
+    """Write `figure` to `stem`.png and `stem`.pdf by rename; the same figure always gives the same bytes."""
+    undated = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None, "Creator": None}}
+    for suffix, metadata in undated.items():
+        with matplotlib.style.context(["default", STYLE]), replacing(f"{stem}.{suffix}") as temporary:
+            figure.savefig(temporary, format=suffix, dpi=RESOLUTION, metadata=metadata)
+
+
+# ---------------------------------------------------------------- figure 1: the network
+
+
+@styled
+def network_figure(levels: Sequence[Mapping[str, Any]], parameters: int, input_size: str = "") -> Figure:
+    """Draw the anisotropic u-net from its own description (Fig. 1).
+
+    levels: from the top down, with `channels`; `kernel`, the text of one convolution block; `pool`, the text of the
+    pooling to the next level (None at the bottom); `encoder_size` and `decoder_size`, texts of the sizes (x×y×z) of the
+    feature maps that leave the level on the way down and up (decoder None at the bottom); and `dropout` (None: none).
+    parameters: the number of trainable ones. input_size: the text of the size of the input patch.
+    """
+    slab_height, shrink, gap, bottom_gap = 0.58, 0.84, 0.4, 1.0  # inches, from level to level, inches, pitches
+    kernels = list(dict.fromkeys(level["kernel"] for level in levels))
+    kernel_colours = dict(zip(kernels, ("#332288", "#CC79A7", "#DDCC77", "#88CCEE", "#882255"), strict=False))
+    pooling_colour, upsampling_colour, skip_colour = "#A50026", "#117733", "0.55"
+
+    depth = len(levels)
+    last = CONVOLUTIONS * (2 * depth - 1) + bottom_gap + 1  # the output's position; the input's is 0
+    pitch = min(0.5, (PAGE - 0.4) / last)
+    left = (PAGE - pitch * last) / 2
+    widest = max(level["channels"] for level in levels)
+
+    legend = [
+        *((colour, f"convolution {kernel}, batch norm, ReLU") for kernel, colour in kernel_colours.items()),
+        (pooling_colour, "max pooling"),
+        (upsampling_colour, "transposed convolution"),
+        (skip_colour, "skip connection: crop and concatenate"),
+        ("0.15", "convolution 1×1×1, softmax"),
+    ]
+    dropouts = sorted({level["dropout"] for level in levels if level["dropout"]})
+    notes = [f"concatenated maps with dropout, p = {', '.join(f'{p:g}' for p in dropouts)}"] if dropouts else []
+    lines = math.ceil((len(legend) + len(notes) + 1) / 2)
+    tall = slab_height * shrink ** np.arange(depth)  # of the slabs of each level
+    middle = -0.42 - np.cumsum(tall + gap) + gap + tall / 2
+    height = tall[-1] / 2 - middle[-1] + 0.3 + lines * 0.17
+    middle += height
+    figure, axes = _canvas(PAGE, height)
+
+    def thickness(channels: int) -> float:
+        return pitch * (0.1 + 0.42 * math.sqrt(channels / widest))
+
+    def arrow(start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
+        axes.add_patch(
+            FancyArrowPatch(
+                start, end, arrowstyle="-|>", mutation_scale=5.5, lw=0.9, color=colour, shrinkA=0, shrinkB=0
+            )
+        )
+
+    def slab(position: float, level: int, channels: int, text: str, *, copied: int = 0, dropped: bool = False) -> float:
+        """Draw one feature map, its left part copied from the skip connection; return half its width."""
+        width, high = thickness(channels + copied), tall[level]
+        x, y = left + position * pitch - width / 2, middle[level] - high / 2
+        share = copied / (channels + copied)
+        axes.add_patch(Rectangle((x, y), width, high, facecolor="#C9DAEA", edgecolor="none"))
+        axes.add_patch(Rectangle((x, y), width * share, high, facecolor="white", edgecolor="none"))
+        hatch = "/////" if dropped else None
+        axes.add_patch(Rectangle((x, y), width, high, fill=False, edgecolor="0.2", lw=0.6, hatch=hatch))
+        axes.text(x + width / 2, y + high + 0.03, text, ha="center", va="bottom")
+        return width / 2
+
+    def convolve(level: int, position: float, half: float, stretch: float = 0.0) -> float:
+        """Draw a level's convolution blocks, from the slab at `position`; take and return half the slab's width."""
+        channels, y = levels[level]["channels"], middle[level]
+        for _ in range(CONVOLUTIONS):
+            start, position = left + position * pitch + half, position + 1 + stretch / CONVOLUTIONS
+            half = slab(position, level, channels, str(channels))
+            arrow((start, y), (left + position * pitch - half, y), kernel_colours[levels[level]["kernel"]])
+        return half
+
+    edges = []  # right edge of each level's last slab of the encoder
+    for level, here in enumerate(levels):
+        position = float(CONVOLUTIONS * level)
+        before = levels[level - 1]["channels"] if level else 1
+        deepest = level == depth - 1
+        half = convolve(level, position, slab(position, level, before, str(before)), bottom_gap if deepest else 0)
+        x, low = left + (position + CONVOLUTIONS) * pitch, middle[level] - tall[level] / 2
+        edges.append(x + half)
+        if deepest:
+            axes.text(x + (bottom_gap / 2 - 1) * pitch, low - 0.04, here["encoder_size"], ha="center", va="top")
+        else:
+            arrow((x, low - 0.02), (x, low - gap + 0.15), pooling_colour)
+            axes.text(x - 0.06, low - gap / 2 + 0.06, here["pool"], ha="right", va="center", color=pooling_colour)
+
+    half = 0.0
+    for level in reversed(range(depth - 1)):
+        here, y = levels[level], middle[level]
+        position = CONVOLUTIONS * (2 * (depth - 1) - level) + bottom_gap
+        x, low = left + position * pitch, y - tall[level] / 2
+        arrow((x, low - gap + 0.15), (x, low - 0.02), upsampling_colour)
+        axes.text(x + 0.06, low - gap / 2 + 0.06, here["pool"], ha="left", va="center", color=upsampling_colour)
+        channels = here["channels"]
+        half = slab(position, level, channels, str(2 * channels), copied=channels, dropped=bool(here["dropout"]))
+        arrow((edges[level] + 0.02, y), (x - half - 0.02, y), skip_colour)
+        axes.text((edges[level] + x - half) / 2, y + 0.03, here["encoder_size"], ha="center", va="bottom")
+        half = convolve(level, position, half)
+        if level:
+            x += CONVOLUTIONS * pitch + half + 0.05
+            axes.text(x, y, here["decoder_size"], ha="left", va="center")
+
+    y = middle[0]
+    start = left + (last - 1) * pitch + half
+    arrow((start, y), (left + last * pitch - slab(last, 0, 2, "2"), y), "0.15")
+    axes.text(0.08, height - 0.06, f"CT patch {input_size}", ha="left", va="top", weight="bold")
+    output = f"class probabilities {levels[0]['decoder_size'] or ''}"
+    axes.text(PAGE - 0.08, height - 0.06, output, ha="right", va="top", weight="bold")
+
+    for entry in range(len(legend) + len(notes) + 1):
+        x, y = 0.1 + (PAGE / 2) * (entry // lines), (lines - entry % lines - 0.5) * 0.17 + 0.03
+        if entry < len(legend):
+            arrow((x, y), (x + 0.28, y), legend[entry][0])
+            text = legend[entry][1]
+        elif entry < len(legend) + len(notes):
+            box = Rectangle((x + 0.05, y - 0.05), 0.2, 0.1, fill=False, edgecolor="0.2", lw=0.6, hatch="/////")
+            axes.add_patch(box)
+            text = notes[0]
+        else:
+            text = f"{parameters:,} trainable parameters; number above a map: its channels".replace(",", "\u2009")
+        axes.text(x + 0.36 if entry < len(legend) + len(notes) else x, y, text, ha="left", va="center")
+    return figure
+
+
+# ---------------------------------------------------------------- figures of images
+
+
+@styled
+def uncertainty_profile_figure(
+    profile: npt.ArrayLike,
+    candidates: Sequence[int],
+    annotated: Sequence[int],
+    picked: Sequence[int],
+    slices: Sequence[tuple[int, Array, Array | None, tuple[float, float]]],
+) -> Figure:
+    """Draw the slice-level uncertainty of one volume with the candidates of slice sampling (Fig. 2).
+
+    profile: slice-level uncertainty (nats) by slice index; candidates, annotated and picked: slice indices.
+    slices: up to three or so of them to show: (index, image, liver mask or None, spacing).
+    """
+    values = np.asarray(profile, dtype=float)
+    figure = Figure(figsize=(COLUMN, 3.15 if slices else 2.1), layout="constrained")
+    grid = figure.add_gridspec(2 if slices else 1, max(1, len(slices)), height_ratios=[2.1, 1] if slices else None)
+    axes = figure.add_subplot(grid[0, :])
+    axes.plot(values, color="0.35", label="uncertainty", zorder=2)
+    chosen, taken, known = (np.asarray(sorted(indices), dtype=int) for indices in (candidates, picked, annotated))
+    top = float(values.max()) * 1.2 or 1.0
+    axes.plot(chosen, values[chosen], "o", color=CANDIDATE, ms=3.5, label="candidate", zorder=4)
+    if len(taken):
+        ring: dict[str, Any] = {"mfc": "none", "mec": "black", "mew": 0.9, "ms": 6.5}
+        axes.plot(taken, values[taken], "o", ls="none", label="picked", zorder=5, **ring)
+    if len(known):
+        axes.plot(
+            known, np.zeros(len(known)), "|", color="#882255", mew=1.2, ms=6, label="annotated", zorder=3, clip_on=False
+        )
+    for letter, (index, *_) in zip("abcdefgh", slices, strict=False):
+        axes.annotate(
+            letter, (index, values[index]), (0, 5), textcoords="offset points", ha="center", va="bottom", weight="bold"
+        )
+    axes.set(xlim=(-0.5, len(values) - 0.5), ylim=(0, top), xlabel="slice index (feet → head)")
+    axes.set_ylabel("slice-level uncertainty (nats)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(
+        loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, handlelength=1.2, columnspacing=1.0, borderpad=0
+    )
+    for column, (letter, (index, image, mask, spacing)) in enumerate(zip("abcdefgh", slices, strict=False)):
+        panel = figure.add_subplot(grid[1, column])
+        show_slice(panel, image, spacing)
+        if mask is not None:
+            draw_outline(panel, mask, REFERENCE, width=0.7)
+        panel.set_xlabel(f"({letter}) slice {index}", fontsize=FONT)
+    return figure
+
+
+@styled
+def excluded_cases_figure(cases: Sequence[Mapping[str, Any]]) -> Figure:
+    """Show a slice of each excluded volume with its reference mask and the reason (Fig. 3).
+
+    cases: mappings of `volume`, `reason`, `image`, `mask`, `spacing`. Without any, the figure says so.
+    """
+    if not cases:
+        figure, axes = _canvas(COLUMN, 0.6)
+        axes.text(COLUMN / 2, 0.3, "No case was excluded from the cohort.", ha="center", va="center")
+        return figure
+    columns = min(len(cases), 4)
+    rows = math.ceil(len(cases) / columns)
+    width = COLUMN if columns <= 2 else PAGE
+    panel = width / columns if columns > 1 else 2.4
+    captions = [
+        wrapped(f"({letter}) {case['volume']}: {case['reason']}", panel - 0.15)
+        for letter, case in zip(_letters(), cases, strict=False)
+    ]
+    lines = max(caption.count("\n") + 1 for caption in captions)
+    figure = Figure(figsize=(width, rows * (0.75 * panel + lines * 0.135 + 0.1)), layout="compressed")
+    for number, (case, caption) in enumerate(zip(cases, captions, strict=True)):
+        axes = figure.add_subplot(rows, columns, number + 1)
+        show_slice(axes, case["image"], case["spacing"])
+        draw_outline(axes, case["mask"], REFERENCE)
+        axes.set_xlabel(caption, fontsize=FONT)
+    return figure
+
+
+@styled
+def probability_figure(slices: Sequence[Mapping[str, Any]]) -> Figure:
+    """Show CT, mean liver probability and predictive entropy of slices of falling uncertainty (Fig. 5).
+
+    slices: mappings of `volume`, `index`, `uncertainty` (slice level, nats), `image`, `probability` (0 to 1), `entropy`
+    (0 to ln 2), all (y, x), and `spacing`; one column each.
+    """
+    columns = len(slices)
+    width = PAGE if columns > 2 else COLUMN
+    panel = (width - 0.7) / columns
+    titles = [
+        "\n".join(
+            [
+                wrapped(f"({letter}) {shown['volume']}, slice {shown['index']}", panel),
+                wrapped(f"uncertainty {shown['uncertainty']:.3f} nats", panel),
+            ]
+        )
+        for letter, shown in zip(_letters(), slices, strict=False)
+    ]
+    lines = max(title.count("\n") + 1 for title in titles)
+    figure = Figure(figsize=(width, 3 * (0.75 * panel + 0.06) + lines * 0.13 + 0.1), layout="compressed")
+    grid = figure.subplots(3, columns, squeeze=False)
+    for (upper, centre, lower), shown, title in zip(grid.T, slices, titles, strict=True):
+        for axes in (upper, centre, lower):
+            show_slice(axes, shown["image"], shown["spacing"])
+        aspect = _aspect(shown["spacing"])
+        seen = np.ma.masked_less(shown["probability"], 0.01)  # leaves the CT bare where there is surely no liver
+        centre.imshow(seen, aspect=aspect, cmap="viridis", vmin=0, vmax=1, alpha=0.65, interpolation="nearest")
+        lower.imshow(shown["entropy"], aspect=aspect, cmap="inferno", vmin=0, vmax=ENTROPY_LIMIT)
+        for axes in (centre, lower):  # another image resets the view
+            axes.set(xlim=upper.get_xlim(), ylim=upper.get_ylim())
+        upper.set_title(title, fontsize=FONT)
+    for axes, name in zip(grid[:, 0], ("CT", "mean probability", "entropy (nats)"), strict=True):
+        axes.set_ylabel(name)
+    scales = [("viridis", 1.0, ["0", "0.5", "1"]), ("inferno", ENTROPY_LIMIT, ["0", "½ ln 2", "ln 2"])]
+    for row, (colours, limit, ticks) in zip(grid[1:], scales, strict=True):
+        scale = ScalarMappable(Normalize(0, limit), colours)
+        bar = figure.colorbar(scale, ax=list(row), fraction=0.05, pad=0.02, shrink=0.95)
+        bar.set_ticks([0, limit / 2, limit], labels=ticks)
+    return figure
+
+
+@styled
+def cases_figure(cases: Sequence[Mapping[str, Any]]) -> Figure:
+    """Show the outlines of all models on a slice of each case, with their metrics over the whole volume (Fig. 6).
+
+    cases: mappings of `title`, `volume`, `image`, `spacing`, `reference` (mask), `outlines` (model → mask) and
+    `metrics` (model → mapping of dice, rve, msd, hd). A model's name begins with its strategy. The best of each metric
+    is bold. Outlines lie over each other in the order of the table, the first on top and thinnest.
+    """
+    columns = min(2 if len(cases) <= 4 else 3, len(cases))
+    rows = math.ceil(len(cases) / columns)
+    line, gap, ratio = 0.14, 0.12, 0.7  # inches, inches, height to width of the images
+    width = COLUMN if columns == 1 else PAGE
+    panel = width / columns - gap
+    captions = [
+        wrapped(f"({letter}) {case['title']}: {case['volume']}", panel)
+        for letter, case in zip(_letters(), cases, strict=False)
+    ]
+    heading_lines = 1 if columns < 3 else 2
+    table = line * (max(len(case["outlines"]) for case in cases) + 1 + heading_lines) + 0.08
+    headings = [
+        line * max(text.count("\n") + 1 for text in captions[row * columns : (row + 1) * columns]) + 0.04
+        for row in range(rows)
+    ]
+    height = sum(headings) + rows * (ratio * panel + table + gap) - gap + 0.06
+    figure, background = _canvas(width, height)
+    for number, (case, text) in enumerate(zip(cases, captions, strict=True)):
+        row, column = divmod(number, columns)
+        left = gap / 2 + column * (panel + gap)
+        top = height - 0.03 - sum(headings[: row + 1]) - row * (ratio * panel + table + gap)
+        background.text(left, top + 0.04, text, ha="left", va="bottom", weight="bold")
+        axes = figure.add_axes((left / width, (top - ratio * panel) / height, panel / width, ratio * panel / height))
+        union = np.any([case["reference"], *case["outlines"].values()], axis=0)
+        show_slice(axes, case["image"], case["spacing"], ratio, union)
+        draw_outline(axes, case["reference"], REFERENCE, width=2.2)
+        models = sorted(case["outlines"], key=lambda model: list(LOOKS).index(_strategy(model)))
+        # Later outlines are thinner, so that an earlier one still shows where they run together.
+        widths = np.linspace(1.5, 0.7, max(2, len(models)))
+        for model, thin in zip(reversed(models), widths, strict=False):
+            draw_outline(axes, case["outlines"][model], LOOKS[_strategy(model)].colour, width=thin)
+        _metrics_table(
+            background, left, top - ratio * panel - 0.05, panel, line, heading_lines, models, case["metrics"]
+        )
+    return figure
+
+
+def _metrics_table(
+    axes: Axes,
+    left: float,
+    top: float,
+    width: float,
+    line: float,
+    heading_lines: int,
+    models: Sequence[str],
+    metrics: Mapping[str, Mapping[str, float]],
+) -> None:
+    """Write the metrics of `models` as a table whose first column is the legend of their outlines; in inches.
+
+    A heading of two lines, with the unit below the name, is for narrow tables.
+    """
+    narrow = heading_lines > 1
+    swatch = 0.2 if narrow else 0.26  # inches
+    ends = left + width * np.array([0.51, 0.675, 0.84, 1.0] if narrow else [0.46, 0.64, 0.83, 1.0])
+    centres = top - line * (np.arange(len(models) + 1) + heading_lines + 0.5)
+    rule = top - line * heading_lines
+    for end, about in zip(ends, METRICS.values(), strict=True):
+        heading = about.label.replace(" ", "\n") if narrow else about.label
+        axes.text(end, rule + 0.02, heading, ha="right", va="bottom", linespacing=1.0)
+        texts = [f"{metrics[model][about.column]:.{about.decimals}f}" for model in models]
+        best = (max if about.larger_is_better else min)(texts, key=float, default="")
+        for centre, text in zip(centres, texts, strict=False):
+            weight = "bold" if text == best else "normal"
+            axes.text(end, centre, text, ha="right", va="center", weight=weight)
+    axes.plot([left, left + width], [rule] * 2, color="0.4", lw=0.5)
+    looks = [LOOKS[_strategy(model)] for model in models]
+    names = [*((look.label, look.colour, "-") for look in looks), ("reference", REFERENCE, "-")]
+    for centre, (label, colour, dash) in zip(centres, names, strict=True):
+        # The yellow of the reference needs a dark ground on white paper.
+        axes.add_patch(Rectangle((left, centre - 0.4 * line), swatch, 0.8 * line, facecolor="0.45", edgecolor="none"))
+        axes.plot(
+            [left + 0.03, left + swatch - 0.03], [centre] * 2, color=colour, ls=dash, lw=1.6, solid_capstyle="butt"
+        )
+        axes.text(left + swatch + 0.07, centre, label, ha="left", va="center")
+
+
+def show_slice(
+    axes: Axes, image: npt.ArrayLike, spacing: Sequence[float], ratio: float = 0.75, region: Array | None = None
+) -> None:
+    """Show a CT slice (y, x) in HU in the soft-tissue window, its pixels as high and wide as spacing (y, x) says.
+
+    The view is as large as `region` (y, x) asks for, the patient's body unless given, and `ratio` times as high as it
+    is wide in mm, so that all panels of a figure have one shape.
+    """
+    centre, width = WINDOW
+    axes.imshow(
+        np.asarray(image),
+        cmap="gray",
+        vmin=centre - width / 2,
+        vmax=centre + width / 2,
+        aspect=_aspect(spacing),
+        interpolation="bilinear",
+    )
+    axes.grid(visible=False)
+    axes.set(xticks=[], yticks=[], facecolor="black")
+    axes.spines[:].set_visible(False)
+    _view(axes, body(image) if region is None else region, spacing, ratio)
+
+
+def body(image: npt.ArrayLike) -> Array:
+    """Return the largest connected region of a slice (y, x) in HU that is no air: the body, without the table."""
+    regions, count = ndimage.label(np.asarray(image) > AIR_LIMIT)
+    if not count:
+        return np.ones(np.shape(image), dtype=bool)
+    return regions == 1 + np.argmax(np.bincount(regions.ravel())[1:])
+
+
+def outline(mask: npt.ArrayLike) -> list[Array]:
+    """Return the closed lines (points of x, y in pixels) around a mask (y, x), half way to the pixels outside it."""
+    padded = np.pad(np.asarray(mask, dtype=float), 1)
+    return [np.asarray(line) - 1 for line in contour_generator(z=padded).lines(0.5)]
+
+
+def draw_outline(axes: Axes, mask: npt.ArrayLike, colour: str, *, width: float = 0.9) -> None:
+    """Draw the outline of a mask (y, x) over a slice, in a width of points, without moving the view."""
+    axes.add_collection(
+        LineCollection(outline(mask), colors=colour, linewidths=width, joinstyle="round"), autolim=False
+    )
+
+
+def disagreement_slice(masks: Sequence[npt.ArrayLike], reference: npt.ArrayLike) -> int:
+    """Return the index of the slice with reference on which most voxels are in some, not all, of the masks (z, y, x).
+
+    masks: of the models; reference: counts as one more of them. Where all agree everywhere, it is the slice with their
+    largest area; the lower slice wins a tie.
+    """
+    liver = np.asarray(reference, dtype=bool)
+    votes = np.sum([liver, *(np.asarray(mask, dtype=bool) for mask in masks)], axis=0)
+    votes[~liver.any(axis=(1, 2))] = 0
+    disputed = ((votes > 0) & (votes <= len(masks))).sum(axis=(1, 2))
+    return int(np.argmax(disputed if disputed.any() else (votes > 0).sum(axis=(1, 2))))
+
+
+def representative_cases(metrics: pd.DataFrame) -> list[tuple[str, str]]:
+    """Choose volumes to show, by the Dice of the converged models and the data pool: (title, volume).
+
+    In this order, each volume once, the alphabetically first of equals: the hardest for all models; the largest spread
+    between strategies; where each strategy leads the other ones most; where the data pool model falls farthest behind
+    the best strategy; and a typical one, nearest to the median. A rule that nothing fulfils is passed over.
+    """
+    used = metrics[metrics["converged"] & metrics["strategy"].isin([*STRATEGIES, "pool"])]
+    dice = used.pivot_table(index="volume", columns="strategy", values="dice", aggfunc="mean")
+    strategies = dice[[name for name in STRATEGIES if name in dice]]
+    mean = dice.mean(axis="columns")
+    rules = {"hardest case": -mean}
+    if strategies.shape[1] > 1:
+        spread = strategies.max(axis="columns") - strategies.min(axis="columns")
+        rules["largest disagreement of the strategies"] = spread[spread > 0]
+        for name in strategies:
+            lead = strategies[name] - strategies.drop(columns=name).max(axis="columns")
+            rules[f"largest lead of {LOOKS[name].label}"] = lead[lead > 0]
+    if "pool" in dice and strategies.shape[1]:
+        lag = strategies.max(axis="columns") - dice["pool"]
+        rules["largest lag of the data pool model"] = lag[lag > 0]
+    rules["typical case"] = -(mean - mean.median()).abs()
+
+    chosen: dict[str, str] = {}
+    for title, score in rules.items():
+        left = score.dropna().drop(list(chosen), errors="ignore").sort_index()
+        if len(left):
+            chosen[str(left.idxmax())] = title
+    return [(title, volume) for volume, title in chosen.items()]
+
+
+def _strategy(model: str) -> str:
+    return model.split("-", maxsplit=1)[0]
+
+
+def _aspect(spacing: Sequence[float]) -> float:
+    return float(spacing[0]) / float(spacing[1])
+
+
+def _letters() -> Iterator[str]:
+    """Yield a, b, …, z, aa, ab, …"""
+    for length in itertools.count(1):
+        yield from map("".join, itertools.product(string.ascii_lowercase, repeat=length))
+
+
+def wrapped(text: str, inches: float) -> str:
+    """Break `text` into lines that fit a width at the common font size."""
+    return textwrap.fill(text, max(8, int(inches / CHARACTER)))
+
+
+def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure with invisible axes over all of it, whose unit is the inch."""
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, width), ylim=(0, height))
+    axes.set_axis_off()
+    return figure, axes
+
+
+def _view(axes: Axes, region: Array, spacing: Sequence[float], ratio: float) -> None:
+    """Show a region (y, x) and a margin around it, in a view whose height is `ratio` of its width in mm."""
+    size = np.asarray(spacing, dtype=float)
+    places = np.argwhere(region if region.any() else np.ones_like(region))
+    centre = (places.min(axis=0) + places.max(axis=0)) / 2
+    high, wide = (np.ptp(places, axis=0) + 1) * size + 2 * MARGIN
+    high, wide = max(high, wide * ratio), max(wide, high / ratio)
+    y, x = np.array([high, wide]) / size / 2
+    axes.set(xlim=(centre[1] - x, centre[1] + x), ylim=(centre[0] + y, centre[0] - y))

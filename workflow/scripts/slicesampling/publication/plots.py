@@ -1,0 +1,331 @@
+"""The figures of results, each drawn from finished tables: box plots, curves, selections, calibration."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from ..annotation.strategies import STRATEGIES, strategies_in
+from ..evaluation.calibration import calibration_errors, pooled
+from ..evaluation.efficiency import COSTS
+from ..evaluation.statistics import LOWER_PERCENTILE, METRICS, UPPER_PERCENTILE, Metric
+from .figures import COLUMN, LOOKS, PAGE, styled, wrapped
+
+
+@styled
+def iterations_figure(metrics: pd.DataFrame) -> Figure:
+    """Draw box plots of the four metrics over the iterations, with initial and data pool model (Fig. 4).
+
+    metrics: one row a model and test volume, with `strategy`, `iteration`, `converged` and the metrics. Boxes span the
+    quartiles, caps the 5th to 95th percentile; the line is the median, the marker the mean; outliers are not drawn.
+    """
+    limited = metrics[~metrics["converged"]]
+    iterations = _iterations(limited)
+    groups: list[tuple[str, pd.DataFrame]] = [("initial", metrics[metrics["strategy"] == "initial"])]
+    groups += [(str(number), limited[limited["iteration"] == number]) for number in iterations]
+    groups.append(("data pool", metrics[metrics["strategy"] == "pool"]))
+    figure = Figure(figsize=(PAGE, 4.8), layout="constrained")
+    for axes, about in zip(figure.subplots(2, 2).flat, METRICS.values(), strict=True):
+        _grouped_boxes(axes, groups, about)
+        axes.set_xlabel("iteration")
+    _strategy_legend(figure, metrics)
+    figure.align_ylabels()
+    return figure
+
+
+@styled
+def converged_figure(metrics: pd.DataFrame) -> Figure:
+    """Draw box plots of the last iteration's models beside the converged ones, with the data pool (Fig. 7).
+
+    metrics, boxes and caps are those of `iterations_figure`.
+    """
+    last = max(_iterations(metrics), default=0)
+    final = metrics[metrics["strategy"].isin(list(STRATEGIES)) & (metrics["iteration"] == last)]
+    groups = [
+        ("limited epochs", final[~final["converged"]]),
+        ("converged", final[final["converged"]]),
+        ("data pool", metrics[metrics["strategy"] == "pool"]),
+    ]
+    figure = Figure(figsize=(PAGE, 4.2), layout="constrained")
+    for axes, about in zip(figure.subplots(2, 2).flat, METRICS.values(), strict=True):
+        _grouped_boxes(axes, groups, about)
+    _strategy_legend(figure, metrics[metrics["strategy"] != "initial"])
+    figure.align_ylabels()
+    return figure
+
+
+@styled
+def performance_figure(curves: pd.DataFrame, metrics: pd.DataFrame, cost: str) -> Figure:
+    """Draw the mean of each metric against what was spent on annotation, with its 95 % bootstrap interval.
+
+    curves: the frame of supplement 3, `strategy iteration liver_slices minutes metric mean mean_lower mean_upper tail`.
+    cost: its column on the abscissa. Dotted is the tail: the 5th percentile of the Dice, the 95th of the errors.
+    metrics: one row a model and test volume; the data pool model, whose cost lies far to the right, is a line.
+    """
+    pool = metrics[metrics["strategy"] == "pool"]
+    strategies = strategies_in(curves)
+    figure = Figure(figsize=(PAGE, 4.6), layout="constrained")
+    for axes, about in zip(figure.subplots(2, 2).flat, METRICS.values(), strict=True):
+        if len(pool):
+            axes.axhline(pool[about.column].mean(), color=LOOKS["pool"].colour, ls="--", zorder=1.5)
+            axes.axhline(about.tail(pool[about.column]), color=LOOKS["pool"].colour, ls=":", zorder=1.5)
+        for strategy in strategies:
+            look = LOOKS[strategy]
+            rows = curves[(curves["strategy"] == strategy) & (curves["metric"] == about.column)].sort_values(cost)
+            points: dict[str, Any] = {"color": look.colour, "marker": look.marker, "mec": "white"}
+            axes.fill_between(rows[cost], rows["mean_lower"], rows["mean_upper"], color=look.colour, alpha=0.15, lw=0)
+            axes.plot(rows[cost], rows["tail"], ls=":", lw=0.8, mew=0.3, ms=3.5, **points)
+            axes.plot(rows[cost], rows["mean"], zorder=3, mew=0.4, ms=5, **points)
+            start = rows[rows["iteration"] == 0]
+            look = LOOKS["initial"]
+            axes.plot(start[cost], start["mean"], look.marker, color=look.colour, mec="white", mew=0.4, ms=5, zorder=4)
+        axes.set(ylabel=about.label, xlabel=COSTS[cost])
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+        _limit(axes, about)
+    shown = [*strategies, *(["initial"] if (curves["iteration"] == 0).any() else [])]
+    handles: list[Any] = [
+        Line2D([], [], color=LOOKS[name].colour, marker=LOOKS[name].marker, label=LOOKS[name].label) for name in shown
+    ]
+    if len(pool):
+        handles.append(Line2D([], [], color=LOOKS["pool"].colour, ls="--", label=LOOKS["pool"].label))
+    handles += [
+        Line2D([], [], color="0.3", label="mean"),
+        Patch(facecolor="0.3", alpha=0.15, label="its 95 % interval"),
+        Line2D([], [], color="0.3", ls=":", label="5th (Dice), 95th percentile"),
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 9), columnspacing=0.9)
+    figure.align_ylabels()
+    return figure
+
+
+@styled
+def selection_figure(ledgers: Mapping[str, pd.DataFrame], reference: pd.DataFrame, sites: Mapping[str, str]) -> Figure:
+    """Draw which slices each strategy has had annotated: volumes × position, coloured by the iteration.
+
+    ledgers: strategy → `volume slice iteration`; reference: `volume slice liver` of all pool volumes; sites: volume →
+    site. Volumes are grouped by site; a position is the slice's place between feet (0) and head (100 %) of the volume,
+    and shows the first iteration in which a slice there was annotated.
+    """
+    volumes = sorted(reference["volume"].unique(), key=lambda volume: (sites[volume], volume))
+    rows = {volume: row for row, volume in enumerate(volumes)}
+    lengths = reference.groupby("volume")["slice"].max() + 1
+    last = max(int(ledger["iteration"].max()) for ledger in ledgers.values())
+    colours = matplotlib.colormaps["viridis_r"].resampled(last + 1)
+    livers = _positions(reference[reference["liver"] != 0].assign(iteration=0), rows, lengths)
+    height = min(8.0, max(2.2, 0.9 + 0.022 * len(volumes)))
+    figure = Figure(figsize=(PAGE, height), layout="constrained")
+    panels = figure.subplots(1, len(ledgers), sharey=True, squeeze=False)[0]
+    borders = [row for row in range(1, len(volumes)) if sites[volumes[row]] != sites[volumes[row - 1]]]
+    for axes, (strategy, ledger) in zip(panels, ledgers.items(), strict=True):
+        picked = _positions(ledger, rows, lengths)
+        grid: dict[str, Any] = {"aspect": "auto", "origin": "lower", "interpolation": "nearest"}
+        grid["extent"] = (0, 100, -0.5, len(volumes) - 0.5)
+        axes.imshow(np.where(np.isnan(livers), np.nan, 0.5), cmap="Greys", vmin=0, vmax=3, **grid)
+        axes.imshow(picked, cmap=colours, vmin=-0.5, vmax=last + 0.5, **grid)
+        axes.hlines([border - 0.5 for border in borders], 0, 100, color="0.4", lw=0.4)
+        axes.set(title=LOOKS[strategy].label, xlabel="position (% feet → head)", xticks=[0, 50, 100])
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(True)
+    edges = [0, *borders, len(volumes)]
+    centres = [(low + high - 1) / 2 for low, high in itertools.pairwise(edges)]
+    panels[0].set_yticks(centres, [sites[volumes[low]] for low in edges[:-1]])
+    for axes in panels:
+        axes.tick_params(axis="y", length=0)
+    panels[0].set_ylabel("volumes of the data pool, by site")
+    handles = [
+        Patch(facecolor=colours(iteration), label=f"iter. {iteration}" if iteration else "initial")
+        for iteration in range(last + 1)
+    ]
+    handles.append(Patch(facecolor=matplotlib.colormaps["Greys"](0.5 / 3), label="liver, not annotated"))
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=1.2)
+    return figure
+
+
+def _positions(slices: pd.DataFrame, rows: Mapping[str, int], lengths: pd.Series) -> npt.NDArray[np.float64]:
+    """Return the earliest iteration of the slices at each (volume, position in %), NaN without any."""
+    grid = np.full((len(rows), 100), np.inf)
+    for volume, index, iteration in slices[["volume", "slice", "iteration"]].itertuples(index=False):
+        # A slice covers its share of the way, so that short volumes have no gaps.
+        first, beyond = (int(100 * place / lengths[volume]) for place in (index, index + 1))
+        covered = grid[rows[volume], first : max(beyond, first + 1)]
+        np.minimum(covered, iteration, out=covered)
+    return np.where(np.isinf(grid), np.nan, grid)
+
+
+@styled
+def calibration_figure(calibration: pd.DataFrame) -> Figure:
+    """Draw reliability diagrams of all models, and their expected calibration errors.
+
+    calibration: counts `model bin voxels probability liver` (see `calibration.pooled`), with `strategy`, `iteration`
+    and `converged`. A panel a strategy: its iterations from light to dark, dashed the converged model.
+    """
+    bins = pooled(calibration)
+    models = calibration[["model", "strategy", "iteration", "converged"]].drop_duplicates("model").set_index("model")
+    errors = calibration_errors(calibration).set_index("model")["ece"]
+    strategies = strategies_in(models)
+    last = max(_iterations(models), default=1)
+    figure = Figure(figsize=(PAGE, 4.3), layout="constrained")
+    grid = figure.add_gridspec(2, max(1, len(strategies)), height_ratios=[1.25, 1])
+    first: Axes | None = None
+    for column, strategy in enumerate(strategies or ["pool"]):
+        axes = figure.add_subplot(grid[0, column], sharey=first)
+        first = first or axes
+        axes.plot([0, 1], [0, 1], color="0.6", lw=0.6, zorder=1)
+        own = models[models["strategy"].isin([strategy, "initial", "pool"])]
+        for model, about in own.iterrows():
+            rows = bins[bins["model"] == model]
+            plain = about["strategy"] == strategy and not about["converged"]
+            axes.plot(
+                rows["probability"],
+                rows["liver"],
+                color=LOOKS[about["strategy"]].colour,
+                alpha=0.25 + 0.75 * about["iteration"] / last if plain else 1.0,
+                ls="-" if plain or about["strategy"] == "initial" else "--",
+            )
+        axes.set(title=LOOKS[strategy].label, xlabel="probability of liver", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+        axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
+        if column:
+            axes.tick_params(labelleft=False)
+    if first is not None:
+        first.set_ylabel("share that is liver")
+    axes = figure.add_subplot(grid[1, :])
+    for number, strategy in enumerate(strategies):
+        look = LOOKS[strategy]
+        beside = last + 0.5 + 0.05 * (number - (len(strategies) - 1) / 2)  # so that no marker hides another
+        rows = models[(models["strategy"] == strategy) & ~models["converged"]].sort_values("iteration")
+        start = models[models["strategy"] == "initial"]
+        path = pd.concat([start, rows])
+        axes.plot(path["iteration"], errors[path.index], color=look.colour, marker=look.marker, mec="white", mew=0.4)
+        for model in models.index[(models["strategy"] == strategy) & models["converged"]]:
+            axes.plot([beside], errors[model], look.marker, color=look.colour, mec="white", mew=0.4, ms=5)
+    for model in models.index[models["strategy"] == "initial"]:
+        look = LOOKS["initial"]
+        axes.plot([0], errors[model], look.marker, color=look.colour, mec="white", mew=0.4, ms=5, zorder=4)
+    for model in models.index[models["strategy"] == "pool"]:
+        axes.axhline(errors[model], color=LOOKS["pool"].colour, ls="--")
+    ticks = list(range(last + 1))
+    axes.set_xticks([*ticks, last + 0.5], ["initial", *map(str, ticks[1:]), "converged"])
+    axes.set(ylabel="expected calibration error", xlabel="iteration", xlim=(-0.2, last + 0.8))
+    axes.set_ylim(bottom=0)
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=LOOKS[name].colour,
+            marker=LOOKS[name].marker if name != "pool" else "",
+            ls="--" if name == "pool" else "-",
+            label=LOOKS[name].label,
+        )
+        for name in LOOKS
+        if (models["strategy"] == name).any()
+    ]
+    handles += [
+        Line2D([], [], color="0.3", ls="--", label="converged"),
+        Line2D([], [], color="0.6", lw=0.6, label="ideal"),
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), columnspacing=1.2)
+    return figure
+
+
+@styled
+def learning_curve_figure(history: pd.DataFrame, title: str) -> Figure:
+    """Draw loss and validation scores of one training against the step, and mark the best model.
+
+    history: rows of `step`, `loss`, `validation_jaccard`, `validation_dice`. The best is the earliest largest Jaccard.
+    """
+    figure = Figure(figsize=(COLUMN, 2.9), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    marker = "." if len(history) <= 40 else None
+    upper.plot(history["step"], history["loss"], color="0.25", marker=marker)
+    upper.set(ylabel="training loss")
+    upper.set_title(wrapped(title, COLUMN - 0.6))
+    lower.plot(history["step"], history["validation_dice"], color="#CC79A7", marker=marker, label="Dice")
+    lower.plot(history["step"], history["validation_jaccard"], color="#332288", marker=marker, label="Jaccard index")
+    best = history.iloc[int(history["validation_jaccard"].to_numpy().argmax())]
+    for axes in (upper, lower):
+        axes.axvline(best["step"], color="0.5", lw=0.8, ls=":", zorder=1)
+    found = f"best: step {best['step']:,.0f}".replace(",", "\u2009")
+    lower.plot(best["step"], best["validation_jaccard"], "*", color="black", ms=7, label=found, zorder=4)
+    lower.set(ylabel="validation score", xlabel="training step")
+    lower.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+    lower.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}".replace(",", "\u2009"))
+    figure.legend(handles=lower.get_legend_handles_labels()[0], loc="outside lower center", ncols=3)
+    figure.align_ylabels()
+    return figure
+
+
+def box_statistics(values: npt.ArrayLike) -> dict[str, Any]:
+    """Return what a box shows: quartiles, median, mean, and the 5th and 95th percentile as its caps."""
+    sample = np.asarray(values, dtype=float)
+    low, first, median, third, high = np.percentile(sample, [LOWER_PERCENTILE, 25, 50, 75, UPPER_PERCENTILE])
+    return {"whislo": low, "q1": first, "med": median, "q3": third, "whishi": high, "mean": sample.mean()}
+
+
+def _grouped_boxes(axes: Axes, groups: Sequence[tuple[str, pd.DataFrame]], about: Metric) -> None:
+    """Draw a box for each strategy of each group of rows, side by side, the groups at 0, 1, 2, …"""
+    present = strategies_in(pd.concat([rows for _, rows in groups]))
+    step = 0.8 / max(len(present), 2)
+    for position, (_, rows) in enumerate(groups):
+        named = [name for name in LOOKS if (rows["strategy"] == name).any()]
+        for name in named:
+            # A strategy keeps its place in the group, even where another one has no result.
+            offset = (present.index(name) - (len(present) - 1) / 2) * step if name in present else 0
+            look = LOOKS[name]
+            axes.bxp(
+                [box_statistics(rows.loc[rows["strategy"] == name, about.column])],
+                positions=[position + offset],
+                widths=0.85 * step,
+                showfliers=False,
+                showmeans=True,
+                patch_artist=True,
+                manage_ticks=False,
+                boxprops={"facecolor": look.colour, "edgecolor": "0.15", "linewidth": 0.5},
+                medianprops={"color": "black", "linewidth": 0.9},
+                whiskerprops={"color": "0.15", "linewidth": 0.5},
+                capprops={"color": "0.15", "linewidth": 0.5},
+                meanprops={
+                    "marker": look.marker,
+                    "markerfacecolor": "white",
+                    "markeredgecolor": "black",
+                    "markeredgewidth": 0.4,
+                    "markersize": 2.6,
+                },
+            )
+    for border in range(len(groups) - 1):
+        axes.axvline(border + 0.5, color="0.9", lw=0.5, zorder=0)
+    axes.set_xticks(range(len(groups)), [label for label, _ in groups])
+    axes.set(xlim=(-0.5, len(groups) - 0.5), ylabel=about.label)
+    axes.tick_params(axis="x", length=0)
+    _limit(axes, about)
+
+
+def _limit(axes: Axes, about: Metric) -> None:
+    """Keep an axis inside what the metric can be: a Dice of at most 1, no negative errors."""
+    if about.larger_is_better:
+        axes.set_ylim(max(0, axes.get_ylim()[0]), min(1, axes.get_ylim()[1]))
+    else:
+        axes.set_ylim(bottom=0)
+
+
+def _strategy_legend(figure: Figure, metrics: pd.DataFrame) -> None:
+    """Name the colours and markers of the strategies above the panels."""
+    handles = [
+        Patch(facecolor=LOOKS[name].colour, edgecolor="0.15", linewidth=0.5, label=LOOKS[name].label)
+        for name in LOOKS
+        if (metrics["strategy"] == name).any()
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=1.2)
+
+
+def _iterations(metrics: pd.DataFrame) -> list[int]:
+    return sorted({int(number) for number in metrics.loc[metrics["strategy"].isin(list(STRATEGIES)), "iteration"]})

@@ -1,0 +1,434 @@
+"""The paper's nine tables, from the run's own data, and the values that the paper itself prints in them.
+
+A table's frame holds what was computed, at full precision and in long form; its display is laid out and rounded as the
+paper prints it. Strategies stand in the paper's order, whatever the order or subset of the run.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..annotation.strategies import STRATEGIES, strategies_in
+from ..evaluation.statistics import (
+    CASES_FOR_PERCENTILE,
+    COVARIATES,
+    METRICS,
+    SIGNIFICANCE,
+    Metric,
+    Summary,
+    paired,
+    quantile_regression,
+    summarise,
+    wilcoxon_against_best,
+)
+from .layout import MISSING, Table, comparison_page, count, join, lay_out, number, p_value_text, thousands
+
+INITIAL, POOL = "initial", "data pool"
+
+LEGEND = (
+    "Mean (5th, 95th percentile). Bold: best mean among the strategies of a {group}. Significantly worse than the best "
+    "(one-sided Wilcoxon signed-rank test): * p < 0.05, ** p < 0.01, *** p < 0.001."
+)
+
+REGRESSION_WEAKNESS = (
+    "The intervals are asymptotic, and count the strategies' results on one volume as independent: in a simulation of "
+    "log-normal errors without effect they held zero in 91 % of runs with 234 cases a strategy, in 87 % with 120."
+)
+
+PAPER_TABLES = Path(__file__).parents[3] / "resources" / "paper_tables.tsv"
+PAPER = "Chlebus et al. 2022, doi:10.1109/ACCESS.2022.3141021"
+
+
+# --- the nine tables ---------------------------------------------------------------------------------------------
+
+
+def cohort_table(cohort: pd.DataFrame, volumes: pd.DataFrame) -> Table:
+    """Table 1: volumes by split, voxel sizes (mm) and resolutions of each site, both as x × y × z on the native grid.
+
+    cohort: `volume site split` and, where volumes are excluded, `exclude`; volumes: one row a used volume, with
+    `slices rows columns spacing_z spacing_y spacing_x`. Raises ValueError where a used volume was not measured.
+    """
+    excluded = _excluded(cohort)
+    used = cohort[~excluded][["volume", "site", "split"]].merge(volumes, on="volume", how="left", validate="1:1")
+    unmeasured = used.loc[used["slices"].isna(), "volume"].tolist()
+    if unmeasured:
+        raise ValueError(f"volumes: no measurements of {', '.join(map(str, unmeasured))}")
+
+    measured = {"spacing": ["spacing_x", "spacing_y", "spacing_z"], "resolution": ["columns", "rows", "slices"]}
+    records, cells = [], {}
+    for site in cohort["site"].unique():
+        rows = used[used["site"] == site]
+        counts = {split: int((rows["split"] == split).sum()) for split in ("pool", "val", "test")}
+        ranges = {
+            f"{column}_{end}": value
+            for column in [*measured["spacing"], *measured["resolution"]]
+            for end, value in (("min", rows[column].min()), ("max", rows[column].max()))
+        }
+        number_excluded = int((excluded & (cohort["site"] == site)).sum())
+        records.append({"site": site, "volumes": len(rows), **counts, "excluded": number_excluded, **ranges})
+        cells[str(site)] = {
+            "Volumes (pool/val/test)": f"{len(rows)} ({'/'.join(map(str, counts.values()))})",
+            "Voxel size [mm]": "×".join(_range(rows[column], 1) for column in measured["spacing"]),
+            "Resolution": "×".join(_range(rows[column], 0) for column in measured["resolution"]),
+        }
+    totals = "/".join(str((used["split"] == split).sum()) for split in ("pool", "val", "test"))
+    notes = [f"In all {count(len(used), 'volume')} ({totals}). Voxel size and resolution: x × y × z."]
+    notes += [f"{record['excluded']} of {record['site']} excluded." for record in records if record["excluded"]]
+    return Table("table1_cohort", "Data sets", pd.DataFrame(records), lay_out(cells, "Data set"), note=" ".join(notes))
+
+
+def annotation_table(annotations: pd.DataFrame) -> Table:
+    """Table 2: annotated slices / annotated slices with liver / patients, by strategy and iteration.
+
+    annotations: `seed strategy iteration slices liver_slices patients`, iteration 0 being the initial set, strategy
+    `pool` the data pool. Several seeds are averaged.
+    """
+    counts = ["slices", "liver_slices", "patients"]
+    pool = annotations["strategy"] == "pool"
+
+    def cell(rows: pd.DataFrame) -> str:
+        if rows.empty:
+            return MISSING
+        return "/".join(str(round(value)) for value in rows[counts].mean())
+
+    added = annotations[~pool]
+    display = _iteration_layout(
+        strategies_in(added),
+        initial=cell(added[added["iteration"] == 0]),
+        rows={f"iter. {k}": _by_strategy(added[added["iteration"] == k], cell) for k in _iterations(added)},
+        pool=cell(annotations[pool & (annotations["iteration"] == annotations.loc[pool, "iteration"].max())]),
+    )
+    return Table(
+        "table2_annotations",
+        "Annotated slices, annotated slices with liver, and patients, over the iterations",
+        annotations[["seed", "strategy", "iteration", *counts]].reset_index(drop=True),
+        display,
+        note=join("Annotated slices / annotated slices with liver / patients.", _mean_over_seeds(annotations)),
+        spanning=frozenset({INITIAL, POOL}),
+    )
+
+
+def training_table(training: pd.DataFrame) -> Table:
+    """Table 3: training steps of the best model by the validation, by strategy and iteration.
+
+    training: `seed model strategy iteration converged best_step steps device precision`. Several seeds are averaged.
+    """
+    stopped = training[~training["converged"]]
+    converged = training[training["converged"]]
+
+    def cell(rows: pd.DataFrame) -> str:
+        return MISSING if rows.empty else thousands(rows["best_step"].mean())
+
+    rows = {f"iter. {k}": _by_strategy(stopped[stopped["iteration"] == k], cell) for k in _iterations(stopped)}
+    if strategies_in(converged):
+        rows[f"iter. {_last(converged)} (converged)"] = _by_strategy(converged, cell)
+    display = _iteration_layout(
+        strategies_in(training),
+        initial=cell(stopped[stopped["strategy"] == "initial"]),
+        rows=rows,
+        pool=cell(converged[converged["strategy"] == "pool"]),
+    )
+    return Table(
+        "table3_training_steps",
+        "Training steps of the models used for the evaluation",
+        training[["seed", "model", "strategy", "iteration", "converged", "best_step", "steps"]].reset_index(drop=True),
+        display,
+        note=join(
+            "Step of the best model by the validation Jaccard index.",
+            _mean_over_seeds(training),
+            about_computing(training),
+        ),
+        spanning=frozenset({INITIAL, POOL}),
+    )
+
+
+def metric_table(metrics: pd.DataFrame, metric: str) -> Table:
+    """Tables 4 to 7: one metric by strategy and iteration, with the initial and the data pool model.
+
+    metrics: `seed strategy iteration converged volume degenerate device precision` and the metric's column, one row a
+    model and case; of the converged models only the data pool's is shown.
+    """
+    about = METRICS[metric]
+    shown = metrics[~metrics["converged"] | (metrics["strategy"] == "pool")]
+    initial = described(shown[shown["strategy"] == "initial"], about)
+    whole = described(shown[shown["strategy"] == "pool"], about)
+    records = [{"strategy": "initial", "iteration": 0, **initial}] if initial else []
+    rows: dict[str, dict[str, str]] = {}
+    bold = set()
+    for iteration in _iterations(shown):
+        label = f"iter. {iteration}"
+        compared = _compared(shown[shown["iteration"] == iteration], about)
+        records += [{"strategy": name, "iteration": iteration, **record} for name, record in compared.items()]
+        rows[label] = {name: summary_cell(record, about) for name, record in compared.items()}
+        bold |= {(label, name.upper()) for name, record in compared.items() if record["best"]}
+    records += [{"strategy": "pool", "iteration": _last(shown), **whole}] if whole else []
+    display = _iteration_layout(strategies_in(shown), summary_cell(initial, about), rows, summary_cell(whole, about))
+    position = list(METRICS).index(metric) + 4
+    return Table(
+        f"table{position}_{metric}",
+        f"{about.label} of the models over the iterations",
+        pd.DataFrame(records),
+        display,
+        note=join(LEGEND.format(group="row"), _about_tests(shown, records), about_cases(shown)),
+        bold=frozenset(bold),
+        spanning=frozenset({INITIAL, POOL}),
+    )
+
+
+def converged_table(metrics: pd.DataFrame) -> Table:
+    """Table 8: all metrics of the models trained until convergence; the data pool model is not compared.
+
+    metrics: as for `metric_table`, with the columns of all metrics.
+    """
+    shown = metrics[metrics["converged"]]
+    rows, pool = shown[shown["strategy"].isin(list(STRATEGIES))], shown[shown["strategy"] == "pool"]
+    records, bold = [], set()
+    cells: dict[str, dict[str, str]] = {name: {} for name in [*map(str.upper, strategies_in(rows)), POOL]}
+    for about in METRICS.values():
+        for strategy, record in _compared(rows, about).items():
+            records.append({"metric": about.column, "strategy": strategy, **record})
+            cells[strategy.upper()][about.label] = summary_cell(record, about)
+            if record["best"]:
+                bold.add((strategy.upper(), about.label))
+        whole = described(pool, about)
+        if whole:
+            records.append({"metric": about.column, "strategy": "pool", **whole})
+        cells[POOL][about.label] = summary_cell(whole, about)
+    return Table(
+        "table8_converged",
+        "Evaluation of the models trained until convergence",
+        pd.DataFrame(records),
+        lay_out(cells),
+        note=join(LEGEND.format(group="column"), _about_tests(shown, records), about_cases(shown)),
+        bold=frozenset(bold),
+    )
+
+
+def regression_table(metrics: pd.DataFrame) -> Table:
+    """Table 9: what uncertainty sampling and slice sampling change at the bad end of each metric, converged models.
+
+    metrics: as for `converged_table`.
+    """
+    records: list[dict[str, object]] = []
+    cells: dict[str, dict[str, str]] = {name: {} for name in COVARIATES}
+    notes: dict[str, list[str]] = {}  # what there is to say, and of which metrics
+    for about in METRICS.values():
+        result = quantile_regression(metrics, about.column, about.tail_quantile)
+        for covariate, row in zip(COVARIATES, result.coefficients.to_dict("records"), strict=True):
+            records.append(
+                {
+                    "metric": about.column,
+                    "quantile": about.tail_quantile,
+                    "covariate": covariate,
+                    **row,
+                    "cases": result.cases,
+                    "note": result.note,
+                }
+            )
+            cells[covariate] |= _effect_cells(row, about)
+        if result.note:
+            notes.setdefault(result.note.replace(f"the {about.tail_quantile:g} quantile", "the quantile"), []).append(
+                about.name
+            )
+    shown = metrics[metrics["converged"] & metrics["strategy"].isin(list(STRATEGIES))]
+    return Table(
+        "table9_quantile_regression",
+        "Effect of uncertainty (against random) and slice (against volume) sampling: quantile regression",
+        pd.DataFrame(records),
+        lay_out({name.replace("_", " ").capitalize(): row for name, row in cells.items()}),
+        note=join(
+            "Converged models. In brackets: 95 % confidence interval.",
+            REGRESSION_WEAKNESS,
+            *(f"{', '.join(names)}: {text}." for text, names in notes.items()),
+            about_cases(shown),
+        ),
+    )
+
+
+def paper_values() -> pd.DataFrame:
+    """Return the values that the paper prints in tables 2 to 9: `table row column quantity value`, units as printed.
+
+    Significance is the quantity `p_below`: the level that the printed stars or "< 0.001" stand for.
+    """
+    return pd.read_csv(PAPER_TABLES, sep="\t", comment="#")
+
+
+def paper_display(name: str) -> pd.DataFrame:
+    """Return one of tables 2 to 9 as the paper prints it, laid out as this run's: rows × columns of text."""
+    values = paper_values()
+    cells: dict[str, dict[str, str]] = {}
+    columns = [name.upper() for name in STRATEGIES]
+    for (row, column), printed in values[values["table"] == name].groupby(["row", "column"], sort=False):
+        value = printed.set_index("quantity")["value"].to_dict()
+        texts = {str(column): ""}
+        if name == "table2_annotations":
+            texts[str(column)] = "/".join(f"{value[kind]:.0f}" for kind in ("slices", "liver_slices", "patients"))
+        elif name == "table3_training_steps":
+            texts[str(column)] = thousands(value["best_step"])
+        elif name == "table9_quantile_regression":
+            about = next(metric for metric in METRICS.values() if metric.label == column)
+            texts = _effect_cells({"p_value": value.get("p_below", 0) / 2, **value}, about)
+        else:
+            about = next(
+                metric for metric in METRICS.values() if metric.label == column or name.endswith(metric.column)
+            )
+            marks = next((marks for level, marks in SIGNIFICANCE if value.get("p_below") == level), "")
+            texts[str(column)] = summary_cell({**value, "stars": marks}, about)
+        if "all" in texts:
+            texts = dict.fromkeys(columns, texts["all"])
+        cells.setdefault(str(row), {}).update(texts)
+    return lay_out(cells)
+
+
+def paper_comparison(annotations: pd.DataFrame, training: pd.DataFrame, metrics: pd.DataFrame) -> str:
+    """Return a page with tables 2 to 9, the values of this run above those of the paper."""
+    ours = [
+        annotation_table(annotations),
+        training_table(training),
+        *[metric_table(metrics, metric) for metric in METRICS],
+        converged_table(metrics),
+        regression_table(metrics),
+    ]
+    return comparison_page(
+        "This run and the paper",
+        f"In each cell: this run, and below it, in blue, what the paper prints ({PAPER}).",
+        [
+            (replace(table, title=f"Table {number}: {table.title}"), paper_display(table.name))
+            for number, table in enumerate(ours, start=2)
+        ],
+    )
+
+
+# --- rows, columns and cells -------------------------------------------------------------------------------------
+
+
+def _iterations(table: pd.DataFrame) -> range:
+    """Return the iterations after the initial one."""
+    return range(1, _last(table) + 1)
+
+
+def _last(table: pd.DataFrame) -> int:
+    rows = table.loc[table["strategy"].isin(list(STRATEGIES)), "iteration"]
+    return int(rows.max()) if len(rows) else 0
+
+
+def _by_strategy(table: pd.DataFrame, cell: Callable[[pd.DataFrame], str]) -> dict[str, str]:
+    return {name: cell(table[table["strategy"] == name]) for name in strategies_in(table)}
+
+
+def _iteration_layout(
+    strategies: Iterable[str], initial: str, rows: Mapping[str, Mapping[str, str]], pool: str
+) -> pd.DataFrame:
+    """Lay out a table of the form of tables 2 to 7: initial, the rows between, data pool; one column a strategy."""
+    cells = {INITIAL: dict.fromkeys(strategies, initial), **rows, POOL: dict.fromkeys(strategies, pool)}
+    return lay_out(cells).rename(columns=str.upper)
+
+
+def described(rows: pd.DataFrame, about: Metric) -> dict[str, object]:
+    """Return cases, mean and percentiles of one model's cases; nothing without cases."""
+    if rows.empty:
+        return {}
+    return {"cases": len(rows), **summarise(rows[about.column])._asdict(), "degenerate": int(rows["degenerate"].sum())}
+
+
+def _compared(rows: pd.DataFrame, about: Metric) -> dict[str, dict[str, object]]:
+    """Return for each strategy its description, and its comparison with the best; one strategy is never the best."""
+    names = strategies_in(rows)
+    if not names:
+        return {}
+    rows = rows[rows["strategy"].isin(names)]
+    comparison = wilcoxon_against_best(paired(rows, about.column)[names], about.larger_is_better)
+    return {
+        name: {
+            **described(rows[rows["strategy"] == name], about),
+            "best": bool(comparison.loc[name, "best"]) and len(names) > 1,
+            "p_value": comparison.loc[name, "p_value"],
+            "stars": comparison.loc[name, "stars"],
+            "equal": int(comparison.loc[name, "equal"]),
+        }
+        for name in names
+    }
+
+
+def summary_cell(record: Mapping[str, object], about: Metric) -> str:
+    if not record:
+        return MISSING
+    summary = Summary(*(float(str(record[name])) for name in Summary._fields))
+    mean, lower, upper = (number(value, about.decimals) for value in summary)
+    return f"{mean} ({lower}, {upper}){record.get('stars', '')}"
+
+
+def _effect_cells(row: Mapping[str, float], about: Metric) -> dict[str, str]:
+    """Return coefficient with interval, and p-value, by their columns of table 9."""
+    estimate = number(row["coefficient"], about.decimals)
+    bounds = f" [{number(row['lower'], about.decimals)}, {number(row['upper'], about.decimals)}]"
+    return {
+        f"{about.label} {about.tail_quantile:g} quantile": estimate + ("" if np.isnan(row["lower"]) else bounds),
+        f"{about.name} p-value": p_value_text(row["p_value"]),
+    }
+
+
+def _range(values: pd.Series, decimals: int) -> str:
+    """Return "[0.5–0.8]", or one number where both ends are printed alike."""
+    if values.empty:
+        return MISSING
+    lower, upper = number(values.min(), decimals), number(values.max(), decimals)
+    return lower if lower == upper else f"[{lower}–{upper}]"
+
+
+def _excluded(cohort: pd.DataFrame) -> pd.Series:
+    if "exclude" not in cohort:
+        return pd.Series(False, index=cohort.index)
+    return cohort["exclude"].fillna("").astype(str).str.strip() != ""
+
+
+# --- notes -------------------------------------------------------------------------------------------------------
+
+
+def _mean_over_seeds(table: pd.DataFrame) -> str:
+    seeds = table["seed"].nunique()
+    return f"Mean over {seeds} seeds." if seeds > 1 else ""
+
+
+def _about_tests(metrics: pd.DataFrame, records: Iterable[Mapping[str, object]]) -> str:
+    """Say what the signed-rank tests leave out, and what they count as independent though it is not."""
+    sentences = []
+    equal = max((int(str(record.get("equal", 0))) for record in records), default=0)
+    if equal:
+        sentences.append(f"Cases without a difference (at most {equal} in a comparison) are left out of the test.")
+    cases = metrics[["seed", "volume"]].drop_duplicates()
+    if len(cases) > metrics["patient"].nunique():
+        sentences.append(
+            "The test counts all cases as independent, also those of one patient: supplement 2 has tests by patient."
+        )
+    return " ".join(sentences)
+
+
+def about_cases(metrics: pd.DataFrame) -> str:
+    """Say how many cases there are, whether they are few, and how many predictions were empty."""
+    cases = metrics[["seed", "volume"]].drop_duplicates()
+    seeds, volumes = cases["seed"].nunique(), cases["volume"].nunique()
+    sentences = [f"{count(volumes, 'test volume')}{f', {seeds} seeds: {len(cases)} cases' if seeds > 1 else ''}."]
+    if 0 < len(cases) < CASES_FOR_PERCENTILE:
+        sentences.append(
+            f"With fewer than {CASES_FOR_PERCENTILE} cases the 5th and 95th percentiles lie close to the extreme cases."
+        )
+    empty = int(metrics["degenerate"].sum())
+    if empty:
+        sentences.append(
+            f"{empty} of {count(len(metrics), 'prediction')} found no liver: Dice 0, RVE 100 %, MSD and HD the "
+            "diagonal of the volume; all are counted."
+        )
+    return join(*sentences, about_computing(metrics))
+
+
+def about_computing(rows: pd.DataFrame) -> str:
+    """Say so where models were trained on different devices or in different precisions; rows: `device precision`."""
+    kinds = rows[["device", "precision"]].drop_duplicates().sort_values(["device", "precision"])
+    if len(kinds) < 2:
+        return ""
+    listed = ", ".join(f"{row.device} in {row.precision}" for row in kinds.itertuples())
+    return f"The models were not all trained alike: {listed}. Rounding differs, and may pass for an effect."
