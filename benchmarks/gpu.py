@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import importlib.metadata
 import json
+import multiprocessing
 import os
 import platform
 import signal
@@ -23,23 +24,23 @@ from typing import Any, NamedTuple
 
 MINUTES = 25
 PACKAGES = (
-    "torch triton numpy pandas scipy nibabel pydicom isal pillow matplotlib pyyaml jsonschema tabulate tqdm monai psutil "
-    "statsmodels highdicom simpleitk snakemake"
-).split()
+    *("torch", "triton", "numpy", "pandas", "scipy", "nibabel", "pydicom", "isal", "pillow", "matplotlib", "pyyaml"),
+    *("jsonschema", "tabulate", "tqdm", "monai", "psutil", "statsmodels", "highdicom", "simpleitk", "snakemake"),
+)
 """Whatever a part may import; torch, numpy and pandas are needed by all."""
 ROW_SHARE = 0.6
 """Of the time of its part that a row may take before it counts as hanging."""
 MEASURED_SHARE = 0.3
-"""Of the time of its part in which steps are timed, over all its rows; the rest is for starting, warming up, compiling."""
-REHEARSED_SECONDS = 0.4
+"""Of the time of its part in which steps are timed, in all rows; the rest is for starting, warming up, compiling."""
+REHEARSED_SECONDS = 0.1
 """For which a row is measured in a rehearsal."""
 LOOK = 0.05
 """Seconds between two looks at what a part has noted."""
 
 
 class Part(NamedTuple):
-    """A part of the benchmark: its title, the module that has a function of its name, its share of the minutes, how many
-    rows are timed, and what to say of its table."""
+    """A part of the benchmark: its title, the module that has a function of its name, its share of the minutes, how
+    many rows are timed, and what to say of its table."""
 
     title: str
     module: str
@@ -119,11 +120,29 @@ def machine(setting: Any) -> dict[str, Any]:
 # What a part does, in its own process.
 
 
-def work(given: argparse.Namespace) -> int:
-    """Work off rows of a part, and note for each that it begins and what came out; end at the first that fails."""
+class Task(NamedTuple):
+    """What the process of a part is to do: `earlier` holds the rows that are there already, `fail` how to misbehave."""
+
+    part: str
+    record: Path
+    log: Path
+    threads: int
+    seconds: float
+    rehearse: bool
+    earlier: dict[str, Any]
+    fail: str
+
+
+def work(task: Task) -> None:
+    """Work off the rows of a part, and note for each that it begins and what came out; end at the first that fails."""
+    os.setsid()  # so that all that it starts can be ended with it
+    with task.log.open("a", encoding="utf-8") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    print(f"--- {task.part}", file=sys.stderr, flush=True)
 
     def note(**event: Any) -> None:
-        with given.record.open("a", encoding="utf-8") as record:
+        with task.record.open("a", encoding="utf-8") as record:
             record.write(json.dumps(event, default=float) + "\n")
 
     row = None
@@ -131,23 +150,25 @@ def work(given: argparse.Namespace) -> int:
         import gpu_work
         import torch
 
-        scale, device = (gpu_work.REHEARSAL, "cpu") if given.rehearse else (gpu_work.FULL, "cuda")
+        scale, device = (gpu_work.REHEARSAL, "cpu") if task.rehearse else (gpu_work.FULL, "cuda")
         if device == "cuda" and not torch.cuda.is_available():
             raise RuntimeError("torch finds no CUDA device; --rehearse goes without")  # noqa: TRY301
-        torch.set_num_threads(given.threads)
-        setting = gpu_work.Setting(scale, device, given.threads, given.seconds, given.record.parent)
-        rows = getattr(importlib.import_module(PARTS[given.part].module), given.part)(setting)
-        earlier = json.loads(given.earlier)
+        torch.set_num_threads(task.threads)
+        setting = gpu_work.Setting(scale, device, task.threads, task.seconds, task.record.parent)
+        rows = getattr(importlib.import_module(PARTS[task.part].module), task.part)(setting)
+        earlier = dict(task.earlier)
         note(rows=list(rows))
         for row in [name for name in rows if name not in earlier]:
             note(begun=row)
-            misbehave(given.fail)
+            misbehave(task.fail)
             gpu_work.refresh(setting)
             started = time.perf_counter()
             try:
                 earlier[row] = rows[row](earlier)
             except gpu_work.LeftOut as reason:
                 note(row=row, left_out=str(reason))
+            except ModuleNotFoundError as error:
+                note(row=row, left_out=f"needs {error.name}")
             else:
                 note(row=row, result=earlier[row], seconds=time.perf_counter() - started)
     except ModuleNotFoundError as error:
@@ -155,13 +176,10 @@ def work(given: argparse.Namespace) -> int:
     except Exception as error:
         traceback.print_exc()
         note(row=row, failed=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
-    else:
-        return 0
-    return 1
 
 
-def misbehave(how: str | None) -> None:
-    """Fail as the test asks for."""
+def misbehave(how: str) -> None:
+    """Fail as a test asks for."""
     if how == "raise":
         raise RuntimeError("as asked for")
     if how == "die":
@@ -188,6 +206,8 @@ class Run:
         self.names: list[str] = []
         self.begun: tuple[str, float] | None = None
         self.read = 0
+        # A new interpreter each; a rehearsal, which never meets CUDA, forks one that has imported torch already.
+        self.processes = multiprocessing.get_context(given.start or ("forkserver" if given.rehearse else "spawn"))
 
     def __call__(self) -> dict[str, Any]:
         started = time.monotonic()
@@ -210,24 +230,20 @@ class Run:
 
     def process(self, end: float) -> str:
         """Run the rows that are left in one process until it ends, a row hangs, or the time is up; return which."""
-        part, given = PARTS[self.name], self.given
-        seconds = REHEARSED_SECONDS if given.rehearse else self.limit * MEASURED_SHARE / part.timed_rows
-        command = [sys.executable, __file__, "--part", self.name, "--record", str(self.record)]
-        command += ["--threads", str(given.threads), "--seconds", str(seconds), *["--rehearse"] * given.rehearse]
-        command += ["--earlier", json.dumps({name: row.get("result", {}) for name, row in self.rows.items()})]
-        failing, _, how = (given.fail or "").partition(":")
-        if failing == self.name and not self.rows:
-            command += ["--fail", how or "raise"]
-        with (given.output / "gpu.log").open("a", encoding="utf-8") as log:
-            print(f"--- {self.name}", file=log, flush=True)
-            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        given = self.given
+        seconds = REHEARSED_SECONDS if given.rehearse else self.limit * MEASURED_SHARE / PARTS[self.name].timed_rows
+        earlier = {name: row.get("result", {}) for name, row in self.rows.items()}
+        fail = "" if earlier else dict(each.split(":") for each in given.fail).get(self.name, "")
+        log = given.output / "gpu.log"
+        task = Task(self.name, self.record, log, given.threads, seconds, given.rehearse, earlier, fail)
+        process = self.processes.Process(target=work, args=(task,))
+        process.start()
         try:
             while True:
-                over = process.poll() is not None
+                code = process.exitcode
                 self.look()
                 now = time.monotonic()
-                if over:
-                    code = process.returncode
+                if code is not None:
                     return f"the process ended with {signal.Signals(-code).name if code < 0 else f'status {code}'}"
                 if now >= end:
                     return f"the part's {self.limit:.0f} s were up"
@@ -235,9 +251,10 @@ class Run:
                     return f"took more than {ROW_SHARE * self.limit:.0f} s"
                 time.sleep(LOOK)
         finally:
+            process.kill()
+            process.join()
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # the part itself, and whatever it has started
-            process.wait()
+                os.killpg(process.pid, signal.SIGKILL)  # whatever it has started
 
     def look(self) -> None:
         """Take in what the process has noted since the last look."""
@@ -274,7 +291,7 @@ def cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
-        return "yes" if value else "**no**"
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
@@ -341,10 +358,8 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rehearse", action="store_true", help="run all parts on the CPU at tiny sizes, in a minute")
     parser.add_argument("--threads", type=int, help="CPU threads of a part (default: 8, or 1 to rehearse)")
-    for hidden in ("--part", "--earlier", "--fail"):
-        parser.add_argument(hidden, help=argparse.SUPPRESS)
-    parser.add_argument("--record", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--seconds", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--fail", nargs="+", default=[], help=argparse.SUPPRESS)  # PART:raise, PART:die, PART:hang
+    parser.add_argument("--start", help=argparse.SUPPRESS)
     given = parser.parse_args()
     given.threads = given.threads or (1 if given.rehearse else min(8, os.cpu_count() or 1))
     return given
@@ -352,8 +367,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     given = arguments()
-    if given.part:
-        return work(given)
+    multiprocessing.set_forkserver_preload(["torch", "torch._dynamo", "gpu_work"])
     given.output.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {
         "rehearsal": given.rehearse,

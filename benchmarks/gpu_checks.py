@@ -1,4 +1,4 @@
-"""Whether the GPU computes what the CPU does: values by precision, large tiles, resumed trainings, too little memory."""
+"""Whether a GPU computes what the CPU does: values by precision, large tiles, resumed trainings, too little memory."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ from gpu_work import Rows, Setting, compute_in, made_volume
 from slicesampling import UserError, inference
 from slicesampling.models import Compute
 from slicesampling.network import AnisotropicUNet, keep_mask
-from slicesampling.tiling import plan_tiles, tile_starts
+from slicesampling.tiling import TilePlan, plan_tiles, tile_starts
 from slicesampling.training import weighted_soft_dice_loss
 from slicesampling.uncertainty import slice_uncertainty
 from torch import Tensor
@@ -134,7 +134,9 @@ def agreement(setting: Setting) -> Rows:
         kept, both = (float(mask.float().mean()) for mask in (first, first & other))
         error = (rate * (1 - rate) / first.numel()) ** 0.5
         good = torch.equal(first, again) and abs(kept - 0.75) < 5 * error and abs(both - 0.5625) < 5 * error
-        return {"kept": kept, "kept by two": both, "accepted": "0.75, 0.5625", "ok": good}
+        text = f"Masks drawn on the device keep {kept:.5f} of 0.75, and two of them {both:.5f} of 0.5625; the standard "
+        text += f"error is {error:.1g}. The same seed gives the same mask: {torch.equal(first, again)}."
+        return {"accepted": "5 standard errors", "ok": good, "text": text}
 
     rows: Rows = {precision: partial(compared, precision) for precision in gpu_work.PRECISIONS}
     return rows | {"dropout mask": dropout}
@@ -155,6 +157,26 @@ def largest_map() -> Iterator[list[int]]:
         hook.remove()
 
 
+class Planned(NamedTuple):
+    """Tiles that inference planned, and the bytes that it had for them."""
+
+    plan: TilePlan
+    memory: float
+
+
+@contextlib.contextmanager
+def plans() -> Iterator[list[Planned]]:
+    """Collect the tiles that inference plans."""
+    planned: list[Planned] = []
+
+    def noting(shape: Any, architecture: Any, memory: float, *others: Any) -> TilePlan:
+        planned.append(Planned(plan_tiles(shape, architecture, memory, *others), memory))
+        return planned[-1].plan
+
+    with mock.patch.object(inference, "plan_tiles", noting):
+        yield planned
+
+
 def tiles(setting: Setting) -> Rows:
     scale = setting.scale
 
@@ -163,33 +185,32 @@ def tiles(setting: Setting) -> Rows:
         image = made_volume(scale.large).image
         gpu_work.refresh(setting)
         compute = compute_in(precision, setting)
-        plans = [
-            plan_tiles(image.shape, network.architecture, memory, max(samples, 1), compute.dtype.itemsize)
-            for memory in (compute.tile_memory, scale.small_gib * 2**30)
-        ]
 
         def work(given: Compute) -> Tensor:
             if samples:
                 return gpu_work.entropy_of(network, image, given, samples)
             return gpu_work.probability_of(network, image, given)
 
-        result: dict[str, Any] = {"tile": plans[0].shape, "at once": plans[0].samples_at_once}
-        with largest_map() as largest, gpu_work.retries() as said:
+        with plans() as planned, largest_map() as largest, gpu_work.retries() as said:
             try:
                 large = work(compute)
             except Exception as error:
-                raise RuntimeError(f"tile {plans[0].shape}, a map of {largest[0]:.3g} elements: {error}") from error
-        if setting.device == "cuda":
-            result["memory (GiB)"] = torch.cuda.max_memory_allocated() / 2**30
-        small = work(compute._replace(tile_memory=scale.small_gib * 2**30))
+                tile = planned[-1].plan.shape if planned else "none"
+                raise RuntimeError(f"tile {tile}, a map of {largest[0]:.3g} elements: {error}") from error
+        (plan, memory), peak = planned[-1], gpu_work.peak_gib(setting)
+        with plans() as planned:
+            small = work(compute._replace(tile_memory=scale.small_gib * 2**30))
         limits, difference = LIMITS[precision], (large - small).abs()
         limit = limits.entropy if samples else limits.probability
         mean, most = float(difference.mean(dtype=torch.float64)), float(difference.max())
-        return result | {
-            "planned (GiB)": compute.tile_memory / 2**30,
+        return {
+            "tile": plan.shape,
+            "at once": plan.samples_at_once,
+            "for (GiB)": memory / 2**30,
+            "memory (GiB)": peak,
             "retries": len(said),
             "largest map (elements)": largest[0],
-            "tiles": " and ".join(str(len(tile_starts(plan))) for plan in plans),
+            "tiles": f"{len(tile_starts(plan))} and {len(tile_starts(planned[-1].plan))}",
             "difference": mean,
             "at most": most,
             "accepted": f"{limit:g}, below 2^31 elements",
@@ -214,9 +235,9 @@ def resume(setting: Setting) -> Rows:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     scale = setting.scale
     patch = scale.crop
-    size = (2 * patch[0], 2 * patch[1] + 8, 2 * patch[2] + 8)
-    data = gpu_work.training_set([made_volume(size, seed) for seed in (1, 2)], patch)
-    settings = gpu_work.settings_of(patch, interval=6, epochs=1, rate=1e-3)
+    size = (2 * patch[0], patch[1] + 8, patch[2] + 8)
+    data = gpu_work.training_set([made_volume(size, seed) for seed in range(scale.volumes)], patch)
+    settings = gpu_work.settings_of(patch, interval=4, epochs=1, rate=1e-3)
 
     def weights(name: str, compute: Compute, stop: int | None = None) -> Tensor:
         """Train, and once more from the last checkpoint if it was stopped; return all that was learned."""
@@ -245,7 +266,7 @@ def resume(setting: Setting) -> Rows:
             warnings.simplefilter("always")
             first = weights(f"{name}-1", compute)
             again = weights(f"{name}-2", compute)
-            resumed = weights(f"{name}-3", compute, stop=9)
+            resumed = weights(f"{name}-3", compute, stop=6)
         noise, difference = (float((other - first).norm() / first.norm()) for other in (again, resumed))
         names = {
             found for each in said for found in re.findall(r"(\w+) does not have a deterministic", str(each.message))
@@ -314,8 +335,10 @@ def memory(setting: Setting) -> Rows:
     scale = setting.scale
     image = made_volume(scale.sampled).image
 
-    def compared(samples: int, short: bool, earlier: dict[str, Any]) -> dict[str, Any]:
-        compute = compute_in("float32", setting)._replace(tile_memory=scale.scarce_gib * 2**30)
+    def compared(samples: int, lack: str, earlier: dict[str, Any]) -> dict[str, Any]:
+        compute = compute_in("float32", setting)
+        if lack != "later":
+            compute = compute._replace(tile_memory=scale.scarce_gib * 2**30)
         network = gpu_work.new_network(setting, compute.device).eval()
 
         def work(given: Compute = compute) -> Tensor:
@@ -325,10 +348,11 @@ def memory(setting: Setting) -> Rows:
 
         expected = work()
         used, _ = needed(setting, work)
-        _, asked = needed(setting, lambda: work(compute._replace(tile_memory=compute.tile_memory / 2)))
-        leave = (used + asked) / 2 if asked < used else 0.9 * used
-        if short:
-            leave = asked / 4
+        half = compute._replace(tile_memory=scale.scarce_gib / 2 * 2**30)
+        _, asked = needed(setting, lambda: work(half))
+        leave = {"tiles": (used + asked) / 2 if asked < used else 0.9 * used, "all": asked / 4, "later": 0.6 * used}[
+            lack
+        ]
         outcome, good, difference = "as it should be", True, None
         with gpu_work.retries() as said:
             try:
@@ -356,8 +380,9 @@ def memory(setting: Setting) -> Rows:
         network = gpu_work.new_network(setting, compute.device)
         data = gpu_work.training_set([made_volume(tuple(2 * n for n in scale.patch))], scale.patch)  # type: ignore[arg-type]
         settings = gpu_work.settings_of(scale.patch, epochs=1)
+        leave = 2**30 if setting.device == "cuda" else 0
         outcome = "it went through"
-        with contextlib.suppress(torch.OutOfMemoryError), scarce(setting, 2**30 if setting.device == "cuda" else 0):
+        with contextlib.suppress(torch.OutOfMemoryError), scarce(setting, leave):
             outcome = "an error of torch instead of one line"
             try:
                 gpu_work.trained(network, data, settings, compute, setting.folder / "memory")
@@ -365,11 +390,12 @@ def memory(setting: Setting) -> Rows:
             except UserError as error:
                 outcome = f"says: {error}"
         good = outcome.startswith("says: ") and "\n" not in outcome
-        return {"has (GiB)": 1.0, "outcome": outcome, "accepted": "one line", "ok": good}
+        return {"has (GiB)": leave / 2**30, "outcome": outcome, "accepted": "one line", "ok": good}
 
     return {
-        "prediction, too little for its tiles": partial(compared, 0, False),
-        "prediction, far too little": partial(compared, 0, True),
-        "samples, too little for their tiles": partial(compared, CHECKED_SAMPLES, False),
+        "prediction, too little for its tiles": partial(compared, 0, "tiles"),
+        "prediction, far too little": partial(compared, 0, "all"),
+        "prediction, less than at the start": partial(compared, 0, "later"),
+        "samples, too little for their tiles": partial(compared, CHECKED_SAMPLES, "tiles"),
         "training, far too little": training,
     }

@@ -1,4 +1,4 @@
-"""How fast it is: steps by precision, data path and switch, Monte Carlo dropout, validation, and the whole experiment."""
+"""How fast it is: steps by precision, data path and switch, Monte Carlo dropout, validation, the whole experiment."""
 
 import contextlib
 import time
@@ -10,10 +10,8 @@ from typing import Any
 import gpu_work
 import inference
 import numpy as np
-import torch
 from gpu_work import Batch, Rows, Setting, Step, Switches, compute_in, made_volume
-from slicesampling.geometry import Axes, axes
-from slicesampling.models import Compute, home_of_data
+from slicesampling.geometry import axes
 from slicesampling.tiling import tile_cost
 from slicesampling.training import validate
 
@@ -43,8 +41,6 @@ SWITCHES = {
     "torch.compile": Switches(compiled="default"),
     "torch.compile, reduce-overhead": Switches(compiled="reduce-overhead"),
 }
-OTHER_NUMBERS = ("channels padded to multiples of 8", "contiguous instead of channels last")
-"""Draw other weights or dropout than the baseline, so that their losses are others."""
 
 
 def precision(setting: Setting) -> Rows:
@@ -55,7 +51,11 @@ def precision(setting: Setting) -> Rows:
         result = gpu_work.speed(lambda: step(batch), compute.device, setting.seconds)
         cost = tile_cost(step.network.architecture, step.patch)
         work = 2 * PASSES * gpu_work.BATCH * (cost.encode + cost.decode)
-        return result | {"TFLOP/s": result["steps/s"] * work / 1e12, "loss": step.losses[-1]}
+        return result | {
+            "memory (GiB)": gpu_work.peak_gib(setting),
+            "TFLOP/s": result["steps/s"] * work / 1e12,
+            "loss": step.losses[-1],
+        }
 
     return {name: partial(measured, name) for name in gpu_work.PRECISIONS}
 
@@ -103,14 +103,17 @@ def data(setting: Setting) -> Rows:
             result = gpu_work.speed(one, compute.device, setting.seconds)
         constant = earlier.get("one constant batch", result)["steps/s"]
         wait = 1000 * float(np.mean(waits[gpu_work.WARM_UP :]))
-        return result | {"of a constant batch (%)": 100 * result["steps/s"] / constant, "wait (ms a step)": wait}
+        return result | {
+            "of a constant batch (%)": 100 * result["steps/s"] / constant,
+            "wait (ms a step)": wait,
+            "memory (GiB)": gpu_work.peak_gib(setting),
+        }
 
     def whole(earlier: dict[str, Any]) -> dict[str, Any]:
         """The library's own training, with the data where it puts them."""
         compute = compute_in(setting.fast, setting)
         loaded = volumes()
-        home = home_of_data("auto", compute, sum(v.image.nbytes + v.mask.nbytes for v in loaded))
-        training_set = gpu_work.training_set(loaded, scale.patch, home)
+        training_set = gpu_work.training_set(loaded, scale.patch, gpu_work.home_by_itself(loaded, compute))
         times: list[float] = []
 
         def progress(now: Any) -> None:
@@ -119,16 +122,14 @@ def data(setting: Setting) -> Rows:
                 raise _EnoughTimed
 
         network = gpu_work.new_network(setting, compute.device)
-        settings = gpu_work.settings_of(scale.patch)
+        settings = gpu_work.settings_of(scale.patch, epochs=10**6)
         with contextlib.suppress(_EnoughTimed):
             gpu_work.trained(network, training_set, settings, compute, setting.folder / "training", progress)
         timed = times[gpu_work.WARM_UP :]
         rate = (len(timed) - 1) / (timed[-1] - timed[0])
         constant = earlier.get("one constant batch", {"steps/s": rate})["steps/s"]
-        result = {"steps/s": rate, "of a constant batch (%)": 100 * rate / constant}
-        if compute.device.type == "cuda":
-            result["memory (GiB)"] = torch.cuda.max_memory_allocated() / 2**30
-        return result
+        share, memory = 100 * rate / constant, gpu_work.peak_gib(setting)
+        return {"steps/s": rate, "of a constant batch (%)": share, "memory (GiB)": memory}
 
     return {
         "one constant batch": partial(fed, "constant"),
@@ -163,8 +164,10 @@ def switches(setting: Setting) -> Rows:
             chosen = combined(earlier)
             if chosen == Switches():
                 raise gpu_work.LeftOut("no switch gained anything")
-        if chosen.compiled and setting.device == "cpu":
-            chosen = chosen._replace(compiled="aot_eager")  # compiling takes half a minute on a CPU
+        if chosen.compiled and setting.device == "cpu":  # where compiling takes half a minute: traced only
+            if chosen.compiled != "default":
+                raise gpu_work.LeftOut("GPU only")
+            chosen = chosen._replace(compiled="aot_eager")
         compute = compute_in(setting.fast, setting)
         step = Step(setting, compute, chosen)
         batch = gpu_work.constant_batch(step.network, step.patch, compute)
@@ -173,11 +176,12 @@ def switches(setting: Setting) -> Rows:
         base = earlier.get("baseline", result | {"losses": step.losses})
         losses = step.losses[:COMPARED_STEPS]
         difference = max(abs(a - b) for a, b in zip(losses, base["losses"], strict=False))
-        comparable = not chosen.padded and not chosen.contiguous
+        comparable = not chosen.padded and not chosen.contiguous  # these draw other weights, or other dropout
         on = [key if value is True else f"{key} {value}" for key, value in chosen._asdict().items() if value]
         return result | {
             "times the baseline": result["steps/s"] / base["steps/s"],
             "difference of the loss": difference if comparable else "other numbers",
+            "memory (GiB)": gpu_work.peak_gib(setting),
             "switches": ", ".join(on) or "none",
             "losses": losses,
         }
@@ -237,6 +241,7 @@ def validation(setting: Setting) -> Rows:
             "one volume (s)": one,
             f"{VALIDATION_VOLUMES} volumes, estimated (s)": VALIDATION_VOLUMES * one,
             "first volume (s)": result.pop("first step (s)"),
+            "memory (GiB)": gpu_work.peak_gib(setting),
             **result,
         }
 
@@ -295,6 +300,7 @@ def rehearse(config: dict[str, Any], scale: gpu_work.Scale) -> None:
     config["network"]["filters"] = list(scale.filters)
     config["training"]["patch"] = list(scale.patch)
     config["uncertainty"]["samples"] = scale.samples
+    config["preprocessing"]["spacing"] = [8, 16, 16]
     config["phantom"]["matrix"] = 32
     for counts in config["phantom"]["sites"].values():
         counts.update({split: -(-count // 40) for split, count in counts.items()})

@@ -18,7 +18,8 @@ import torch
 from slicesampling.checkpoint import Checkpoint
 from slicesampling.geometry import Axes, axes
 from slicesampling.inference import predict, sample
-from slicesampling.models import Compute, computing
+from slicesampling.models import PRECISIONS as KNOWN
+from slicesampling.models import Compute, computing, home_of_data
 from slicesampling.network import AnisotropicUNet, Encoded, keep_mask
 from slicesampling.patches import AnnotatedVolume, TrainingSet
 from slicesampling.training import Settings, ValidationVolume, prepared_batches, steps_after, train
@@ -88,11 +89,11 @@ REHEARSAL = Scale(
     checked=(12, 24, 24),
     large=(40, 44, 44),
     sampled=(12, 40, 40),
-    clinical=(12, 40, 40),
+    clinical=(8, 32, 32),
     small_gib=2**-8,
     scarce_gib=2**-9,
     samples=4,
-    lessons=15,
+    lessons=10,
     volumes=2,
     paper_tile=(4, 20, 20),
     windows=(16, 16, 16),
@@ -116,11 +117,13 @@ class Setting(NamedTuple):
 
 
 def compute_in(precision: str, setting: Setting, device: str | None = None) -> Compute:
-    """Return the library's settings for a precision, and let convolutions multiply in it; tf32 is float32 otherwise."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    kind = "float32" if precision == "tf32" else precision
+    """Return the library's settings for a precision, and let convolutions multiply in it; a CPU has no tf32."""
     name = device or setting.device
-    return computing({"device": name, "precision": kind, "threads": setting.threads, "tile_gib": "auto"})
+    kind = "float32" if precision == "tf32" and (name == "cpu" or precision not in KNOWN) else precision
+    chosen = {"device": name, "precision": kind, "threads": setting.threads}
+    compute = computing(chosen | {"tile_gib": "auto", "training_data": "auto"})
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    return compute
 
 
 def refresh(setting: Setting) -> None:
@@ -131,6 +134,11 @@ def refresh(setting: Setting) -> None:
     if setting.device == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
+
+
+def peak_gib(setting: Setting) -> float | None:
+    """Return the most memory of the GPU that tensors took since `refresh`; a CPU's is not told."""
+    return torch.cuda.max_memory_allocated() / 2**30 if setting.device == "cuda" else None
 
 
 def synchronize(device: torch.device) -> None:
@@ -150,11 +158,17 @@ def made_volume(shape: Axes, seed: int = 1) -> ValidationVolume:
 
 
 def training_set(volumes: list[ValidationVolume], patch: Axes, home: torch.device | None = None) -> TrainingSet:
+    """Return fully annotated volumes as they are, or on the device `home`."""
     annotated = [
         AnnotatedVolume(str(number), volume.image, volume.mask, np.arange(len(volume.image)))
         for number, volume in enumerate(volumes)
     ]
     return TrainingSet(annotated, patch, home)
+
+
+def home_by_itself(volumes: list[ValidationVolume], compute: Compute) -> torch.device | None:
+    """Return where the library puts the volumes of a training on its own."""
+    return home_of_data("auto", compute, sum(volume.image.nbytes + volume.mask.nbytes for volume in volumes))
 
 
 def settings_of(patch: Axes, interval: int = 10**9, epochs: int | None = None, rate: float = 1e-5) -> Settings:
@@ -225,7 +239,8 @@ class _Count(logging.Handler):
         self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
+        if "out of memory" in record.getMessage():
+            self.messages.append(record.getMessage())
 
 
 @contextlib.contextmanager
@@ -250,6 +265,9 @@ class Switches(NamedTuple):
     contiguous: bool = False
     strided_pool: bool = False
     deferred: bool = False
+
+
+AS_IT_IS = Switches()
 
 
 class Variant(AnisotropicUNet):
@@ -295,7 +313,7 @@ class Step:
         self,
         setting: Setting,
         compute: Compute,
-        switches: Switches = Switches(),
+        switches: Switches = AS_IT_IS,
         patch: Axes | None = None,
         rate: float = 1e-5,
     ) -> None:
@@ -430,7 +448,7 @@ class Step:
 
 
 def speed(step: Callable[[], object], device: torch.device, seconds: float) -> dict[str, Any]:
-    """Repeat a step until the time is up; return the median of its rate, how far the stretches differ, and memory."""
+    """Repeat a step until the time is up; return the median of its rate, and how far the stretches differ."""
     started = time.perf_counter()
     step()
     synchronize(device)
@@ -447,8 +465,4 @@ def speed(step: Callable[[], object], device: torch.device, seconds: float) -> d
         synchronize(device)
         rates.append(count / (time.perf_counter() - started))
     rate = statistics.median(rates)
-    result = {"steps/s": rate, "spread (%)": 100 * (max(rates) - min(rates)) / rate, "first step (s)": first}
-    if device.type == "cuda":
-        result["memory (GiB)"] = torch.cuda.max_memory_allocated() / 2**30
-        result["reserved (GiB)"] = torch.cuda.max_memory_reserved() / 2**30
-    return result
+    return {"steps/s": rate, "spread (%)": 100 * (max(rates) - min(rates)) / rate, "first step (s)": first}

@@ -154,10 +154,7 @@ def monai(
     memory = common.peak_gib(compute.device) - base
     work_of_window = multiply_accumulates(network, torch.zeros(1, 1, *windows, device=compute.device))
     number = np.prod(
-        [
-            1 + -(-max(n - m, 0) // int(m * (1 - MONAI_OVERLAP)))
-            for n, m in zip(volume.shape[2:], windows, strict=True)
-        ]
+        [1 + -(-max(n - m, 0) // int(m * (1 - MONAI_OVERLAP))) for n, m in zip(volume.shape[2:], windows, strict=True)]
     )
     note = f"{timed} of {samples} samples"
     macs = float(work_of_window * number / image.size)

@@ -1,0 +1,94 @@
+"""Laws of benchmarks/gpu.py, rehearsed on the CPU: every part reports; what fails is told, and stops nothing else."""
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from conftest import ROOT
+
+SCRIPT = ROOT / "benchmarks/gpu.py"
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    """The script as a module, for what it knows of its parts; it imports nothing but the standard library."""
+    spec = importlib.util.spec_from_file_location("gpu_benchmark", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def rehearse(folder: Path, *arguments: str, code: int = 0) -> dict[str, Any]:
+    command = [sys.executable, str(SCRIPT), "--rehearse", "--output", str(folder), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    log = folder / "gpu.log"
+    assert done.returncode == code, done.stdout + done.stderr + (log.read_text() if log.exists() else "")
+    return json.loads((folder / "gpu.json").read_text())
+
+
+def tables(folder: Path) -> dict[str, dict[str, dict[str, str]]]:
+    """Return the tables of gpu.md: title → row → column → cell."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for section in (folder / "gpu.md").read_text().split("\n## ")[1:]:
+        title, *lines = section.split("\n")
+        whole = "\n".join(lines).strip().split("\n\n")[0].split("\n")  # the part's own table comes first
+        header, _, *rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in whole]
+        cells = [[cell.strip() for cell in row] for row in (header, *rows)]
+        found[title] = {row[0]: dict(zip(cells[0][1:], row[1:], strict=True)) for row in cells[1:]}
+    return found
+
+
+def test_every_part_reports_and_the_tables_say_what_the_numbers_say(tmp_path: Path, benchmark: ModuleType) -> None:
+    results = rehearse(tmp_path)
+    assert list(results["parts"]) == list(benchmark.PARTS)
+    shown = tables(tmp_path)
+    for name, part in results["parts"].items():
+        assert part["rows"], name
+        rows = shown[part["title"]]
+        assert list(rows) == list(part["rows"])
+        for row, event in part["rows"].items():
+            assert "failed" not in event, (name, row, event)
+            if "left_out" in event:
+                assert event["left_out"] == "GPU only"
+                assert "left out: GPU only" in rows[row].values()
+                continue
+            for column, value in event["result"].items():
+                if column not in benchmark.RAW:
+                    assert rows[row][column] == benchmark.cell(value), (name, row, column)
+
+    parts = {name: part["rows"] for name, part in results["parts"].items()}
+    for check in benchmark.CHECKS:
+        assert all(event["result"]["ok"] for event in parts[check].values())
+    assert {row for row, event in parts["switches"].items() if "left_out" in event} == {
+        "CUDA graph of the step",
+        "torch.compile, reduce-overhead",
+    }
+    for row, event in parts["switches"].items():  # the switches change how a step is computed, not what
+        difference = event.get("result", {}).get("difference of the loss", 0)
+        assert difference == "other numbers" or difference < 1e-3, row
+
+
+def test_what_fails_is_told_and_stops_nothing_else(tmp_path: Path) -> None:
+    """In new interpreters, as on a GPU: a row that raises, one whose process dies, and one that hangs."""
+    fail = ["precision:raise", "memory:die", "validation:hang"]
+    only = ["validation", "memory", "precision"]
+    results = rehearse(tmp_path, "--only", *only, "--fail", *fail, "--start", "spawn", "--minutes", "8", code=1)
+    rows = {name: list(part["rows"].values()) for name, part in results["parts"].items()}
+    assert list(rows) == only
+    assert rows["precision"][0]["failed"] == "RuntimeError: as asked for"
+    assert rows["memory"][0]["failed"] == "the process ended with SIGKILL"
+    assert re.match("took more than|the part's .* were up", rows["validation"][0]["failed"])
+    for name in ("precision", "memory"):
+        assert len(rows[name]) > 3
+        assert all("result" in event for event in rows[name][1:])
+    text = (tmp_path / "gpu.md").read_text()
+    assert "**1 of 5 checks failed.**" in text  # speed is no check
+    assert all(each[0]["failed"] in text for each in rows.values())
