@@ -112,8 +112,7 @@ def data(setting: Setting) -> Rows:
     def whole(earlier: dict[str, Any]) -> dict[str, Any]:
         """The library's own training, with the data where it puts them."""
         compute = compute_in(setting.fast, setting)
-        loaded = volumes()
-        training_set = gpu_work.training_set(loaded, scale.patch, gpu_work.home_by_itself(loaded, compute))
+        training_set = gpu_work.training_set(volumes(), scale.patch)
         times: list[float] = []
 
         def progress(now: Any) -> None:
@@ -287,7 +286,7 @@ def experiment(setting: Setting) -> Rows:
             "jobs": jobs,
             "device hours": float(result.stages["device_hours"].sum()),
             f"hours with {WORKERS} jobs at a time": result.wall_hours(WORKERS),
-            "training steps/s": 1 / times.step,
+            **{f"training steps/s, {place}": 1 / seconds for place, seconds in times.step.items()},
             "G MAC/s": 1e-9 / times.decode,
             "text": plan.describe(result, times, compute, WORKERS),
         }

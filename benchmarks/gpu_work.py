@@ -17,9 +17,8 @@ import numpy as np
 import torch
 from slicesampling.checkpoint import Checkpoint
 from slicesampling.geometry import Axes, axes
-from slicesampling.inference import predict, sample
-from slicesampling.models import PRECISIONS as KNOWN
-from slicesampling.models import Compute, computing, home_of_data
+from slicesampling.inference import Predictor, sample
+from slicesampling.models import Compute, computing
 from slicesampling.network import AnisotropicUNet, Encoded, keep_mask
 from slicesampling.patches import AnnotatedVolume, TrainingSet
 from slicesampling.training import Settings, ValidationVolume, prepared_batches, steps_after, train
@@ -119,11 +118,9 @@ class Setting(NamedTuple):
 def compute_in(precision: str, setting: Setting, device: str | None = None) -> Compute:
     """Return the library's settings for a precision, and let convolutions multiply in it; a CPU has no tf32."""
     name = device or setting.device
-    kind = "float32" if precision == "tf32" and (name == "cpu" or precision not in KNOWN) else precision
+    kind = "float32" if (name, precision) == ("cpu", "tf32") else precision
     chosen = {"device": name, "precision": kind, "threads": setting.threads}
-    compute = computing(chosen | {"tile_gib": "auto", "training_data": "auto"})
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    return compute
+    return computing(chosen | {"tile_gib": "auto", "training_data": "auto"})
 
 
 def refresh(setting: Setting) -> None:
@@ -163,12 +160,10 @@ def training_set(volumes: list[ValidationVolume], patch: Axes, home: torch.devic
         AnnotatedVolume(str(number), volume.image, volume.mask, np.arange(len(volume.image)))
         for number, volume in enumerate(volumes)
     ]
-    return TrainingSet(annotated, patch, home)
-
-
-def home_by_itself(volumes: list[ValidationVolume], compute: Compute) -> torch.device | None:
-    """Return where the library puts the volumes of a training on its own."""
-    return home_of_data("auto", compute, sum(volume.image.nbytes + volume.mask.nbytes for volume in volumes))
+    data = TrainingSet(annotated, patch)
+    if home is not None:
+        data.move_to(home)
+    return data
 
 
 def settings_of(patch: Axes, interval: int = 10**9, epochs: int | None = None, rate: float = 1e-5) -> Settings:
@@ -225,7 +220,7 @@ def taught(setting: Setting) -> AnisotropicUNet:
 
 def probability_of(network: AnisotropicUNet, image: np.ndarray, compute: Compute) -> Tensor:
     """Return the probability of liver (z, y, x), without dropout."""
-    return predict(network, image, WINDOW, compute)
+    return Predictor(network, WINDOW, compute)(image)
 
 
 def entropy_of(network: AnisotropicUNet, image: np.ndarray, compute: Compute, samples: int) -> Tensor:
