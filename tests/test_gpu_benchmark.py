@@ -1,16 +1,20 @@
 """Laws of benchmarks/gpu.py, rehearsed on the CPU: every part reports; what fails is told, and stops nothing else."""
 
+import contextlib
 import importlib.util
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 from conftest import ROOT
+from fake_cuda import fake_cuda
 
 SCRIPT = ROOT / "benchmarks/gpu.py"
 
@@ -92,3 +96,59 @@ def test_what_fails_is_told_and_stops_nothing_else(tmp_path: Path) -> None:
     text = (tmp_path / "gpu.md").read_text()
     assert "**1 of 5 checks failed.**" in text  # speed is no check
     assert all(each[0]["failed"] in text for each in rows.values())
+
+
+class FakeGraph:
+    """What it captures is done again, by the function, whose result then lies where that of the capture lay."""
+
+    def __init__(self) -> None:
+        self.generators: list[torch.Generator] = []
+
+    def register_generator_state(self, generator: torch.Generator) -> None:
+        self.generators.append(generator)
+
+    def replay(self) -> None:
+        self.result.copy_(self.function(*self.arguments))
+
+
+def test_on_a_gpu_the_rows_compute_what_they_compute_on_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, benchmark: ModuleType
+) -> None:
+    """On GPUs that are none: all tensors lie where they should."""
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    work, checks, speed = (importlib.import_module(name) for name in ("gpu_work", "gpu_checks", "gpu_speed"))
+    graph: FakeGraph
+
+    @contextlib.contextmanager
+    def capture(captured: FakeGraph) -> Iterator[None]:
+        nonlocal graph
+        graph = captured
+        yield
+
+    def body(step: Any, batch: Any) -> torch.Tensor:
+        loss = made(step, batch)
+        if step._graph is not None and not hasattr(graph, "result"):
+            assert graph.generators == [step.dropout]
+            graph.function, graph.arguments, graph.result = made, (step, batch), loss.detach()
+            return graph.result
+        return loss
+
+    made = work.Step._body
+    with fake_cuda() as cuda:
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph, raising=False)
+        monkeypatch.setattr(torch.cuda, "graph", capture)
+        monkeypatch.setattr(work.Step, "_body", body)
+        setting = work.Setting(work.REHEARSAL, "cuda", 1, 0.01, tmp_path)
+        agreement, tiles = checks.agreement(setting), checks.tiles(setting)
+        assert agreement["float32"]({})["gradient"] == 0
+        assert agreement["bfloat16"]({})["ok"]
+        assert tiles["samples, float32"]({})["ok"]
+        assert speed.data(setting)["volumes in files"]({})["steps/s"] > 0
+        assert speed.validation(setting)["bfloat16"]({})["one volume (s)"] > 0
+        rows, earlier = speed.switches(setting), {}
+        for row in ("baseline", "loss read one step later", "CUDA graph of the step"):
+            work.refresh(setting)
+            earlier[row] = rows[row](earlier)
+            assert earlier[row]["difference of the loss"] < 1e-6
+            assert len(earlier[row]["losses"]) == speed.COMPARED_STEPS
+        assert cuda.used == {torch.device("cuda", 0)}
