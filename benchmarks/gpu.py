@@ -368,7 +368,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     given = arguments()
-    multiprocessing.set_forkserver_preload(["torch", "torch._dynamo", "gpu_work"])
+    multiprocessing.set_forkserver_preload(["torch", "torch._dynamo", "gpu_step"])
     given.output.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {
         "rehearsal": given.rehearse,

@@ -9,6 +9,7 @@ from functools import cache, partial
 from typing import Any, NamedTuple
 from unittest import mock
 
+import gpu_step
 import gpu_work
 import numpy as np
 import torch
@@ -98,7 +99,7 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
 def agreement(setting: Setting) -> Rows:
     @cache
     def reference() -> tuple[dict[str, Tensor], Measured]:
-        network = gpu_work.taught(setting)
+        network = gpu_step.taught(setting)
         state = {name: tensor.cpu().clone() for name, tensor in network.state_dict().items()}
         return state, measured(network, setting, compute_in("float32", setting, "cpu"))
 
@@ -183,7 +184,7 @@ def tiles(setting: Setting) -> Rows:
     scale = setting.scale
 
     def compared(precision: str, samples: int, earlier: dict[str, Any]) -> dict[str, Any]:
-        network = gpu_work.taught(setting)
+        network = gpu_step.taught(setting)
         image = made_volume(scale.large).image
         gpu_work.refresh(setting)
         compute = compute_in(precision, setting)

@@ -7,10 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gpu_step
 import gpu_work
 import inference
 import numpy as np
-from gpu_work import Batch, Rows, Setting, Step, Switches, compute_in, made_volume
+from gpu_step import Step, Switches
+from gpu_work import Batch, Rows, Setting, compute_in, made_volume
 from slicesampling.geometry import axes
 from slicesampling.tiling import tile_cost
 from slicesampling.training import validate
@@ -48,7 +50,7 @@ def precision(setting: Setting) -> Rows:
         compute = compute_in(name, setting)
         step = Step(setting, compute)
         batch = gpu_work.constant_batch(step.network, step.patch, compute)
-        result = gpu_work.speed(lambda: step(batch), compute.device, setting.seconds)
+        result = gpu_step.speed(lambda: step(batch), compute.device, setting.seconds)
         cost = tile_cost(step.network.architecture, step.patch)
         work = 2 * PASSES * gpu_work.BATCH * (cost.encode + cost.decode)
         return result | {
@@ -100,9 +102,9 @@ def data(setting: Setting) -> Rows:
                 waits.append(time.perf_counter() - started)
                 step(batch)
 
-            result = gpu_work.speed(one, compute.device, setting.seconds)
+            result = gpu_step.speed(one, compute.device, setting.seconds)
         constant = earlier.get("one constant batch", result)["steps/s"]
-        wait = 1000 * float(np.mean(waits[gpu_work.WARM_UP :]))
+        wait = 1000 * float(np.mean(waits[gpu_step.WARM_UP :]))
         return result | {
             "of a constant batch (%)": 100 * result["steps/s"] / constant,
             "wait (ms a step)": wait,
@@ -117,14 +119,14 @@ def data(setting: Setting) -> Rows:
 
         def progress(now: Any) -> None:
             times.append(time.perf_counter())
-            if len(times) > gpu_work.WARM_UP + 1 and times[-1] - times[gpu_work.WARM_UP] > setting.seconds:
+            if len(times) > gpu_step.WARM_UP + 1 and times[-1] - times[gpu_step.WARM_UP] > setting.seconds:
                 raise _EnoughTimed
 
         network = gpu_work.new_network(setting, compute.device)
         settings = gpu_work.settings_of(scale.patch, epochs=10**6)
         with contextlib.suppress(_EnoughTimed):
             gpu_work.trained(network, training_set, settings, compute, setting.folder / "training", progress)
-        timed = times[gpu_work.WARM_UP :]
+        timed = times[gpu_step.WARM_UP :]
         rate = (len(timed) - 1) / (timed[-1] - timed[0])
         constant = earlier.get("one constant batch", {"steps/s": rate})["steps/s"]
         share, memory = 100 * rate / constant, gpu_work.peak_gib(setting)
@@ -170,7 +172,7 @@ def switches(setting: Setting) -> Rows:
         compute = compute_in(setting.fast, setting)
         step = Step(setting, compute, chosen)
         batch = gpu_work.constant_batch(step.network, step.patch, compute)
-        result = gpu_work.speed(lambda: step(batch), compute.device, setting.seconds)
+        result = gpu_step.speed(lambda: step(batch), compute.device, setting.seconds)
         step.read()
         base = earlier.get("baseline", result | {"losses": step.losses})
         losses = step.losses[:COMPARED_STEPS]
@@ -231,7 +233,7 @@ def validation(setting: Setting) -> Rows:
         compute = compute_in(name, setting)
         network = gpu_work.new_network(setting, compute.device)
         volume = made_volume(setting.scale.clinical)
-        result = gpu_work.speed(
+        result = gpu_step.speed(
             lambda: validate(network, [volume], gpu_work.WINDOW, compute), compute.device, setting.seconds
         )
         one = 1 / result.pop("steps/s")

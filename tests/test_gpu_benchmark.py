@@ -61,8 +61,8 @@ def test_every_part_reports_and_the_tables_say_what_the_numbers_say(tmp_path: Pa
         for row, event in part["rows"].items():
             assert "failed" not in event, (name, row, event)
             if "left_out" in event:
-                assert event["left_out"] == "GPU only"
-                assert "left out: GPU only" in rows[row].values()
+                assert event["left_out"] in ("GPU only", "no switch gained anything")  # the latter by chance
+                assert f"left out: {event['left_out']}" in rows[row].values()
                 continue
             for column, value in event["result"].items():
                 if column not in benchmark.RAW:
@@ -71,10 +71,8 @@ def test_every_part_reports_and_the_tables_say_what_the_numbers_say(tmp_path: Pa
     parts = {name: part["rows"] for name, part in results["parts"].items()}
     for check in benchmark.CHECKS:
         assert all(event["result"]["ok"] for event in parts[check].values())
-    assert {row for row, event in parts["switches"].items() if "left_out" in event} == {
-        "CUDA graph of the step",
-        "torch.compile, reduce-overhead",
-    }
+    for row in ("CUDA graph of the step", "torch.compile, reduce-overhead"):
+        assert parts["switches"].pop(row)["left_out"] == "GPU only"
     for row, event in parts["switches"].items():  # the switches change how a step is computed, not what
         difference = event.get("result", {}).get("difference of the loss", 0)
         assert difference == "other numbers" or difference < 1e-3, row
@@ -116,7 +114,8 @@ def test_on_a_gpu_the_rows_compute_what_they_compute_on_the_cpu(
 ) -> None:
     """On GPUs that are none: all tensors lie where they should."""
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    work, checks, speed = (importlib.import_module(name) for name in ("gpu_work", "gpu_checks", "gpu_speed"))
+    modules = ("gpu_work", "gpu_step", "gpu_checks", "gpu_speed")
+    work, step, checks, speed = (importlib.import_module(name) for name in modules)
     graph: FakeGraph
 
     @contextlib.contextmanager
@@ -125,19 +124,19 @@ def test_on_a_gpu_the_rows_compute_what_they_compute_on_the_cpu(
         graph = captured
         yield
 
-    def body(step: Any, batch: Any) -> torch.Tensor:
-        loss = made(step, batch)
-        if step._graph is not None and not hasattr(graph, "result"):
-            assert graph.generators == [step.dropout]
-            graph.function, graph.arguments, graph.result = made, (step, batch), loss.detach()
+    def body(made_by: Any, batch: Any) -> torch.Tensor:
+        loss = made(made_by, batch)
+        if made_by._graph is not None and not hasattr(graph, "result"):
+            assert graph.generators == [made_by.dropout]
+            graph.function, graph.arguments, graph.result = made, (made_by, batch), loss.detach()
             return graph.result
         return loss
 
-    made = work.Step._body
+    made = step.Step._body
     with fake_cuda() as cuda:
         monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph, raising=False)
         monkeypatch.setattr(torch.cuda, "graph", capture)
-        monkeypatch.setattr(work.Step, "_body", body)
+        monkeypatch.setattr(step.Step, "_body", body)
         setting = work.Setting(work.REHEARSAL, "cuda", 1, 0.01, tmp_path)
         agreement, tiles = checks.agreement(setting), checks.tiles(setting)
         assert agreement["float32"]({})["gradient"] == 0
