@@ -27,9 +27,8 @@ from slicesampling.annotations import write_ledger
 from slicesampling.checkpoint import Checkpoint
 from slicesampling.grids import Grid
 from slicesampling.inference import sample
-from slicesampling.models import build_network, computing, device_name, home_of_data, load_model
-from slicesampling.patches import TrainingSet
-from slicesampling.training import Progress, train
+from slicesampling.models import build_network, computing, device_name, load_model
+from slicesampling.training import INFERENCE_BYTES, Progress, train
 from slicesampling.volumes import Preprocessed, save_preprocessed
 from test_training import NETWORK, SETTINGS, Interruption, problem, same, timeless
 
@@ -168,10 +167,8 @@ def run(
     progress: Callable[[Progress], None] = lambda now: None,
 ) -> dict[str, Any]:
     """Train on what auto means here, with the training data on the device or in files."""
-    compute = computing(SECTION | {"precision": precision})
+    compute = computing(SECTION | {"precision": precision, "training_data": training_data})
     training_set, validation = problem()
-    size = sum(volume.image.nbytes + volume.mask.nbytes for volume in training_set.volumes)
-    training_set = TrainingSet(training_set.volumes, SETTINGS.patch, home_of_data(training_data, compute, size))
     checkpoint = Checkpoint(folder / "checkpoint.pt", "same", minutes)
     network, settings = build_network(NETWORK, compute.device), SETTINGS._replace(epochs=epochs)
     return train(network, training_set, validation, settings, compute, (1, "model", "training"), checkpoint, progress)
@@ -192,12 +189,23 @@ def test_an_interrupted_training_on_a_gpu_is_an_undisturbed_one_on_the_cpu(
             raise Interruption
 
     with pytest.raises(Interruption):
-        run(tmp_path, minutes=0, progress=interrupt)
+        run(tmp_path, "device", minutes=0, progress=interrupt)
     resumed = run(tmp_path, "files")
     assert same(on_cpu, resumed)
     assert timeless(on_cpu["history"]) == timeless(resumed["history"])
     assert {tensor.device for tensor in resumed["state"].values()} == {CPU}
     assert cuda.used == {GPU[0]}
+
+
+@pytest.mark.parametrize(("spare", "where"), [(2**20, "go to cuda:0"), (0, "stay in their files")])
+def test_training_volumes_go_to_the_gpu_where_they_fit_beside_the_training(
+    on_cpu: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture, spare: int, where: str
+) -> None:
+    """What is free is asked after the first steps have taken their memory; the model is the same either way."""
+    caplog.set_level("INFO")
+    with fake_cuda(free=INFERENCE_BYTES + spare):
+        assert same(on_cpu, run(tmp_path))
+    assert where in caplog.text
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
