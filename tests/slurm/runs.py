@@ -124,8 +124,11 @@ def training_process(job: str) -> int:
 
 
 def is_to_end(process: int) -> bool:
-    """Whether SIGTERM waits for a process that is held (SIGSTOP)."""
-    status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    """Whether SIGTERM waits for a process that is held (SIGSTOP), or it has ended, because SLURM lets go of it."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return True
     pending = {line.split()[0]: int(line.split()[1], 16) for line in status.splitlines() if "Pnd:" in line}
     return any(signals & 1 << signal.SIGTERM - 1 for signals in pending.values())
 

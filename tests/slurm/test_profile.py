@@ -1,5 +1,6 @@
 """`snakemake --profile slurm` on a real SLURM: the whole experiment, and the faults that everybody meets."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -69,7 +70,8 @@ def test_fault_5_the_time_limit_is_too_short(folder: Path, undisturbed: Path, re
     process = training_process(first)
     os.kill(process, signal.SIGSTOP)
     run.until(lambda: is_to_end(process))
-    os.kill(process, signal.SIGCONT)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGCONT)
     run.until(lambda: "goes into the queue again" in run.log())
     seconds = run.until(run.continued)
     assert jobs() == [first]
