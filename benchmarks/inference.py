@@ -10,7 +10,7 @@ import json
 import common
 import numpy as np
 import torch
-from slicesampling.learning.geometry import axes
+from slicesampling.learning.geometry import Axes, axes
 from slicesampling.learning.inference import sample
 from slicesampling.learning.models import Compute
 from slicesampling.learning.network import AnisotropicUNet, parameter_count
@@ -69,14 +69,21 @@ def engine(image: np.ndarray, filters: tuple[int, ...], compute: Compute, sample
     return {"seconds": time, "memory": memory, "timed": "all, 3 times", "macs": macs, "parameters": parameters}
 
 
-def full_passes(image: np.ndarray, filters: tuple[int, ...], compute: Compute, samples: int, large: bool) -> dict:
-    """20 passes through the network as it was trained, over the paper's tiles or those that the engine plans."""
+def full_passes(
+    image: np.ndarray,
+    filters: tuple[int, ...],
+    compute: Compute,
+    samples: int,
+    large: bool,
+    tile: Axes = PAPER_TILE,
+) -> dict:
+    """20 passes through the network as it was trained, over `tile`s or, `large`, those that the engine plans."""
     network = anisotropic(filters, compute)
     plan = plan_tiles(image.shape, network.architecture, compute.memory_for_tiles(), samples, compute.dtype.itemsize)
     if large:
         tile, starts, passes = plan.shape, tile_starts(plan), 2
     else:
-        tile, passes = PAPER_TILE, 1
+        passes = 1
         grid = [range(0, size, side) for size, side in zip(image.shape, tile, strict=True)]
         starts = [axes((z, y, x)) for z in grid[0] for y in grid[1] for x in grid[2]]
     timed = starts if large else starts[:8]
@@ -103,7 +110,15 @@ def full_passes(image: np.ndarray, filters: tuple[int, ...], compute: Compute, s
     return {"seconds": time, "memory": memory, "timed": note, "macs": macs, "parameters": parameters}
 
 
-def monai(image: np.ndarray, width: float, compute: Compute, samples: int, timed: int, basic: bool) -> dict:
+def monai(
+    image: np.ndarray,
+    width: float,
+    compute: Compute,
+    samples: int,
+    timed: int,
+    basic: bool,
+    windows: Axes = MONAI_ROI,
+) -> dict:
     """Sliding windows over a MONAI network with dropout, each sample a pass of its own, all stacked: mean, entropy."""
     from monai.inferers import sliding_window_inference
     from monai.networks.nets import BasicUNet, UNet
@@ -128,7 +143,7 @@ def monai(image: np.ndarray, width: float, compute: Compute, samples: int, timed
                 torch.inference_mode(),
                 torch.autocast(compute.device.type, compute.dtype, enabled=compute.dtype != torch.float32),
             ):
-                scores = sliding_window_inference(volume, MONAI_ROI, 1, network, overlap=MONAI_OVERLAP)
+                scores = sliding_window_inference(volume, windows, 1, network, overlap=MONAI_OVERLAP)
             outputs.append(torch.softmax(scores.float(), dim=1).cpu().numpy())
         outputs += outputs[-1:] * (samples - timed)  # as much to stack, whatever was timed
         mean = np.stack(outputs).mean(axis=0)[0]
@@ -137,15 +152,12 @@ def monai(image: np.ndarray, width: float, compute: Compute, samples: int, timed
 
     time = common.seconds(work, 1, compute.device) * samples / timed
     memory = common.peak_gib(compute.device) - base
-    work_of_window = multiply_accumulates(network, torch.zeros(1, 1, *MONAI_ROI, device=compute.device))
-    windows = np.prod(
-        [
-            1 + -(-max(n - m, 0) // int(m * (1 - MONAI_OVERLAP)))
-            for n, m in zip(volume.shape[2:], MONAI_ROI, strict=True)
-        ]
+    work_of_window = multiply_accumulates(network, torch.zeros(1, 1, *windows, device=compute.device))
+    number = np.prod(
+        [1 + -(-max(n - m, 0) // int(m * (1 - MONAI_OVERLAP))) for n, m in zip(volume.shape[2:], windows, strict=True)]
     )
     note = f"{timed} of {samples} samples"
-    macs = work_of_window * windows / image.size
+    macs = float(work_of_window * number / image.size)
     return {"seconds": time, "memory": memory, "timed": note, "macs": macs, "parameters": parameter_count(network)}
 
 

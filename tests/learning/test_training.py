@@ -1,8 +1,11 @@
 """Laws of training: the loss is eq. 2, the same key gives the same weights, an interruption changes nothing."""
 
+import itertools
 import multiprocessing
 import os
 import signal
+import time
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from slicesampling import UserError
 from slicesampling.jobs.randomness import generator
+from slicesampling.learning import training
 from slicesampling.learning.checkpoint import Checkpoint, Terminated
 from slicesampling.learning.models import Compute, build_network, device_name, load_model, save_model
 from slicesampling.learning.network import AnisotropicUNet, Encoded
@@ -146,10 +150,20 @@ def test_an_interruption_changes_nothing_and_nothing_is_repeated(
     assert seen[0].step == step + 1
 
 
-def train_in_a_process(folder: Path, result: Path) -> None:
-    done = run(folder, SETTINGS._replace(epochs=8), minutes=0)
+def train_in_a_process(folder: Path, result: Path, step: int, reached: Event) -> None:
+    """Train to the end, a checkpoint at each step, and tell when so many steps of this process are done."""
+    seen = itertools.count(1)
+
+    def tell(now: Progress) -> None:
+        if now.validation is None and next(seen) == step:
+            reached.set()
+
+    done = run(folder, SETTINGS._replace(epochs=8), minutes=0, progress=tell)
     torch.save(done, result.with_suffix(".part"))
     result.with_suffix(".part").replace(result)
+
+
+KILLS = 4
 
 
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
@@ -159,17 +173,19 @@ def test_killed_at_random_moments_training_gives_the_same_model_bit_for_bit(tmp_
         ["torch", "torch._dynamo", "slicesampling.learning.training", "slicesampling.learning.models"]
     )
     random = np.random.default_rng(kind)
-    kills = 0
-    while not (tmp_path / "result.pt").exists():
-        process = processes.Process(target=train_in_a_process, args=(tmp_path, tmp_path / "result.pt"))
+    for step in random.integers(1, 10, KILLS):
+        reached = processes.Event()
+        process = processes.Process(
+            target=train_in_a_process, args=(tmp_path, tmp_path / "result.pt", int(step), reached)
+        )
         process.start()
-        process.join(random.uniform(0.3, 1.0) if kills < 4 else None)
-        if process.is_alive():
-            assert process.pid is not None
-            os.kill(process.pid, kind)
-            process.join()
-            kills += 1
-    assert kills >= 3
+        assert reached.wait(timeout=600)
+        time.sleep(random.uniform(0, 0.02))  # a step takes longer: the next one, or its checkpoint, is under way
+        assert process.pid is not None
+        os.kill(process.pid, kind)
+        process.join()
+        assert process.exitcode == (-kind if kind == signal.SIGKILL else 1)
+    train_in_a_process(tmp_path, tmp_path / "result.pt", 0, processes.Event())
     undisturbed = run(tmp_path / "undisturbed", SETTINGS._replace(epochs=8))
     disturbed = torch.load(tmp_path / "result.pt", weights_only=True)
     assert same(undisturbed, disturbed)
@@ -257,6 +273,14 @@ def test_memory_and_computation_are_recorded_for_each_interval(tmp_path: Path) -
     assert rows[1]["validation_memory_mib"] < rows[1]["memory_mib"] - 200
     assert rows[2]["memory_mib"] < rows[1]["memory_mib"] - 200
     assert {(row["device"], row["precision"]) for row in rows} == {(device_name(CPU.device), "float32")}
+
+
+def test_of_equal_validations_the_earliest_gives_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([0.2, 0.5, 0.5, 0.4, 0.5])
+    monkeypatch.setattr(training, "validate", lambda *_: (next(scores), 0.6))
+    result = run(tmp_path, SETTINGS._replace(epochs=None, patience=3))
+    assert [row["validation_jaccard"] for row in result["history"]] == [0.2, 0.5, 0.5, 0.4, 0.5]
+    assert result["best_step"] == result["history"][1]["step"]
 
 
 def test_patience_ends_a_training_without_epochs(tmp_path: Path) -> None:

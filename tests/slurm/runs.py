@@ -19,6 +19,8 @@ SMALLEST, LONG = "tests/smallest.yaml", "tests/slurm/long.yaml"
 MODEL = "results/models/seed1/initial/model.pt"
 LOG = "results/logs/models/seed1/initial.log"
 CHECKPOINT = "results/checkpoints/seed1/initial.pt"
+HANGS = 3600
+"""Seconds after which a test gives up; nothing that goes well takes a quarter of that, also on a busy machine."""
 
 
 def checkout(folder: Path) -> Path:
@@ -58,7 +60,7 @@ class Run:
     def text(self) -> str:
         return self.output.read_text(encoding="utf-8")
 
-    def wait(self, code: int | None = 0, timeout: float = 900) -> str:
+    def wait(self, code: int | None = 0, timeout: float = HANGS) -> str:
         """Wait for the end, and return all that was printed."""
         try:
             self.process.wait(timeout)
@@ -68,7 +70,7 @@ class Run:
         assert code is None or self.process.returncode == code, self.text()[-5000:]
         return self.text()
 
-    def until(self, condition: Callable[[], object], timeout: float = 300) -> float:
+    def until(self, condition: Callable[[], object], timeout: float = HANGS) -> float:
         """Wait for `condition` while this runs, and return the seconds."""
         started = time.monotonic()
         while not condition():
@@ -101,6 +103,34 @@ def squeue(*arguments: str) -> str:
 def jobs() -> list[str]:
     """The ids of all jobs that run."""
     return squeue("--format=%i", "--states=RUNNING").split()
+
+
+def processes_of(job: str) -> list[int]:
+    """The ids of all processes that a SLURM job has started."""
+    wanted, found = f"SLURM_JOB_ID={job}".encode(), []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if wanted in (process / "environ").read_bytes().split(b"\0"):
+                found.append(int(process.name))
+        except OSError:  # it has ended meanwhile
+            continue
+    return found
+
+
+def training_process(job: str) -> int:
+    """The id of the process that trains."""
+    (found,) = (p for p in processes_of(job) if b".train.py" in Path(f"/proc/{p}/cmdline").read_bytes().split(b"\0")[1])
+    return found
+
+
+def is_to_end(process: int) -> bool:
+    """Whether SIGTERM waits for a process that is held (SIGSTOP), or it has ended, because SLURM lets go of it."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return True
+    pending = {line.split()[0]: int(line.split()[1], 16) for line in status.splitlines() if "Pnd:" in line}
+    return any(signals & 1 << signal.SIGTERM - 1 for signals in pending.values())
 
 
 def start(folder: Path, *arguments: str) -> Run:

@@ -5,19 +5,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from runs import MODEL, Note, jobs, same_model, squeue, start
-
-
-def processes_of(job: str) -> list[int]:
-    """The ids of all processes that a SLURM job has started."""
-    wanted, found = f"SLURM_JOB_ID={job}".encode(), []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if wanted in (process / "environ").read_bytes().split(b"\0"):
-                found.append(int(process.name))
-        except OSError:  # it has ended meanwhile
-            continue
-    return found
+from runs import MODEL, Note, jobs, processes_of, same_model, squeue, start
 
 
 def slurm_logs(folder: Path) -> str:

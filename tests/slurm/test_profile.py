@@ -1,14 +1,26 @@
 """`snakemake --profile slurm` on a real SLURM: the whole experiment, and the faults that everybody meets."""
 
+import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from runs import LOG, LONG, MODEL, SMALLEST, Note, Run, checkout, jobs, same_model, start
+from runs import (
+    LOG,
+    LONG,
+    SMALLEST,
+    Note,
+    Run,
+    checkout,
+    is_to_end,
+    jobs,
+    same_model,
+    start,
+    training_process,
+)
 
 WHOLE = ["--configfile", SMALLEST, "tests/slurm/whole.yaml"]
 
@@ -50,26 +62,22 @@ def test_fault_1_a_training_is_cancelled(folder: Path, undisturbed: Path, record
     record("1 scancel of a training", seconds, run)
 
 
-def test_fault_5_the_time_limit_is_too_short(
-    folder: Path, tmp_path_factory: pytest.TempPathFactory, record: Note
-) -> None:
-    """The training is no failure: it takes the next turn under the same id, until it has ended."""
-    overlay = folder / "longer.yaml"
-    overlay.write_text("training: {iteration: {epochs: 450, patience: null}}")
-    undisturbed = tmp_path_factory.mktemp("longer")
-    shutil.copytree(folder, undisturbed, dirs_exist_ok=True)
-    longer = [MODEL, "--configfile", SMALLEST, LONG, "longer.yaml"]
-    reference = Run(undisturbed, *longer, profile=False)
+def test_fault_5_the_time_limit_is_too_short(folder: Path, undisturbed: Path, record: Note) -> None:
+    """The training is no failure: it takes the next turn under the same id. It is held until its time is up."""
     # SLURM looks at its limits each half minute, and signals up to as much too early.
-    run = Run(folder, *longer, "--set-resources", "train:runtime=2", "train:slurm_extra='--signal=TERM@30'")
+    run = start(folder, "--set-resources", "train:runtime=2", "train:slurm_extra='--signal=TERM@30'")
     first = run.training()
+    process = training_process(first)
+    os.kill(process, signal.SIGSTOP)
+    run.until(lambda: is_to_end(process))
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGCONT)
     run.until(lambda: "goes into the queue again" in run.log())
     seconds = run.until(run.continued)
     assert jobs() == [first]
     output = run.wait()
     assert "Trying to restart job" not in output
     assert "Error in rule" not in output
-    reference.wait()
     same_model(folder, undisturbed)
     record("5 time limit shorter than the training", seconds, run)
 
