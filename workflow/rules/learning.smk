@@ -62,7 +62,7 @@ rule slice_budget:
 
 
 rule query:
-    """Ask for annotations: {wildcards.strategy}, iteration {wildcards.iteration}."""
+    """Request annotations: {wildcards.strategy}, iteration {wildcards.iteration}."""
     input:
         unpack(query_inputs),
     output:
@@ -80,7 +80,7 @@ rule query:
 
 
 rule annotate:
-    """Answer a query from the reference masks, as the simulated annotator; a person's answer can take its place."""
+    """Answer a query from the reference masks, as the simulated annotator; another annotator can replace this rule."""
     input:
         query=rules.query.output[0],
         ledger=lambda wildcards: f"results/annotations/seed{wildcards.seed}/{previous(wildcards)}.tsv",
@@ -120,7 +120,7 @@ rule train:
     resources:
         gpu=GPU * config["compute"]["training_processes"],
         # Volumes are maps of their files and take no memory of their own; a small network and its validation took 5.3 GB
-        # without a GPU. The time is that of a turn: a training that takes longer goes on in the next one.
+        # without a GPU. The time is that of a turn: a longer training continues in the next turn.
         mem_mb=more_each_attempt(32000),
         runtime=24 * 60,
     params:
