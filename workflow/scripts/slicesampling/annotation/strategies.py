@@ -86,8 +86,9 @@ def random_slice_sampling(
 class Strategy(NamedTuple):
     """How a strategy chooses, and what it needs: all that configuration, rules, tables and figures know of it.
 
-    `title`: what it is called in a sentence; its key in `STRATEGIES`, in capitals, is its short name. `uncertain`: it ranks by the previous model's uncertainty, which must be computed first. `slices`: its budget counts
-    slices rather than volumes. `until_liver`: the annotator stops when the budget of slices with liver is reached.
+    `title`: its name in a sentence; its key in `STRATEGIES`, in capitals, is the short one. `uncertain`: it ranks by
+    the previous model's uncertainty, which must be computed first. `slices`: its budget counts slices rather than
+    volumes. `until_liver`: the annotator stops when the budget of slices with liver is reached.
     """
 
     title: str
