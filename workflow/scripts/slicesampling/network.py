@@ -102,7 +102,9 @@ class AnisotropicUNet(nn.Module):
         """Draw all weights anew from `generator` (He et al. 2015 for the ReLU layers), so that a seed gives a model."""
         for module in self.modules():
             if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+                drawn = torch.empty_like(module.weight, device="cpu")  # where the generator is
+                nn.init.kaiming_normal_(drawn, nonlinearity="relu", generator=generator)
+                module.weight.data.copy_(drawn)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
             elif isinstance(module, nn.BatchNorm3d):
