@@ -26,6 +26,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (FREE, 2 * FREE))
     return monkeypatch
 
@@ -45,7 +46,7 @@ def test_without_a_gpu_it_is_the_cpu_in_float32_with_a_fixed_memory(monkeypatch:
 
 def test_a_gpu_is_used_with_what_it_has(gpu: pytest.MonkeyPatch) -> None:
     compute = computing(AUTO)
-    assert compute == Compute(torch.device("cuda"), torch.bfloat16, DEVICE_SHARE * FREE)
+    assert compute == Compute(torch.device("cuda", 0), torch.bfloat16, DEVICE_SHARE * FREE)
     assert computing(AUTO | {"device": "cpu"}).device.type == "cpu"
     assert home_of_data("auto", compute, int(DATA_SHARE * FREE)) == compute.device
     assert home_of_data("auto", compute, int(DATA_SHARE * FREE) + 1) is None

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -56,6 +57,9 @@ def computing(settings: dict[str, Any]) -> Compute:
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("compute.device is cuda, but torch finds no CUDA device; accepted here: auto, cpu")
     device = torch.device(name)
+    if name == "cuda":  # with its number, because the current GPU is each thread's own
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
     if name == "cpu":
         _keep_freed_memory()
     fast = _fast_precision() if name == "cuda" else "float32"
