@@ -32,7 +32,9 @@ def machine(compute: Compute) -> str:
 
 def compute_of(device: str, precision: str, threads: int) -> Compute:
     """Return the library's compute settings; every variant is measured with them."""
-    return computing({"device": device, "precision": precision, "threads": threads, "tile_gib": "auto"})
+    return computing(
+        {"device": device, "precision": precision, "threads": threads, "tile_gib": "auto", "training_data": "auto"}
+    )
 
 
 def seconds(work: Callable[[], object], repeats: int, device: torch.device) -> float:

@@ -62,7 +62,7 @@ def engine(image: np.ndarray, filters: tuple[int, ...], compute: Compute, sample
     base = common.peak_gib(compute.device)
     time = common.seconds(lambda: sample(network, image, WINDOW, compute, samples, ("key",)), 3, compute.device)
     memory = common.peak_gib(compute.device) - base
-    plan = plan_tiles(image.shape, network.architecture, compute.tile_memory, samples, compute.dtype.itemsize)
+    plan = plan_tiles(image.shape, network.architecture, compute.memory_for_tiles(), samples, compute.dtype.itemsize)
     cost, tiles = tile_cost(network.architecture, plan.shape), len(tile_starts(plan))
     macs = (cost.encode / samples + cost.decode) * tiles / image.size
     parameters = parameter_count(network)
@@ -72,7 +72,7 @@ def engine(image: np.ndarray, filters: tuple[int, ...], compute: Compute, sample
 def full_passes(image: np.ndarray, filters: tuple[int, ...], compute: Compute, samples: int, large: bool) -> dict:
     """20 passes through the network as it was trained, over the paper's tiles or those that the engine plans."""
     network = anisotropic(filters, compute)
-    plan = plan_tiles(image.shape, network.architecture, compute.tile_memory, samples, compute.dtype.itemsize)
+    plan = plan_tiles(image.shape, network.architecture, compute.memory_for_tiles(), samples, compute.dtype.itemsize)
     if large:
         tile, starts, passes = plan.shape, tile_starts(plan), 2
     else:
@@ -91,7 +91,7 @@ def full_passes(image: np.ndarray, filters: tuple[int, ...], compute: Compute, s
             first = [voxel - side for voxel, side in zip(start, network.margin, strict=True)]
             total = torch.zeros((2, *tile), device=compute.device)
             for _ in range(passes):
-                block = scale_intensities(extract(volume, first, shape), WINDOW)[None, None]
+                block = scale_intensities(extract(volume, first, shape, compute.device), WINDOW)[None, None]
                 with torch.autocast(compute.device.type, compute.dtype, enabled=compute.dtype != torch.float32):
                     total += network(block, generator).float().softmax(dim=1)[0]
 

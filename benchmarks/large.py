@@ -48,7 +48,8 @@ def sample(folder: Path, samples: int) -> None:
     from slicesampling.uncertainty import slice_uncertainty, volume_uncertainty
     from slicesampling.volumes import load_preprocessed
 
-    settings = {"device": "cpu", "precision": "float32", "threads": torch.get_num_threads(), "tile_gib": "auto"}
+    settings = {"device": "cpu", "precision": "float32", "threads": torch.get_num_threads()}
+    settings |= {"tile_gib": "auto", "training_data": "auto"}
     compute = computing(settings)
     network = AnisotropicUNet().eval()
     network.initialise(torch.Generator().manual_seed(1))

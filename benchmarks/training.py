@@ -20,7 +20,7 @@ import psutil
 import torch
 from slicesampling.geometry import axes
 from slicesampling.grids import Grid
-from slicesampling.models import Compute, home_of_data
+from slicesampling.models import Compute
 from slicesampling.network import AnisotropicUNet
 from slicesampling.patches import AnnotatedVolume, TrainingSet, scale_intensities
 from slicesampling.training import Settings, prepared_batches, steps_after, weighted_soft_dice_loss
@@ -53,11 +53,9 @@ def constant(network: AnisotropicUNet, folder: Path, patch: tuple, compute: Comp
 
 def this(network: AnisotropicUNet, folder: Path, patch: tuple, compute: Compute) -> Iterator[Batch]:
     volumes = [(str(number), load_preprocessed(folder / str(number))) for number in range(VOLUMES)]
-    size = sum(volume.image.nbytes + volume.mask.nbytes for _, volume in volumes)
     training_set = TrainingSet(
         [AnnotatedVolume(name, volume.image, volume.mask, np.arange(SHAPE[0])) for name, volume in volumes],
         axes(patch),
-        home_of_data("auto", compute, size),
     )
     settings = Settings(axes(patch), BATCH, 1e-5, 1000, WINDOW, None, None)
     planned = steps_after(0, training_set, settings, ("key",))

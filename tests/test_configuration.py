@@ -73,7 +73,7 @@ def test_the_demo_changes_only_known_keys() -> None:
         ("training.window", [400, -160], "training.window is [400, -160]; accepted: a lower and a higher HU value"),
         ("training.converged.patience", None, "training.converged never ends"),
         ("compute.training_processes", 3, "compute.training_processes is 3; accepted: a number that divides training"),
-        ("compute.precision", "int8", "compute.precision is 'int8'; accepted: auto or float32 or bfloat16 or float16"),
+        ("compute.precision", "int8", "compute.precision is 'int8'; accepted: auto or float32 or tf32 or bfloat16"),
         ("compute.tile_gib", 0, "compute.tile_gib is 0; accepted: a number above 0 or auto"),
         ("network.in_plane_levels", 6, "network.in_plane_levels is 6; accepted: up to 5"),
         ("preprocessing.spacing", [1, 1], "preprocessing.spacing is [1, 1]; accepted: a list of at least 3"),

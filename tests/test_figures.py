@@ -70,6 +70,8 @@ def some_metrics(
                 "volume": f"v{volume:02}",
                 "patient": f"p{volume:02}",
                 "degenerate": degenerate,
+                "device": "CPU",
+                "precision": "float32",
                 "dice": 0.0 if degenerate else random.beta(30, 2),
                 **values,
             }

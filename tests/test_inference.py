@@ -8,8 +8,8 @@ import pytest
 import torch
 from conftest import peak_bytes
 from slicesampling import UserError
-from slicesampling.inference import LIVER, predict, sample
-from slicesampling.models import Compute
+from slicesampling.inference import LIVER, Predictor, sample
+from slicesampling.models import PRECISIONS, Compute
 from slicesampling.network import AnisotropicUNet, keep_mask
 from slicesampling.patches import extract, scale_intensities
 from slicesampling.randomness import seed_of
@@ -17,7 +17,7 @@ from slicesampling.tiling import plan_tiles, tile_cost
 from slicesampling.uncertainty import predictive_entropy
 
 WINDOW = (-1000.0, 1000.0)
-CPU = Compute(torch.device("cpu"), torch.float32, 2.0**30)
+CPU = Compute(torch.device("cpu"), "float32", 2.0**30)
 
 
 @pytest.fixture
@@ -43,7 +43,8 @@ def whole_tile(network: AnisotropicUNet, image: np.ndarray) -> torch.Tensor:
     """The reflected image (1, 1, z, y, x) that gives all of the volume as one tile."""
     size = network.geometry.output_size(image.shape)
     start = [-side for side in network.margin]
-    block = extract(torch.from_numpy(image), start, [a + 2 * b for a, b in zip(size, network.margin, strict=True)])
+    shape = [a + 2 * b for a, b in zip(size, network.margin, strict=True)]
+    block = extract(torch.from_numpy(image), start, shape, CPU.device)
     return scale_intensities(block, WINDOW)[None, None]
 
 
@@ -60,7 +61,7 @@ def test_neither_tiles_nor_batches_of_samples_change_the_samples(
     assert (whole.mean_probability - tiled.mean_probability).abs().max() < 2e-6
     assert (whole.entropy - tiled.entropy).abs().max() < 1e-5
     assert (whole.liver != tiled.liver).float().mean() < 1e-3
-    without = [predict(network, image, WINDOW, CPU._replace(tile_memory=budget)) for budget in (2.0**30, memory)]
+    without = [Predictor(network, WINDOW, CPU._replace(tile_memory=budget))(image) for budget in (2.0**30, memory)]
     assert (without[0] - without[1]).abs().max() < 2e-6
 
 
@@ -68,10 +69,28 @@ def test_prediction_is_the_network_on_the_reflected_image(network: AnisotropicUN
     with torch.inference_mode():
         probability = network(whole_tile(network, image)).softmax(dim=1)[0, 1]
     z, y, x = image.shape
-    predicted = predict(network, image, WINDOW, CPU)
+    predicted = Predictor(network, WINDOW, CPU)(image)
     expected = probability[:z, :y, :x]
     assert 0 < (predicted > LIVER).float().mean() < 1
     assert (predicted - expected).abs().max() < 1e-5
+
+
+def test_prediction_in_float16_falls_back_to_float32_where_it_overflows(
+    network: AnisotropicUNet, image: np.ndarray, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    exact = Predictor(network, WINDOW, CPU)(image)
+    monkeypatch.setattr(Compute, "prediction_dtype", torch.float16)  # as on a GPU
+    narrow = Predictor(network, WINDOW, CPU)
+    assert 0 < (narrow(image) - exact).abs().max() < 0.01
+    assert narrow.dtype == torch.float16
+    block = network.encoder[0][0]
+    block.norm.weight.data *= 2e5  # the largest number of float16 is 65 504
+    loud = Predictor(network, WINDOW, CPU)
+    assert caplog.text == ""
+    result = loud(image)
+    assert "not finite in float16" in caplog.text
+    monkeypatch.setattr(Compute, "prediction_dtype", torch.float32)
+    assert torch.equal(result, Predictor(network, WINDOW, CPU)(image))
 
 
 def test_shared_deterministic_part_equals_full_passes_in_double_precision(
@@ -106,14 +125,15 @@ def test_shared_deterministic_part_equals_full_passes_in_double_precision(
     assert torch.stack(passes).std(dim=0).max() > 0.01  # or else there was nothing to compare
 
 
-@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-5), (torch.bfloat16, 0.06), (torch.float16, 0.01)])
+@pytest.mark.parametrize(("precision", "bound"), [("float32", 1e-5), ("bfloat16", 0.06), ("float16", 0.01)])
 def test_precision_is_bounded_against_double(
-    network: AnisotropicUNet, image: np.ndarray, dtype: torch.dtype, bound: float
+    network: AnisotropicUNet, image: np.ndarray, monkeypatch: pytest.MonkeyPatch, precision: str, bound: float
 ) -> None:
     """The type of the feature maps changes the mean probability by a few roundings of that type, and no more."""
+    monkeypatch.setitem(PRECISIONS, "float64", torch.float64)
     reference, rounded = (
-        sample(network, image, WINDOW, CPU._replace(dtype=kind), 4, (1,), keep_mean=True).mean_probability
-        for kind in (torch.float64, dtype)
+        sample(network, image, WINDOW, CPU._replace(precision=kind), 4, (1,), keep_mean=True).mean_probability
+        for kind in ("float64", precision)
     )
     difference = (reference - rounded).abs().max().item()
     assert difference < bound
@@ -179,19 +199,32 @@ def test_memory_is_that_of_one_tile_and_of_the_result(network: AnisotropicUNet, 
 class SmallDevice(AnisotropicUNet):
     """A network whose device holds tiles up to `limit` voxels with their margin; `seen` are those that it was given."""
 
+    error: ClassVar[Exception] = torch.OutOfMemoryError()
     limit = 10**9
     seen: ClassVar[list[int]] = []  # of the class, because inference works on a copy
 
     def encode(self, image: torch.Tensor):
         SmallDevice.seen.append(image.numel())
         if image.numel() > SmallDevice.limit:
-            raise torch.OutOfMemoryError
+            raise SmallDevice.error
         return super().encode(image)
 
 
+# What torch raises where a convolution finds no workspace is no OutOfMemoryError.
+NO_WORKSPACE = [
+    RuntimeError("GET was unable to find an engine to execute this computation"),
+    RuntimeError("FIND was unable to find an engine to execute this computation"),
+    RuntimeError("Unable to find a valid cuDNN algorithm to run convolution"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+]
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), *NO_WORKSPACE], ids=str)
 def test_out_of_memory_is_tried_once_more_with_smaller_tiles(
-    image: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    image: np.ndarray, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
+    monkeypatch.setattr(SmallDevice, "error", error)
+    SmallDevice.seen.clear()
     network = SmallDevice((3, 4, 6), 1).eval()
     network.initialise(torch.Generator().manual_seed(1))
     expected = sample(network, image, WINDOW, CPU._replace(tile_memory=3e6), 2, (1,))
@@ -202,7 +235,14 @@ def test_out_of_memory_is_tried_once_more_with_smaller_tiles(
     assert (again.entropy - expected.entropy).abs().max() < 1e-5
     monkeypatch.setattr(SmallDevice, "limit", 0)
     with pytest.raises(UserError, match=r"compute\.tile_gib: cpu has no memory for tiles of 0\.0 GiB"):
-        predict(network, image, WINDOW, CPU._replace(tile_memory=3e6))
+        Predictor(network, WINDOW, CPU._replace(tile_memory=3e6))(image)
+
+
+def test_another_error_is_not_taken_for_too_little_memory(image: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SmallDevice, "limit", 0)
+    monkeypatch.setattr(SmallDevice, "error", RuntimeError("CUDA error: device-side assert triggered"))
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        sample(SmallDevice((3, 4, 6), 1).eval(), image, WINDOW, CPU, 1, (1,))
 
 
 def test_memory_grows_neither_with_samples_nor_with_volumes(network: AnisotropicUNet, image: np.ndarray) -> None:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from slicesampling.geometry import Geometry
-from slicesampling.network import AnisotropicUNet, joined, keep_mask, parameter_count
+from slicesampling.network import AnisotropicUNet, joined, keep_mask, parameter_count, pooled
 
 
 def test_defaults_are_the_papers() -> None:
@@ -100,6 +100,16 @@ def test_what_dropout_keeps_is_scaled_to_keep_the_expectation(grad: bool) -> Non
     expected = torch.cat([skip, below], dim=1) * keep / 0.75
     assert torch.allclose(result, expected)
     assert torch.equal(joined(skip, below, None, 1 / 0.75), torch.cat([skip, below], dim=1))
+
+
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize("factors", [(1, 2, 2), (2, 2, 2), (1, 1, 1)])
+def test_pooling_takes_the_maximum_of_each_block(factors: tuple[int, int, int], grad: bool) -> None:
+    features = torch.rand(2, 3, 6, 8, 10).contiguous(memory_format=torch.channels_last_3d)
+    with torch.set_grad_enabled(grad):
+        result = pooled(features, factors)
+    assert torch.equal(result, torch.nn.functional.max_pool3d(features, factors))
+    assert result.is_contiguous(memory_format=torch.channels_last_3d)
 
 
 @pytest.mark.parametrize("sampling", [True, False])

@@ -1,5 +1,7 @@
 """Laws of the patches: reflection as numpy's, each annotated voxel once an epoch, liver in each mini-batch."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from slicesampling.patches import AnnotatedVolume, TrainingSet, extract, scale_intensities
 
 WINDOW = (-1000.0, 1000.0)
+CPU = torch.device("cpu")
 
 
 @given(
@@ -19,12 +22,12 @@ def test_extract_agrees_with_numpy_reflection(shape: tuple, margin: tuple, seed:
     volume = np.random.default_rng(seed).integers(0, 99, shape)
     padded = np.pad(volume, [(side, side) for side in margin], mode="reflect")
     start = [-side for side in margin]
-    assert np.array_equal(extract(torch.from_numpy(volume), start, padded.shape), padded)
+    assert np.array_equal(extract(torch.from_numpy(volume), start, padded.shape, CPU), padded)
 
 
 def test_a_single_slice_is_its_own_reflection() -> None:
     volume = torch.arange(4).view(1, 2, 2)
-    assert torch.equal(extract(volume, (-3, 0, 0), (7, 2, 2)), volume.repeat(7, 1, 1))
+    assert torch.equal(extract(volume, (-3, 0, 0), (7, 2, 2), CPU), volume.repeat(7, 1, 1))
 
 
 def test_intensities_are_clipped_and_scaled() -> None:
@@ -62,7 +65,7 @@ def test_an_epoch_covers_each_annotated_voxel_once(seed: int, alone: bool, patch
     training_set = TrainingSet(volumes(seed, alone), patch)
     covered = [np.zeros(volume.mask.shape) for volume in training_set.volumes]
     for tile in training_set.tiles(np.random.default_rng(seed)):
-        image, label, weight = (part.numpy() for part in training_set.batch([tile], (1, 2, 3), WINDOW))
+        image, label, weight = (part.numpy() for part in training_set.batch([tile], (1, 2, 3), WINDOW, CPU))
         volume = training_set.volumes[tile.volume]
         z, y, x = (
             np.arange(first, first + size)[(np.arange(first, first + size) >= 0)
@@ -84,14 +87,38 @@ def test_an_epoch_covers_each_annotated_voxel_once(seed: int, alone: bool, patch
 
 @settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 999), alone=st.booleans(), batch_size=st.integers(2, 4))
-def test_each_mini_batch_holds_annotated_liver(seed: int, alone: bool, batch_size: int) -> None:
+def test_the_first_of_each_mini_batch_holds_annotated_liver_and_the_others_are_distinct_tiles(
+    seed: int, alone: bool, batch_size: int
+) -> None:
     training_set = TrainingSet(volumes(seed, alone), (4, 10, 10))
     tiles = training_set.tiles(np.random.default_rng(seed))
     batches = list(training_set.epoch(np.random.default_rng(seed), batch_size))
     assert len(batches) == -(-len(tiles) // batch_size)
-    assert all(len(batch) == batch_size and batch[0].liver for batch in batches)
-    drawn = [tile for batch in batches for tile in batch if not tile.liver]
-    assert len(drawn) == len(set(drawn))
+    assert all(len(batch) == batch_size for batch in batches)
+    first = Counter(batch[0] for batch in batches)
+    times = [first[tile] for tile in tiles if tile.liver]
+    assert sum(times) == len(batches)
+    assert max(times) - min(times) <= 1
+    others = [tile for batch in batches for tile in batch[1:]]
+    assert len(set(others)) == min(len(others), len(tiles))
+    assert set(others) <= set(tiles)
+
+
+@pytest.mark.parametrize("batch_size", [2, 3])
+def test_each_tile_has_the_same_chance_to_be_among_the_others(batch_size: int) -> None:
+    """Liver or not. Blocks of one slice, so that each epoch has the same tiles."""
+    training_set = TrainingSet(volumes(0, alone=True), (1, 10, 10))
+    tiles, epochs = training_set.tiles(np.random.default_rng(0)), 2000
+    steps = -(-len(tiles) // batch_size)
+    others = Counter(
+        tile
+        for epoch in range(epochs)
+        for batch in training_set.epoch(np.random.default_rng(epoch), batch_size)
+        for tile in batch[1:]
+    )
+    chance = steps * (batch_size - 1) / len(tiles)
+    deviation = np.array([others[tile] for tile in tiles]) - epochs * chance
+    assert np.abs(deviation).max() < 4 * np.sqrt(epochs * chance * (1 - chance))
 
 
 def test_a_single_annotated_slice_lies_at_every_position_of_its_block() -> None:

@@ -10,11 +10,21 @@ import yaml
 from conftest import ROOT
 from slicesampling.grids import Grid, canonical_grid
 from slicesampling.models import Compute
-from slicesampling.plan import IMPORTS, Measured, estimate, preprocessed_shapes, training_length
+from slicesampling.plan import (
+    IMPORTS,
+    VOXEL_BYTES,
+    Measured,
+    data_path,
+    estimate,
+    preprocessed_shapes,
+    training_length,
+)
 from slicesampling.tables import paper_values
 
-CPU = Compute(torch.device("cpu"), torch.float32, 4 * 2.0**30)
-MEASURED = Measured(dict.fromkeys(IMPORTS, 3.0), 0.5, 1e-11, 2e-11, 1e-8, 2e-8, 0.01, 20_000)
+CPU = Compute(torch.device("cpu"), "float32", 4 * 2.0**30)
+MEASURED = Measured(
+    dict.fromkeys(IMPORTS, 3.0), {"files": 0.5, "device": 0.4}, 1e-11, 2e-11, 1e-8, 2e-8, 0.0, 0.01, 20_000
+)
 PAPER = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
 MODELS = ["initial", *(f"{s}-{k}" for s in PAPER["strategies"] for k in range(1, 6))] + [
     f"{name}-converged" for name in ("uvs-5", "rvs-5", "uss-5", "rss-5", "pool")
@@ -75,8 +85,8 @@ def test_the_plan_grows_as_the_work_does(volumes: pd.DataFrame) -> None:
     )
     assert (seeds.loc["preprocess"] == once.loc["preprocess"]).all()
 
-    slow = total(PAPER, volumes, MEASURED._replace(starts=dict.fromkeys(IMPORTS, 0.0), step=1.0))
-    fast = total(PAPER, volumes, MEASURED._replace(starts=dict.fromkeys(IMPORTS, 0.0), step=0.5))
+    slow = total(PAPER, volumes, MEASURED._replace(starts=dict.fromkeys(IMPORTS, 0.0), step={"files": 1.0}))
+    fast = total(PAPER, volumes, MEASURED._replace(starts=dict.fromkeys(IMPORTS, 0.0), step={"files": 0.5}))
     steps = (slow - fast).loc["train", "device_hours"] * 3600 / 0.5
     pool = volumes[volumes["split"] == "pool"].join(preprocessed_shapes(volumes, [1.5, 1.0, 1.0]))
     pool = pool.assign(liver=pool["liver_slices"] / pool["slices"])
@@ -88,6 +98,20 @@ def test_the_plan_grows_as_the_work_does(volumes: pd.DataFrame) -> None:
     ratio = total(more, volumes, without)["device_hours"] / total(PAPER, volumes, without)["device_hours"]
     assert ratio["uncertainty"] == pytest.approx(2, rel=0.02)  # other tiles may be better for more samples
     assert ratio["predict"] == pytest.approx(1)
+
+
+def test_the_plan_takes_the_data_path_that_a_training_will_take(volumes: pd.DataFrame) -> None:
+    """Volumes lie on the device where they fit: those of all models, of few volumes only, or none."""
+    pool = preprocessed_shapes(volumes[volumes["split"] == "pool"], [1.5, 1.0, 1.0])
+    whole = float((pool["z"] * pool["y"] * pool["x"]).sum()) * VOXEL_BYTES
+    hours = [
+        total(PAPER, volumes, MEASURED._replace(room=room)).loc["train", "device_hours"]
+        for room in (0, whole / 10, 1.01 * whole)
+    ]
+    assert hours[0] > hours[1] > hours[2]
+    few, all_ = (data_path(model, pool, PAPER, CPU, whole / 10) for model in ("rvs-2", "pool-converged"))
+    assert (few, all_) == ("device", "files")
+    assert data_path("initial", pool, PAPER, CPU._replace(training_data="files"), whole) == "files"
 
 
 def test_workers_help_until_the_longest_chain(volumes: pd.DataFrame) -> None:

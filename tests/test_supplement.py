@@ -219,7 +219,7 @@ def test_provenance_adds_up_the_stages(tmp_path):
         path.write_text(f"s\th:m:s\tmax_rss\n{seconds}\t0\t100.2\n")
     record = {
         "source_revision": "abc",
-        "trainings_by_device": {"NVIDIA H200": 2},
+        "trainings_by_device_and_precision": {"NVIDIA H200, bfloat16": 2},
         "packages": {"torch": "2"},
         "configuration": {"seeds": [1, 2], "name": "<b>"},
     }
@@ -227,6 +227,6 @@ def test_provenance_adds_up_the_stages(tmp_path):
     assert "<td>2</td><td>1.500</td><td>60.0</td><td>100</td>" in page
     assert "<td>1</td><td>0.010</td>" in page
     assert "1, 2" in page
-    assert "2 on NVIDIA H200" in page
+    assert "2 on NVIDIA H200, bfloat16" in page
     assert "<b>" not in page
     assert "package torch" in page

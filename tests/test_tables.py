@@ -48,9 +48,21 @@ def experiment(strategies=STRATEGIES, iterations=2, volumes=30, seeds=(1,), dege
                         "msd": 10 * (1 - quality),
                         "hd": 200 * (1 - quality),
                         "degenerate": strategy == "initial" and volume < degenerate,
+                        "device": "CPU",
+                        "precision": "float32",
                     }
                 )
     return pd.DataFrame(rows).sample(frac=1, random_state=1)
+
+
+def test_a_run_that_mixes_devices_or_precisions_says_so():
+    metrics = experiment()
+    assert "trained alike" not in metric_table(metrics, "dice").note
+    metrics.loc[metrics["model"] == "uss-2", "precision"] = "bfloat16"
+    said = "The models were not all trained alike: CPU in bfloat16, CPU in float32."
+    assert said in metric_table(metrics, "dice").note
+    assert said not in converged_table(metrics).note
+    assert said in training_table(training().assign(precision=["bfloat16"] + ["float32"] * 13)).note
 
 
 def annotations(seeds=(1,), strategies=STRATEGIES):
@@ -76,7 +88,7 @@ def annotations(seeds=(1,), strategies=STRATEGIES):
 
 def training(seeds=(1,), strategies=STRATEGIES):
     metrics = experiment(strategies, volumes=1, seeds=seeds)
-    steps = metrics[["seed", "model", "strategy", "iteration", "converged"]].copy()
+    steps = metrics[["seed", "model", "strategy", "iteration", "converged", "device", "precision"]].copy()
     steps["best_step"] = 1000 * (steps["iteration"] + 1) * np.where(steps["converged"], 10, 1) * steps["seed"]
     steps["steps"] = steps["best_step"] + 1000
     return steps

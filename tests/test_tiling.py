@@ -88,3 +88,43 @@ def test_no_other_tile_that_fits_costs_less(shape: tuple[int, int, int], memory:
             total = (cost.encode + samples * cost.decode) * np.prod(needed)
             assert (chosen.encode + samples * chosen.decode) * count <= total * (1 + 1e-9)
             assert tile_cost(architecture, plan.shape, samples_at_once=plan.samples_at_once).memory <= memory
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 1200), st.integers(100, 700), st.integers(100, 700)),
+    gib=st.sampled_from([0.1, 3, 48, 1e6]),
+    samples=st.integers(1, 20),
+    itemsize=st.sampled_from([2, 4]),
+)
+def test_no_feature_map_is_too_large_for_32_bit_indices(
+    shape: tuple[int, int, int], gib: float, samples: int, itemsize: int
+) -> None:
+    """Whatever the memory: a whole volume in one tile would have 2^31 elements and more, and CUDA kernels overflow."""
+    network = AnisotropicUNet().eval().to("meta")
+    plan = plan_tiles(shape, network.architecture, gib * 2**30, samples, itemsize)
+    assert all(starts[-1] + size >= n for starts, size, n in zip(plan.starts, plan.shape, shape, strict=True))
+    largest = 0
+
+    def note(module: torch.nn.Module, given: tuple, output: torch.Tensor) -> None:
+        nonlocal largest
+        largest = max(largest, output.numel(), *(tensor.numel() for tensor in given))
+
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv3d | torch.nn.ConvTranspose3d):
+            module.register_forward_hook(note)
+    size = [a + 2 * b for a, b in zip(plan.shape, network.margin, strict=True)]
+    with torch.inference_mode():
+        encoded = network.encode(torch.empty(1, 1, *size, device="meta"))
+        network.decode(
+            encoded, lambda _, joined: torch.ones((plan.samples_at_once, *joined[1:]), dtype=torch.bool, device="meta")
+        )
+    assert largest < 2**31
+    cost = tile_cost(network.architecture, plan.shape, itemsize, plan.samples_at_once)
+    assert cost.elements >= largest
+
+
+def test_large_memory_is_used_up_to_that_bound() -> None:
+    """Of volumes that would pass the bound as one tile, the largest tile below it is taken, not a small one."""
+    plan = plan_tiles((400, 420, 420), PAPER, 1e15)
+    assert tile_cost(PAPER, plan.shape).elements > 2**31 / 3

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from slicesampling import UserError
 from slicesampling.checkpoint import Checkpoint, Terminated
-from slicesampling.models import Compute, build_network, load_model, save_model
+from slicesampling.models import Compute, build_network, device_name, load_model, save_model
 from slicesampling.network import AnisotropicUNet, Encoded
 from slicesampling.patches import AnnotatedVolume, TrainingSet
 from slicesampling.randomness import generator
@@ -26,7 +26,7 @@ from slicesampling.training import (
 )
 
 SETTINGS = Settings((2, 12, 12), 2, 1e-2, 3, (-1000.0, 1000.0), epochs=3, patience=None)
-CPU = Compute(torch.device("cpu"), torch.float32, 2.0**28)
+CPU = Compute(torch.device("cpu"), "float32", 2.0**28)
 NETWORK = {"filters": [4, 6], "in_plane_levels": 1, "dropout": 0.25}
 
 
@@ -110,6 +110,16 @@ def test_training_learns_and_is_reproduced_bit_by_bit(tmp_path: Path) -> None:
     assert first["best_step"] == first["history"][int(np.argmax(jaccard))]["step"]
     epochs = [problem()[0].epoch(generator(1, "model", "epoch", epoch), 2) for epoch in range(3)]
     assert first["steps"] == sum(len(list(epoch)) for epoch in epochs)
+
+
+def test_a_longer_training_with_the_same_key_begins_with_the_shorter_one(tmp_path: Path) -> None:
+    """So a converged model is the training of the last iteration carried on; both validate at the same steps."""
+    shorter = run(tmp_path / "a", SETTINGS._replace(epochs=2))
+    longer = run(tmp_path / "b", SETTINGS._replace(epochs=None, patience=4))
+    shared = [row for row in shorter["history"] if row["step"] % SETTINGS.validation_interval == 0]
+    assert len(shared) >= 4
+    assert len(longer["history"]) > len(shared)
+    assert timeless(longer["history"])[: len(shared)] == timeless(shared)
 
 
 class Interruption(BaseException):
@@ -214,8 +224,8 @@ def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
 
 def test_mixed_precision_keeps_weights_in_float32_and_learns(tmp_path: Path) -> None:
     exact = run(tmp_path / "a", SETTINGS._replace(epochs=6))
-    for dtype in (torch.bfloat16, torch.float16):
-        mixed = run(tmp_path / str(dtype), SETTINGS._replace(epochs=6), compute=CPU._replace(dtype=dtype))
+    for precision in ("bfloat16", "float16"):
+        mixed = run(tmp_path / precision, SETTINGS._replace(epochs=6), compute=CPU._replace(precision=precision))
         assert {value.dtype for value in mixed["state"].values()} <= {torch.float32, torch.int64}
         assert not same(exact, mixed)
         assert mixed["best_jaccard"] > 0.5
@@ -229,6 +239,22 @@ def test_the_expected_number_of_steps_is_right_in_the_end(tmp_path: Path) -> Non
         result = run(tmp_path / str(settings.patience), settings, progress=seen.append)
         assert all(now.step <= now.of for now in seen)
         assert seen[-1].of == pytest.approx(result["steps"], rel=0 if settings.epochs is None else 0.15)
+
+
+def test_memory_and_computation_are_recorded_for_each_interval(tmp_path: Path) -> None:
+    """The peak of a stretch of training does not hold that of the validation before it, and so the other way round."""
+    ballast = []
+
+    def fill(now: Progress) -> None:
+        if now.step == 4 and now.validation is None:
+            ballast.append(torch.ones(2**26))  # 256 MiB, in the second interval alone
+        ballast.clear()
+
+    rows = run(tmp_path, progress=fill)["history"]
+    assert rows[1]["memory_mib"] > rows[0]["memory_mib"] + 200
+    assert rows[1]["validation_memory_mib"] < rows[1]["memory_mib"] - 200
+    assert rows[2]["memory_mib"] < rows[1]["memory_mib"] - 200
+    assert {(row["device"], row["precision"]) for row in rows} == {(device_name(CPU.device), "float32")}
 
 
 def test_patience_ends_a_training_without_epochs(tmp_path: Path) -> None:
@@ -272,11 +298,17 @@ def test_a_model_survives_its_file(tmp_path: Path) -> None:
 
 
 class NoMemory(AnisotropicUNet):
+    error: Exception = torch.OutOfMemoryError()
+
     def decode(self, encoded, keep):
-        raise torch.OutOfMemoryError
+        raise self.error
 
 
-def test_out_of_memory_names_the_keys_to_lower(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError(), RuntimeError("GET was unable to find an engine to …")])
+def test_out_of_memory_names_the_keys_to_lower(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(NoMemory, "error", error)
     training_set, validation = problem()
     checkpoint = Checkpoint(tmp_path / "checkpoint.pt", "same", 60)
     message = (

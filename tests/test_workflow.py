@@ -112,7 +112,21 @@ def test_metrics_cover_every_model_and_test_volume(run: Path) -> None:
     record = json.loads((run / "results/provenance.json").read_text())
     assert record["configuration"]["seeds"] == [1]
     assert record["packages"]["torch"] == torch.__version__
-    assert sum(record["trainings_by_device"].values()) == 14
+    assert sum(record["trainings_by_device_and_precision"].values()) == 14
+
+
+def test_a_converged_model_is_the_training_of_the_last_iteration_carried_on(run: Path) -> None:
+    """Same weights and order, so the same validations as far as the iteration goes; its last one may fall between."""
+    columns = ["step", "epoch", "loss", "validation_jaccard", "validation_dice"]
+    for strategy in STRATEGIES:
+        model = run / f"results/models/seed1/{strategy}-2"
+        iteration, converged = (
+            pd.read_csv(folder / "history.tsv", sep="\t")[columns]
+            for folder in (model, model.with_name(f"{model.name}-converged"))
+        )
+        shared = iteration[iteration["step"] % 10 == 0]
+        assert 0 < len(shared) < len(converged)
+        pd.testing.assert_frame_equal(converged.head(len(shared)), shared)
 
 
 def test_a_second_run_does_nothing_and_a_lost_figure_is_made_alone(run: Path) -> None:

@@ -82,6 +82,7 @@ rule metrics:
             model=MODELS,
         ),
         cohort="results/cohort/cohort.tsv",
+        training="results/evaluation/training.tsv",
     output:
         metrics="results/evaluation/metrics.tsv",
         calibration="results/evaluation/calibration.tsv",

@@ -21,6 +21,8 @@ def joined(paths: list[str]) -> pd.DataFrame:
 
 cohort = pd.read_csv(snakemake.input.cohort, sep="\t", dtype=str, keep_default_na=False)
 metrics = joined(snakemake.input.shards).merge(cohort[["volume", "patient", "site", "hard_case"]], on="volume")
+training = pd.read_csv(snakemake.input.training, sep="\t")[["seed", "model", "device", "precision"]]
+metrics = metrics.merge(training, on=["seed", "model"], validate="m:1")
 columns = ["seed", "model", "strategy", "iteration", "converged", "volume", "patient", "site", "hard_case"]
 metrics = metrics.sort_values(["seed", "converged", "strategy", "iteration", "volume"], ignore_index=True)
 write_ledger(snakemake.output.metrics, metrics[columns + [name for name in metrics if name not in columns]])

@@ -2,12 +2,11 @@
 
 import logging
 
-import numpy as np
 import torch
 from slicesampling.annotations import joined, write_ledger
 from slicesampling.calibration import COUNTS, reliability
 from slicesampling.files import replacing
-from slicesampling.inference import LIVER, predict
+from slicesampling.inference import LIVER, Predictor
 from slicesampling.job import start
 from slicesampling.models import computing, load_model
 from slicesampling.prefetch import read_ahead
@@ -20,19 +19,19 @@ folders = volume_folders(snakemake.input.volumes)
 counts = []
 
 
-def read(name: str) -> tuple[np.ndarray, np.ndarray]:
+def read(name: str) -> tuple[torch.Tensor, torch.Tensor]:
     volume = load_preprocessed(folders[name])
-    return np.array(volume.image), np.array(volume.mask) != 0
+    return torch.tensor(volume.image, device=compute.device), torch.tensor(volume.mask != 0, device=compute.device)
 
 
+predict = Predictor(model.network, model.window, compute)
 with replacing(snakemake.output.masks) as folder:
     folder.mkdir()
-    for name, (image, reference) in read_ahead(sound(snakemake.params.volumes, folders), read):
-        probability = predict(model.network, image, model.window, compute)
+    for name, (image, reference) in read_ahead(sound(snakemake.params.volumes, folders), read, compute.device):
+        probability = predict(image)
         write_mask(
             folder / f"{name}.nii.gz", (probability > LIVER).cpu().numpy(), load_preprocessed(folders[name]).grid
         )
-        known = torch.from_numpy(reference).to(compute.device)
-        counts.append(reliability(probability, known, snakemake.params.dilation).assign(volume=name))
+        counts.append(reliability(probability, reference, snakemake.params.dilation).assign(volume=name))
         logging.info("%s segmented", name)
 write_ledger(snakemake.output.calibration, joined(counts, ["bin", *COUNTS, "volume"]))

@@ -11,11 +11,12 @@ from slicesampling.overview import provenance_page
 
 start(snakemake)
 config = snakemake.params.config
-devices = pd.read_csv(snakemake.input.training, sep="\t")["device"].value_counts().sort_index().to_dict()
+training = pd.read_csv(snakemake.input.training, sep="\t")
+computed = (training["device"] + ", " + training["precision"]).value_counts().sort_index().to_dict()
 record = {
     "configuration_sha256": fingerprint(config),
     **origin(snakemake.params.source),
-    "trainings_by_device": devices,
+    "trainings_by_device_and_precision": computed,
     "configuration": config,
 }
 write_text(snakemake.output.record, json.dumps(record, indent=2) + "\n")

@@ -13,7 +13,7 @@ from slicesampling.checkpoint import Checkpoint, Terminated
 from slicesampling.cluster import place, requeue
 from slicesampling.files import own
 from slicesampling.job import ProgressReport, start
-from slicesampling.models import build_network, computing, device_name, fingerprint, home_of_data, save_model
+from slicesampling.models import build_network, computing, fingerprint, save_model
 from slicesampling.patches import AnnotatedVolume, TrainingSet
 from slicesampling.processes import group, launch, launched
 from slicesampling.volumes import load_preprocessed, sound, volume_folders
@@ -33,7 +33,6 @@ for name, slices in annotated_slices(ledger).items():
     volume = load_preprocessed(folders[name])
     annotated.append(AnnotatedVolume(name, volume.image, volume.mask, slices))
 validation = [load_preprocessed(folders[name]) for name in sound(params.validation, folders)]
-size = sum(volume.image.nbytes + volume.mask.nbytes for volume in annotated)
 belongs_to = fingerprint(
     *(ledger.to_csv(), params.network, params.training, params.end),
     *(inspect.getsource(module) for module in (inference, network, patches, training)),
@@ -43,11 +42,11 @@ report = ProgressReport(wildcards.model, terminal)
 try:
     run = training.train(
         build_network(params.network, compute.device),
-        TrainingSet(annotated, tuple(params.training["patch"]), home_of_data(settings["training_data"], compute, size)),
+        TrainingSet(annotated, tuple(params.training["patch"])),
         [training.ValidationVolume(volume.image, volume.mask) for volume in validation],
         training.Settings(**params.training, **params.end),
         compute,
-        key=(int(wildcards.seed), wildcards.model, "training"),
+        key=(int(wildcards.seed), wildcards.model.removesuffix("-converged"), "training"),  # a converged one carries on
         checkpoint=Checkpoint(checkpoint_path, belongs_to, settings["checkpoint_minutes"]),
         progress=report if group().rank == 0 else lambda now: None,
     )
@@ -58,4 +57,4 @@ except Terminated:
     signal.raise_signal(signal.SIGTERM)  # now with its usual effect
 if group().rank == 0:
     save_model(snakemake.output.model, params.network, params.training["window"], run)
-    write_ledger(snakemake.output.history, pd.DataFrame(run["history"]).assign(device=device_name(compute.device)))
+    write_ledger(snakemake.output.history, pd.DataFrame(run["history"]))

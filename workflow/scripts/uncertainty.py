@@ -2,8 +2,8 @@
 
 import logging
 
-import numpy as np
 import pandas as pd
+import torch
 from slicesampling.annotations import joined, write_ledger
 from slicesampling.inference import sample
 from slicesampling.job import start
@@ -20,11 +20,11 @@ folders = volume_folders(snakemake.input.volumes)
 slices, scores = [], []
 
 
-def read(name: str) -> np.ndarray:
-    return np.array(load_preprocessed(folders[name]).image)
+def read(name: str) -> torch.Tensor:
+    return torch.tensor(load_preprocessed(folders[name]).image, device=compute.device)
 
 
-for name, image in read_ahead(sound(params.volumes, folders), read):
+for name, image in read_ahead(sound(params.volumes, folders), read, compute.device):
     key = (int(wildcards.seed), wildcards.model, name, "uncertainty")
     sampled = sample(model.network, image, model.window, compute, params.settings["samples"], key)
     score = volume_uncertainty(sampled.entropy, sampled.liver, params.settings["dilation"])

@@ -23,10 +23,11 @@ def model_columns(model: str, last: int) -> dict[str, Any]:
 
 
 def training_row(history: pd.DataFrame) -> dict[str, Any]:
-    """Return the step of the best validation (the earliest of equals, as in training), the steps in all, the device."""
+    """Return the step of the best validation (the earliest of equals, as in training), the steps in all, and on what
+    device and in what precision, several where a training went on elsewhere."""
     best = history["validation_jaccard"].to_numpy().argmax()
-    last = history.iloc[-1]
-    return {"best_step": int(history["step"].iloc[best]), "steps": int(last["step"]), "device": last["device"]}
+    computed = {name: " + ".join(history[name].astype(str).unique()) for name in ("device", "precision")}
+    return {"best_step": int(history["step"].iloc[best]), "steps": int(history["step"].iloc[-1]), **computed}
 
 
 def annotation_counts(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from . import UserError
 from .geometry import Axes, axes
+from .memory import ran_out_of_memory
 from .models import Compute
 from .network import AnisotropicUNet, Encoded, keep_mask
 from .patches import extract, scale_intensities
@@ -28,24 +29,51 @@ DROPOUT_BLOCK = 4
 Result = TypeVar("Result")
 
 
-@torch.inference_mode()
-def predict(network: AnisotropicUNet, image: np.ndarray, window: tuple[float, float], compute: Compute) -> Tensor:
-    """Return the probability of liver, float32 (z, y, x), in a volume of HU (z, y, x), without dropout.
+class Predictor:
+    """Segments volumes without dropout, in `compute.prediction_dtype`; weights are folded once for all volumes."""
 
-    `window` (HU) is scaled to [-1, 1]. The result is on the device. Raises UserError where its memory does not suffice.
-    """
-    deployed = network.deployed(compute.dtype, sampling=False)
-    volume = torch.as_tensor(image).to(compute.device)
+    def __init__(self, network: AnisotropicUNet, window: tuple[float, float], compute: Compute) -> None:
+        """Take a network in the state in which it shall predict. `window` (HU) is scaled to [-1, 1]."""
+        self.network, self.window, self.compute = network, window, compute
+        self.dtype = compute.prediction_dtype
+        self.deployed = network.deployed(self.dtype, sampling=False)
 
-    def attempt(memory: float) -> Tensor:
-        plan = plan_tiles(image.shape, network.architecture, memory, 1, compute.dtype.itemsize)
-        probability = torch.empty(image.shape, dtype=torch.float32, device=compute.device)
-        for start in tile_starts(plan):
-            scores = deployed.decode(_encode(deployed, volume, window, compute.dtype, plan, start), None)
-            _put(scores.float().softmax(dim=1)[0, 1], probability, start)
+    @torch.inference_mode()
+    def __call__(self, image: np.ndarray | Tensor) -> Tensor:
+        """Return the probability of liver, float32 (z, y, x) on the device, in a volume of HU (z, y, x).
+
+        From the first volume on whose scores are not finite in float16, all are computed in float32. Raises UserError
+        where the device's memory does not suffice.
+        """
+        probability = self._probability(image)
+        if probability is None:
+            logger.warning("not finite in float16: predicts in float32 from here on")
+            self.dtype = torch.float32
+            self.deployed = self.network.deployed(self.dtype, sampling=False)
+            probability = self._probability(image)
+        assert probability is not None
         return probability
 
-    return _with_smaller_tiles(attempt, compute)
+    def _probability(self, image: np.ndarray | Tensor) -> Tensor | None:
+        """Return the probability, or None where float16 does not hold the feature maps.
+
+        An overflow reaches the scores: each of the many products that read it is infinite or no number, and ReLU would
+        have to cut off all of them.
+        """
+        volume = torch.as_tensor(image).to(self.compute.device)
+
+        def attempt(memory: float) -> Tensor | None:
+            plan = plan_tiles(volume.shape, self.network.architecture, memory, 1, self.dtype.itemsize)
+            probability = torch.empty(volume.shape, dtype=torch.float32, device=volume.device)
+            for start in tile_starts(plan):
+                encoded = _encode(self.deployed, volume, self.window, self.dtype, plan, start)
+                scores = self.deployed.decode(encoded, None)
+                if self.dtype == torch.float16 and not scores.isfinite().all():
+                    return None
+                _put(scores.float().softmax(dim=1)[0, 1], probability, start)
+            return probability
+
+        return _with_smaller_tiles(attempt, self.compute)
 
 
 class Sampled(NamedTuple):
@@ -60,7 +88,7 @@ class Sampled(NamedTuple):
 @torch.inference_mode()
 def sample(
     network: AnisotropicUNet,
-    image: np.ndarray,
+    image: np.ndarray | Tensor,
     window: tuple[float, float],
     compute: Compute,
     samples: int,
@@ -76,7 +104,7 @@ def sample(
     """
     deployed = network.deployed(compute.dtype, sampling=True)
     volume = torch.as_tensor(image).to(compute.device)
-    dropout = _Dropout(network, axes(image.shape), key, compute)
+    dropout = _Dropout(network, axes(volume.shape), key, compute)
 
     def mean_of_tile(plan: TilePlan, start: Axes) -> Tensor:
         encoded = _encode(deployed, volume, window, compute.dtype, plan, start)
@@ -88,10 +116,10 @@ def sample(
         return total.div_(samples)
 
     def attempt(memory: float) -> Sampled:
-        plan = plan_tiles(image.shape, network.architecture, memory, samples, compute.dtype.itemsize)
-        entropy = torch.empty(image.shape, dtype=torch.float32, device=compute.device)
-        liver = torch.empty(image.shape, dtype=torch.bool, device=compute.device)
-        mean_probability = entropy.new_empty((network.classes, *image.shape)) if keep_mean else None
+        plan = plan_tiles(volume.shape, network.architecture, memory, samples, compute.dtype.itemsize)
+        entropy = torch.empty(volume.shape, dtype=torch.float32, device=compute.device)
+        liver = torch.empty(volume.shape, dtype=torch.bool, device=compute.device)
+        mean_probability = entropy.new_empty((network.classes, *volume.shape)) if keep_mean else None
         for start in tile_starts(plan):
             mean = mean_of_tile(plan, start)
             _put(predictive_entropy(mean), entropy, start)
@@ -115,7 +143,7 @@ def _encode(
     first = [voxel - side for voxel, side in zip(start, network.margin, strict=True)]
     shape = [size + 2 * side for size, side in zip(plan.shape, network.margin, strict=True)]
     # Nothing but the call holds the block, so that it is gone when samples are drawn.
-    return network.encode(scale_intensities(extract(volume, first, shape), window)[None, None].to(dtype))
+    return network.encode(scale_intensities(extract(volume, first, shape, volume.device), window)[None, None].to(dtype))
 
 
 def _put(tile: Tensor, volume: Tensor, start: Axes) -> None:
@@ -169,15 +197,18 @@ class _Dropout:
 
 
 def _with_smaller_tiles(attempt: Callable[[float], Result], compute: Compute) -> Result:
-    """Return what `attempt` makes with tiles of the configured memory or, where the device has not so much, of half."""
-    for memory in (compute.tile_memory, compute.tile_memory / 2):
+    """Return what `attempt` makes with tiles of the memory that they may take or, where that was too much, of half."""
+    whole = compute.memory_for_tiles()
+    for memory in (whole, whole / 2):
         try:
             return attempt(memory)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:  # of which OutOfMemoryError is one
+            if not ran_out_of_memory(error):
+                raise
             logger.warning("%s ran out of memory with tiles of %.1f GiB", compute.device, memory / 2**30)
         if compute.device.type == "cuda":
             torch.cuda.empty_cache()
     raise UserError(
-        f"compute.tile_gib: {compute.device} has no memory for tiles of {compute.tile_memory / 2**30:.1f} GiB, nor for "
-        "half of it; accepted: less"
+        f"compute.tile_gib: {compute.device} has no memory for tiles of {whole / 2**30:.1f} GiB, nor for half of it; "
+        "accepted: less"
     )

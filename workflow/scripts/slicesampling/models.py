@@ -6,7 +6,6 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-import os
 import platform
 import subprocess
 from pathlib import Path
@@ -18,30 +17,57 @@ import torch
 from . import UserError
 from .checkpoint import write_state
 from .files import replacing
+from .memory import available_memory
 from .network import AnisotropicUNet
+from .processes import local_rank
 
 logger = logging.getLogger(__name__)
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PRECISIONS = {
+    "float32": torch.float32,
+    "tf32": torch.float32,  # of which convolutions and products on a GPU read 10 bits behind the point
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 DEVICE_SHARE = 0.6
-"""Of the free memory of a GPU for the feature maps of a tile; the rest is for whole volumes and convolutions."""
+"""Of the available memory of a GPU for the feature maps of a tile; the rest is for whole volumes and convolutions."""
 CPU_TILE_GIB = 3
 """The same on every CPU, because other tiles round differently."""
-DATA_SHARE = 0.2
-"""Of the free memory of a GPU for training volumes, at most."""
 
 
 class Compute(NamedTuple):
-    """Where and how networks are computed: device, type of the feature maps, and bytes for those of one tile."""
+    """Where and how networks are computed, as `computing` decides it.
+
+    `precision`, a key of `PRECISIONS`, is that of the feature maps in training and in Monte Carlo sampling.
+    `tile_memory` is the bytes for those of one tile in inference; None: `DEVICE_SHARE` of what is available then.
+    `training_data` is compute.training_data of the configuration.
+    """
 
     device: torch.device
-    dtype: torch.dtype
-    tile_memory: float
+    precision: str = "float32"
+    tile_memory: float | None = None
+    training_data: str = "auto"
 
     @property
-    def precision(self) -> str:
-        """The type of the feature maps as the configuration calls it."""
-        return str(self.dtype).removeprefix("torch.")
+    def dtype(self) -> torch.dtype:
+        """Of the feature maps in training and in Monte Carlo sampling."""
+        return PRECISIONS[self.precision]
+
+    @property
+    def prediction_dtype(self) -> torch.dtype:
+        """Of the feature maps in validation and prediction, never bfloat16.
+
+        Rounding folded weights to its 8 bits shifts all cases of a model alike, and a paired test takes that for an
+        effect (method, section 7; benchmarks/NOTES.md). A CPU gains nothing from float16.
+        """
+        narrow = self.dtype != torch.float32 and self.device.type == "cuda"
+        return torch.float16 if narrow else torch.float32
+
+    def memory_for_tiles(self) -> float:
+        """Return the bytes that the feature maps of a tile may take now."""
+        if self.tile_memory is not None:
+            return self.tile_memory
+        return DEVICE_SHARE * available_memory(self.device)
 
 
 def computing(settings: dict[str, Any]) -> Compute:
@@ -56,37 +82,38 @@ def computing(settings: dict[str, Any]) -> Compute:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("compute.device is cuda, but torch finds no CUDA device; accepted here: auto, cpu")
-    device = torch.device(name)
-    if name == "cuda":  # with its number, because the current GPU is each thread's own
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(device)
     if name == "cpu":
+        device, fast, possible = torch.device("cpu"), "float32", ["float32", "bfloat16", "float16"]
         _keep_freed_memory()
-    fast = _fast_precision() if name == "cuda" else "float32"
-    if precision == "auto":
-        precision = fast
-    elif name == "cuda" and precision == "bfloat16" != fast:
-        raise UserError(f"compute.precision is bfloat16, which this GPU has not; accepted here: auto, float32, {fast}")
-    if tile_gib == "auto":
-        memory = DEVICE_SHARE * torch.cuda.mem_get_info()[0] if name == "cuda" else CPU_TILE_GIB * 2**30
     else:
-        memory = tile_gib * 2**30
-    logger.info("computes on %s in %s", device_name(device), precision)
-    return Compute(device, PRECISIONS[precision], memory)
+        device, fast = _own_gpu(), _fast_precision()
+        possible = [name for name in PRECISIONS if name != "bfloat16" or fast == "bfloat16"]
+    precision = fast if precision == "auto" else precision
+    if precision not in possible:
+        has_not = f"which {device_name(device)} has not"
+        raise UserError(f"compute.precision is {precision}, {has_not}; accepted here: auto, {', '.join(possible)}")
+    if name == "cuda":  # torch's own default is tf32 in convolutions and float32 in products
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    memory = None if tile_gib == "auto" else tile_gib * 2**30
+    if memory is None and name == "cpu":
+        memory = CPU_TILE_GIB * 2**30
+    logger.info("computes on %s (%s) in %s", device_name(device), device, precision)
+    return Compute(device, precision, memory, settings["training_data"])
+
+
+def _own_gpu() -> torch.device:
+    """Return the GPU of this process, and make it the one that torch takes where none is said."""
+    rank, count = local_rank(), torch.cuda.device_count()
+    if rank >= count:
+        raise UserError(f"compute.training_processes: process {rank + 1} has no GPU; this job sees {count}")
+    device = torch.device("cuda", rank)
+    torch.cuda.set_device(device)
+    return device
 
 
 def device_name(device: torch.device) -> str:
     """Return how the maker calls a GPU, or the kind of the CPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({platform.machine()})"
-
-
-def home_of_data(setting: str, compute: Compute, size: int) -> torch.device | None:
-    """Return the device to which `size` bytes of training volumes are copied, or None: they stay maps of their files.
-
-    `setting` is compute.training_data: auto copies them to a GPU where they take no more than `DATA_SHARE` of it.
-    """
-    fits = compute.device.type == "cuda" and size <= DATA_SHARE * torch.cuda.mem_get_info()[0]
-    return compute.device if setting == "device" or (setting == "auto" and fits) else None
 
 
 def _fast_precision() -> str:
@@ -116,8 +143,10 @@ def build_network(settings: dict[str, Any], device: torch.device) -> Anisotropic
 
 
 def save_model(path: str | Path, settings: dict[str, Any], window: list[float], run: dict[str, Any]) -> None:
-    """Write the best state of a training `run` with what is needed to use it, by rename."""
+    """Write the best state of a training `run` with what is needed to use it, and how it was computed, by rename."""
     content = {"network": settings, "window": list(window), "best_step": run["best_step"], "state": run["state"]}
+    (best,) = (row for row in run["history"] if row["step"] == run["best_step"])
+    content |= {"device": best["device"], "precision": best["precision"]}
     with replacing(path) as temporary:
         write_state(temporary, content)
 

@@ -136,7 +136,8 @@ def provenance_page(record: Mapping[str, Any], benchmarks: Path) -> str:
     record: what provenance.json holds; benchmarks: the folder of Snakemake's benchmark files.
     """
     facts = {key: value for key, value in record.items() if key not in ("configuration", "packages")}
-    facts["trainings_by_device"] = ", ".join(f"{n} on {name}" for name, n in record["trainings_by_device"].items())
+    kinds = record["trainings_by_device_and_precision"]
+    facts["trainings_by_device_and_precision"] = "; ".join(f"{n} on {name}" for name, n in kinds.items())
     facts = {"seeds": ", ".join(map(str, record["configuration"]["seeds"])), **facts}
     cells = {key.replace("_", " "): {"Value": str(value)} for key, value in facts.items()}
     cells |= {f"package {name}": {"Value": str(version)} for name, version in record["packages"].items()}

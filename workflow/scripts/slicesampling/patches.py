@@ -17,28 +17,38 @@ def scale_intensities(hounsfield: Tensor, window: tuple[float, float] = (-1000, 
     return hounsfield.float().clamp_(low, high).mul_(2 / (high - low)).sub_((high + low) / (high - low))
 
 
-def reflected(start: int, length: int, size: int, device: torch.device) -> slice | Tensor:
-    """Return what takes `length` indices from `start` on of an axis of `size` voxels, reflected at both ends.
+def reflected(start: int, length: int, size: int) -> np.ndarray | None:
+    """Return the `length` indices from `start` on of an axis of `size` voxels, reflected at both ends, (length,).
 
     As numpy's "reflect" padding the end voxel is not repeated, and a context longer than the axis runs to and fro.
+    None where nothing is reflected.
     """
     if start >= 0 and start + length <= size:
-        return slice(start, start + length)
+        return None
     period = 2 * max(size - 1, 1)
-    indices = torch.arange(start, start + length, device=device).remainder(period)
-    return torch.minimum(indices, period - indices).clamp_(max=size - 1)  # a single voxel is its own reflection
+    indices = np.arange(start, start + length) % period
+    return np.minimum(np.minimum(indices, period - indices), size - 1)  # a single voxel is its own reflection
 
 
-def extract(volume: Tensor, start: Sequence[int], shape: Sequence[int]) -> Tensor:
-    """Return the block (z, y, x) of `shape` from `start` on, reflected where it leaves the volume.
+def extract(volume: Tensor, start: Sequence[int], shape: Sequence[int], device: torch.device) -> Tensor:
+    """Return on `device` the block (z, y, x) of `shape` from `start` on, reflected where it leaves the volume.
 
-    volume: (z, y, x), may be a map of a file: only the voxels of the block are read.
+    volume: (z, y, x), may be a map of a file: only the voxels of the block are read, and those that are to go to a GPU
+    go as they are, from pinned memory, to be reflected there.
     """
-    z, y, x = (
-        reflected(first, length, size, volume.device)
-        for first, length, size in zip(start, shape, volume.shape, strict=True)
+    indices = [reflected(*along) for along in zip(start, shape, volume.shape, strict=True)]
+    read = tuple(
+        slice(first, first + length) if index is None else slice(int(index.min()), int(index.max()) + 1)
+        for first, length, index in zip(start, shape, indices, strict=True)
     )
-    return volume[z][:, y][:, :, x]
+    block = volume[read]
+    if block.device != device:
+        pinned = torch.empty(block.shape, dtype=block.dtype, pin_memory=device.type == "cuda")
+        block = pinned.copy_(block).to(device, non_blocking=True)
+    for axis, (index, part) in enumerate(zip(indices, read, strict=True)):
+        if index is not None:
+            block = block.index_select(axis, torch.from_numpy(index - part.start).to(device))
+    return block
 
 
 class AnnotatedVolume(NamedTuple):
@@ -66,16 +76,25 @@ class TrainingSet:
     annotated volume is covered once, and a slice annotated alone gets one block, lying at any position within it.
     """
 
-    def __init__(self, volumes: Iterable[AnnotatedVolume], patch: Axes, keep_on: torch.device | None = None) -> None:
-        """Take volumes as they are, such as maps of files, or copied to the device `keep_on`."""
+    def __init__(self, volumes: Iterable[AnnotatedVolume], patch: Axes) -> None:
+        """Take volumes as they are, such as maps of files."""
         self.volumes = list(volumes)
-        self.images = [torch.as_tensor(volume.image).to(keep_on) for volume in self.volumes]
-        self.masks = [torch.as_tensor(volume.mask).to(keep_on) for volume in self.volumes]
+        self.images = [torch.as_tensor(volume.image) for volume in self.volumes]
+        self.masks = [torch.as_tensor(volume.mask) for volume in self.volumes]
         self.patch = patch
         # Where annotated liver lies, found once: for each volume (annotated slice, tile along y, tile along x).
         self._liver = [self._liver_tiles(index) for index in range(len(self.volumes))]
         if not any(liver.any() for liver in self._liver):
             raise ValueError("no annotated slice holds liver; the loss needs at least one")
+
+    @property
+    def nbytes(self) -> int:
+        """What all images and masks take."""
+        return sum(tensor.nbytes for tensor in [*self.images, *self.masks])
+
+    def move_to(self, device: torch.device) -> None:
+        """Copy all volumes to `device`, from where patches are then taken."""
+        self.images, self.masks = ([tensor.to(device) for tensor in each] for each in (self.images, self.masks))
 
     def _grid(self, volume: int, axis: int) -> tuple[int, int]:
         """Return the first start and the number of the tiles that cover an in-plane axis, centred."""
@@ -118,42 +137,39 @@ class TrainingSet:
         """Yield the mini-batches of one epoch, as many as hold the epoch's tiles once.
 
         The first patch of each holds annotated liver (stratified sampling): the liver tiles in random order, again from
-        the start when they run out. The others are drawn without replacement from the remaining tiles, those without
-        liver first.
+        the start when they run out. The others are drawn from all tiles, without replacement as far as these suffice,
+        so that a mini-batch may hold liver twice.
         """
         tiles = self.tiles(generator)
         liver = [tile for tile in tiles if tile.liver]
-        background = [tile for tile in tiles if not tile.liver]
         steps = -(-len(tiles) // batch_size)
-        order: list[int] = []
-        while len(order) < steps * batch_size:  # the last round serves where there are too few tiles for the others
-            order.extend(generator.permutation(len(liver)))
-        first = [liver[i] for i in order[:steps]]
-        others = [background[i] for i in generator.permutation(len(background))] + [liver[i] for i in order[steps:]]
-        others = [others[i] for i in generator.permutation(steps * (batch_size - 1))]
-        for step in range(steps):
-            yield [first[step], *others[step * (batch_size - 1) : (step + 1) * (batch_size - 1)]]
+        first = np.resize(generator.permutation(len(liver)), steps)  # resize begins anew when they run out
+        others = np.resize(generator.permutation(len(tiles)), (steps, batch_size - 1))
+        for one, more in zip(first, others, strict=True):
+            yield [liver[one], *(tiles[other] for other in more)]
 
-    def batch(self, tiles: list[Tile], margin: Axes, window: tuple[float, float]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return image (batch, 1, z, y, x) with its margin, label and weight (batch, z, y, x), all float32.
+    def batch(
+        self, tiles: list[Tile], margin: Axes, window: tuple[float, float], device: torch.device
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return image (batch, 1, z, y, x) with its margin, label and weight (batch, z, y, x), all float32 on `device`.
 
-        They lie on the device of the volumes. The context is the image itself, reflected where it ends. The weight is 1
-        on annotated slices within the volume and 0 elsewhere (w of eq. 2).
+        The context is the image itself, reflected where it ends. The weight is 1 on annotated slices within the volume
+        and 0 elsewhere (w of eq. 2).
         """
         shape = [size + 2 * side for size, side in zip(self.patch, margin, strict=True)]
         images, labels, weights = [], [], []
         for tile in tiles:
             image, mask = self.images[tile.volume], self.masks[tile.volume]
             start = [first - side for first, side in zip(tile.start, margin, strict=True)]
-            images.append(scale_intensities(extract(image, start, shape), window)[None])
-            label = extract(mask, tile.start, self.patch).float()
+            images.append(scale_intensities(extract(image, start, shape, device), window)[None])
+            label = extract(mask, tile.start, self.patch, device).float()
             weight = torch.zeros_like(label)
             slices = self.volumes[tile.volume].slices - tile.start[0]
-            z = slices[(slices >= 0) & (slices < self.patch[0])].tolist()
             y, x = (
                 slice(max(-first, 0), size - first) for first, size in zip(tile.start[1:], mask.shape[1:], strict=True)
             )
-            weight[z, y, x] = 1
+            for z in slices[(slices >= 0) & (slices < self.patch[0])].tolist():
+                weight[z, y, x] = 1
             labels.append(label)
             weights.append(weight)
         return torch.stack(images), torch.stack(labels), torch.stack(weights)

@@ -21,13 +21,14 @@ from .configuration import job_counts, shards
 from .geometry import axes
 from .grids import resample_mask
 from .inference import sample
+from .memory import free_memory
 from .metrics import segmentation_metrics
-from .models import Compute, build_network, save_model
+from .models import Compute, build_network, device_name, save_model
 from .patches import AnnotatedVolume, TrainingSet
 from .strategies import STRATEGIES
 from .tables import paper_values
 from .tiling import Architecture, plan_tiles, tile_cost
-from .training import Progress, Settings, ValidationVolume, train
+from .training import INFERENCE_BYTES, Progress, Settings, ValidationVolume, train
 from .volumes import save_preprocessed
 
 MEASURED_STEPS = 6
@@ -41,21 +42,25 @@ IMPORTS = {
     "others": "slicesampling.figures",
 }
 """What a job of each stage imports, which is most of the time that it takes to start."""
+VOXEL_BYTES = 3
+"""Of a preprocessed volume: HU as int16, the mask as uint8."""
 PAPER_INTERVAL, PAPER_PATIENCE = 1000, 100
 """Steps between two validations in the paper, and the patience that stands for its "until convergence"."""
 
 
 class Measured(NamedTuple):
-    """Seconds: of the start of a job of each stage, of a training step, of one multiply-accumulate of the deterministic
-    and of the stochastic part, of preprocessing and evaluation for each native voxel; and bytes of a written mask for
-    each voxel, and of a written model."""
+    """Seconds: of the start of a job of each stage, of a training step whose volumes lie in files or on the device, of
+    one multiply-accumulate of the deterministic and of the stochastic part, of preprocessing and evaluation for each
+    native voxel; and bytes that are left on the device for training volumes, of a written mask for each voxel, and of a
+    written model."""
 
     starts: dict[str, float]
-    step: float
+    step: dict[str, float]
     encode: float
     decode: float
     preprocess: float
     evaluate: float
+    room: float
     mask_bytes: float
     model_bytes: int
 
@@ -97,21 +102,27 @@ def measure(config: dict[str, Any], compute: Compute, row: Mapping[str, str]) ->
             ),
         )
         native = volume.native_mask.size
-        step = _training_step(config, compute, volume, Path(folder) / "checkpoint.pt")
+        step, room = {"files": _training_step(config, compute, volume, "files", Path(folder) / "checkpoint.pt")}, 0.0
+        if compute.device.type == "cuda":
+            room = free_memory(compute.device) - INFERENCE_BYTES
+            step["device"] = _training_step(config, compute, volume, "device", Path(folder) / "another.pt")
         state = build_network(config["network"], torch.device("cpu")).state_dict()
         model = Path(folder) / "model.pt"
-        save_model(model, config["network"], config["training"]["window"], {"best_step": 1, "state": state})
+        trained = {"step": 1, "device": device_name(compute.device), "precision": compute.precision}
+        run: dict[str, Any] = {"best_step": 1, "state": state, "history": [trained]}
+        save_model(model, config["network"], config["training"]["window"], run)
         model_bytes = model.stat().st_size
 
     architecture = _architecture(config)
     window = tuple(config["training"]["window"])
     network = build_network(config["network"], compute.device).eval()
     samples = config["uncertainty"]["samples"]
-    plan = plan_tiles(volume.image.shape, architecture, compute.tile_memory, samples, compute.dtype.itemsize)
+    memory = compute.memory_for_tiles()
+    plan = plan_tiles(volume.image.shape, architecture, memory, samples, compute.dtype.itemsize)
     tile = volume.image[tuple(slice(size) for size in plan.shape)]
     for name, count in (("warm up", 1), ("once", 1), ("more", 1 + plan.samples_at_once)):
         timed(name, lambda: sample(network, tile, window, compute, count, ("plan",)))  # noqa: B023
-    shape = plan_tiles(tile.shape, architecture, compute.tile_memory, 1, compute.dtype.itemsize).shape
+    shape = plan_tiles(tile.shape, architecture, memory, 1, compute.dtype.itemsize).shape
     cost = tile_cost(architecture, shape, compute.dtype.itemsize)
     decode = max(elapsed["more"] - elapsed["once"], 0) / plan.samples_at_once
     return Measured(
@@ -121,13 +132,17 @@ def measure(config: dict[str, Any], compute: Compute, row: Mapping[str, str]) ->
         decode=decode / cost.decode,
         preprocess=elapsed["preprocess"] / native,
         evaluate=elapsed["evaluate"] / native,
+        room=room,
         mask_bytes=size / native,
         model_bytes=model_bytes,
     )
 
 
-def _training_step(config: dict[str, Any], compute: Compute, volume: Any, checkpoint: Path) -> float:
-    """Return the seconds of a training step on one fully annotated volume, after a warm-up."""
+def _training_step(
+    config: dict[str, Any], compute: Compute, volume: Any, training_data: str, checkpoint: Path
+) -> float:
+    """Return the seconds of a training step on one fully annotated volume that lies in files or on the device, after a
+    warm-up."""
     training = {name: value for name, value in config["training"].items() if name not in ("iteration", "converged")}
     settings = Settings(**training, epochs=2 * MEASURED_STEPS, patience=None)
     settings = settings._replace(patch=axes(settings.patch), validation_interval=10**9)
@@ -145,7 +160,7 @@ def _training_step(config: dict[str, Any], compute: Compute, volume: Any, checkp
             TrainingSet([annotated], settings.patch),
             [ValidationVolume(volume.image, volume.mask)],
             settings,
-            compute,
+            compute._replace(training_data=training_data),
             ("plan",),
             Checkpoint(checkpoint, "plan", minutes=1e9),
             count,
@@ -217,6 +232,25 @@ def _papers_best_step(row: str) -> float:
     return float(values.loc[chosen, "value"].mean())
 
 
+def data_path(model: str, pool: pd.DataFrame, config: dict[str, Any], compute: Compute, room: float) -> str:
+    """Return where the training volumes of a model will lie, device or files, as `training.keep_near` decides it.
+
+    pool: rows of z, y, x on the common grid. Slices that are annotated alone are taken to lie in a volume each.
+    """
+    name, *rest = model.removesuffix("-converged").split("-")
+    volumes = config["initial_volumes"]
+    if name == "pool":
+        volumes = len(pool)
+    elif rest:
+        slices = config["slices_per_iteration"]
+        added = config["volumes_per_iteration"] if not STRATEGIES[name].slices else slices
+        volumes += len(pool) if added == "auto" else int(rest[0]) * added
+    size = min(volumes, len(pool)) * float((pool["z"] * pool["y"] * pool["x"]).mean()) * VOXEL_BYTES
+    if compute.training_data != "auto":
+        return compute.training_data
+    return "device" if size <= room else "files"
+
+
 class Plan(NamedTuple):
     """A row for each stage (stage, jobs, device_hours, cpu_hours, disk_gib), and the hours of the longest chain of jobs
     that wait for each other: no number of workers makes the run shorter."""
@@ -253,10 +287,11 @@ def estimate(
     counts = job_counts(config, models, {"pool": len(pool), "val": len(val), "test": len(test)})
     counts["others"] = jobs - sum(counts.values())
     architecture, seeds = _architecture(config), len(config["seeds"])
+    memory = compute.memory_for_tiles()
 
     @cache
     def volume_seconds(z: int, y: int, x: int, samples: int) -> float:
-        plan = plan_tiles((z, y, x), architecture, compute.tile_memory, samples, compute.dtype.itemsize)
+        plan = plan_tiles((z, y, x), architecture, memory, samples, compute.dtype.itemsize)
         cost = tile_cost(architecture, plan.shape, compute.dtype.itemsize)
         work = cost.encode * measured.encode + samples * cost.decode * measured.decode
         return float(np.prod([len(starts) for starts in plan.starts])) * work
@@ -267,7 +302,8 @@ def estimate(
     training = {}
     for model in models:
         steps, validations = training_length(model, pool, config)
-        training[model] = measured.starts["train"] + steps * measured.step + validations * inference(val, 1)
+        step = measured.step.get(data_path(model, pool, config, compute, measured.room), measured.step["files"])
+        training[model] = measured.starts["train"] + steps * step + validations * inference(val, 1)
     work = {  # seconds of one job
         "preprocess": volumes["native"].sum() * measured.preprocess / counts["preprocess"],
         "uncertainty": inference(pool, config["uncertainty"]["samples"]) / shards(config, "uncertainty", len(pool)),
@@ -278,7 +314,7 @@ def estimate(
     }
     one = {stage: start + work[stage] for stage, start in measured.starts.items()}
     disk = {
-        "preprocess": volumes["voxels"].sum() * 3 + volumes["native"].sum() * measured.mask_bytes,  # int16 and uint8
+        "preprocess": volumes["voxels"].sum() * VOXEL_BYTES + volumes["native"].sum() * measured.mask_bytes,
         "train": counts["train"] * measured.model_bytes,
         "predict": seeds * len(models) * test["voxels"].sum() * measured.mask_bytes,
     }
@@ -315,12 +351,12 @@ def describe(plan: Plan, measured: Measured, compute: Compute, workers: int) -> 
         columns={"device_hours": "device hours", "cpu_hours": "CPU hours", "disk_gib": "disk (GiB)"}
     )
     cells = table.map(lambda value: f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.3g}")
-    device = torch.cuda.get_device_name() if compute.device.type == "cuda" else "CPU"
+    rates = [f"{1 / seconds:.3g} training steps a second from {place}" for place, seconds in measured.step.items()]
     return (
         f"{cells.to_markdown(colalign=('left', *['right'] * 4), disable_numparse=True)}\n\n"
         f"With {workers} jobs at a time it takes at least {plan.wall_hours(workers):.3g} hours; the longest chain of "
         f"jobs that wait for each other takes {plan.longest_hours:.3g}.\n"
-        f"Measured on this {device}, {compute.precision}: {1 / measured.step:.3g} training steps a second, "
+        f"Measured on {device_name(compute.device)}, {compute.precision}: {', '.join(rates)}, "
         f"{1e-9 / measured.decode:.3g} G multiply-accumulates a second in Monte Carlo samples, "
         f"{measured.starts['train']:.2g} s to start a training.\n"
     )

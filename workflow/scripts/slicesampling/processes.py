@@ -28,6 +28,11 @@ def launched() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
+def local_rank() -> int:
+    """Return this process's number among those on its node, and so that of its GPU; 0 for one on its own."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 def launch(script: str, processes: int) -> None:
     """Run `script` with torchrun in so many processes, in place of this one; returns in each of those, or for one.
 
@@ -46,9 +51,7 @@ def launch(script: str, processes: int) -> None:
         ]
         sys.stderr.flush()
         os.execv(sys.executable, command)
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group()  # NCCL between GPUs, Gloo between CPUs
 
 
 class _Sum(torch.autograd.Function):

@@ -114,7 +114,7 @@ def annotation_table(annotations: pd.DataFrame) -> Table:
 def training_table(training: pd.DataFrame) -> Table:
     """Table 3: training steps of the best model by the validation, by strategy and iteration.
 
-    training: `seed model strategy iteration converged best_step steps`. Several seeds are averaged.
+    training: `seed model strategy iteration converged best_step steps device precision`. Several seeds are averaged.
     """
     stopped = training[~training["converged"]]
     converged = training[training["converged"]]
@@ -136,7 +136,11 @@ def training_table(training: pd.DataFrame) -> Table:
         "Training steps of the models used for the evaluation",
         training[["seed", "model", "strategy", "iteration", "converged", "best_step", "steps"]].reset_index(drop=True),
         display,
-        note=join("Step of the best model by the validation Jaccard index.", _mean_over_seeds(training)),
+        note=join(
+            "Step of the best model by the validation Jaccard index.",
+            _mean_over_seeds(training),
+            about_computing(training),
+        ),
         spanning=frozenset({INITIAL, POOL}),
     )
 
@@ -144,8 +148,8 @@ def training_table(training: pd.DataFrame) -> Table:
 def metric_table(metrics: pd.DataFrame, metric: str) -> Table:
     """Tables 4 to 7: one metric by strategy and iteration, with the initial and the data pool model.
 
-    metrics: `seed strategy iteration converged volume degenerate` and the metric's column, one row a model and case;
-    of the converged models only the data pool's is shown.
+    metrics: `seed strategy iteration converged volume degenerate device precision` and the metric's column, one row a
+    model and case; of the converged models only the data pool's is shown.
     """
     about = METRICS[metric]
     shown = metrics[~metrics["converged"] | (metrics["strategy"] == "pool")]
@@ -418,4 +422,13 @@ def about_cases(metrics: pd.DataFrame) -> str:
             f"{empty} of {count(len(metrics), 'prediction')} found no liver: Dice 0, RVE 100 %, MSD and HD the "
             "diagonal of the volume; all are counted."
         )
-    return " ".join(sentences)
+    return join(*sentences, about_computing(metrics))
+
+
+def about_computing(rows: pd.DataFrame) -> str:
+    """Say so where models were trained on different devices or in different precisions; rows: `device precision`."""
+    kinds = rows[["device", "precision"]].drop_duplicates().sort_values(["device", "precision"])
+    if len(kinds) < 2:
+        return ""
+    listed = ", ".join(f"{row.device} in {row.precision}" for row in kinds.itertuples())
+    return f"The models were not all trained alike: {listed}. Rounding differs, and may pass for an effect."

@@ -12,6 +12,9 @@ from .geometry import CONVOLUTIONS, Axes, Geometry, axes
 SAMPLES_AT_ONCE = 4
 """Monte Carlo samples in one pass over a tile, at most: small tiles gain half of their time, more samples nothing."""
 
+MOST_ELEMENTS = 2**31 - 1
+"""Elements of a feature map, at most, whatever the memory: beyond, 32-bit indices in CUDA kernels overflow."""
+
 
 class Architecture(NamedTuple):
     """What fixes sizes and work of a network: channels of each level from the top down, levels without z, classes."""
@@ -26,22 +29,24 @@ class Architecture(NamedTuple):
 
 
 class _Tensor(NamedTuple):
-    """A feature map: its channels, and its size as that of the way down (0) or up (1) at a level, and so much more."""
+    """A feature map: its channels, and its size along each axis: that of the way down (0) or up (1) at a level, and so
+    much more on both sides."""
 
     channels: int
     way: int
-    level: int
+    levels: Axes
     more: Axes
 
 
 class _Steps(NamedTuple):
     """The passage of a tile through a network, as matrices over its feature maps.
 
-    `tensors`; `decode`, whether each belongs to the stochastic part, (tensor,); `work`, multiply-accumulates a voxel,
-    (tensor,); `held`, the bytes a voxel that are held at each moment, (moment, tensor).
+    `tensors`; `channels`, (tensor,); `decode`, whether each belongs to the stochastic part, (tensor,); `work`,
+    multiply-accumulates a voxel, (tensor,); `held`, the bytes a voxel that are held at each moment, (moment, tensor).
     """
 
     tensors: list[_Tensor]
+    channels: np.ndarray
     decode: np.ndarray
     work: np.ndarray
     held: np.ndarray
@@ -56,8 +61,9 @@ def _steps(architecture: Architecture, bytes_a_value: int) -> _Steps:
     moments: list[list[int]] = []
     held: list[int] = []  # the image until it is encoded, skip connections until the tile is done
 
-    def add(channels: int, way: int, level: int, more: Axes, macs: int, using: list[int]) -> int:
-        tensors.append(_Tensor(channels, way, level, more))
+    def add(channels: int, way: int, level: int | Axes, more: Axes, macs: int, using: list[int]) -> int:
+        levels = (level, level, level) if isinstance(level, int) else level
+        tensors.append(_Tensor(channels, way, levels, more))
         work.append(macs)
         moments.append([*held, *using, len(tensors) - 1])
         return len(tensors) - 1
@@ -78,10 +84,14 @@ def _steps(architecture: Architecture, bytes_a_value: int) -> _Steps:
         features = blocks(features, tensors[features].channels, 0, level)
         skip = add(filters[level], 1, level, geometry.lost[level], 0, [features])
         held.append(skip)
-        pooled = add(filters[level], 0, level + 1, geometry.lost[level + 1], 0, [features])
-        # Pooling also returns where each maximum was, in 64 bits, which nobody wants.
-        add(8 * filters[level] // bytes_a_value, 0, level + 1, geometry.lost[level + 1], 0, [features, pooled])
-        features = pooled
+        # Pooling halves one axis after the other, x first; what it is given stays until the end.
+        given, halved = features, features
+        for axis in (2, 1, 0):
+            if geometry.pooling[level][axis] == 2:
+                levels = axes(level + (a >= axis) for a in range(3))
+                more = axes(geometry.lost[level + 1][a] if a >= axis else 0 for a in range(3))
+                halved = add(filters[level], 0, levels, more, 0, [given, halved])
+        features = halved
     features = blocks(features, tensors[features].channels, 0, deepest)
     if deepest:
         features = add(filters[-2], 1, deepest - 1, geometry.lost[deepest - 1], filters[-1], [features])
@@ -100,7 +110,11 @@ def _steps(architecture: Architecture, bytes_a_value: int) -> _Steps:
     for moment, alive in zip(in_memory, moments, strict=True):
         moment[sorted(set(alive))] = 1
     return _Steps(
-        tensors, np.arange(len(tensors)) >= encoded, channels * np.array(work), in_memory * channels * bytes_a_value
+        tensors,
+        channels,
+        np.arange(len(tensors)) >= encoded,
+        channels * np.array(work),
+        in_memory * channels * bytes_a_value,
     )
 
 
@@ -109,16 +123,19 @@ def _sizes(architecture: Architecture, bytes_a_value: int, axis: int, outputs: S
     geometry, steps = architecture.geometry, _steps(architecture, bytes_a_value)
     levels = [geometry.level_sizes((size, size, size)) for size in outputs]
     return np.array(
-        [[sizes[t.level][t.way][axis] + 2 * t.more[axis] for t in steps.tensors] for sizes in levels], dtype=float
+        [[sizes[t.levels[axis]][t.way][axis] + 2 * t.more[axis] for t in steps.tensors] for sizes in levels],
+        dtype=float,
     )
 
 
 class TileCost(NamedTuple):
-    """Multiply-accumulates of the deterministic part and of one Monte Carlo sample, and bytes held at the worst."""
+    """Multiply-accumulates of the deterministic part and of one Monte Carlo sample, bytes held at the worst, and the
+    elements of the largest feature map."""
 
     encode: float
     decode: float
     memory: float
+    elements: float
 
 
 def tile_cost(architecture: Architecture, tile: Axes, bytes_a_value: int = 4, samples_at_once: int = 1) -> TileCost:
@@ -130,6 +147,7 @@ def tile_cost(architecture: Architecture, tile: Axes, bytes_a_value: int = 4, sa
         float(work[~steps.decode].sum()),
         float(work[steps.decode].sum()),
         float((steps.held @ (z * y * x * copies)).max()),
+        float((z * y * x * copies * steps.channels).max()),
     )
 
 
@@ -146,7 +164,8 @@ def plan_tiles(
 ) -> TilePlan:
     """Return the tiles of a volume (z, y, x) that cost the least for `samples` samples and fit into `memory` bytes.
 
-    Where even the smallest tiles do not fit, the smallest are taken.
+    No feature map has more than `MOST_ELEMENTS` elements. Where even the smallest tiles do not fit, the smallest are
+    taken.
     The starts are multiples of the network's stride, so that each voxel is seen at the same phase of the poolings
     whatever the tiling: the result does not depend on it.
     """
@@ -175,15 +194,16 @@ def plan_tiles(
         voxels = in_plane * along_z
         needed = np.max(voxels @ steps.held.T, axis=-1)
         cost = (voxels @ repeats) * count * rows[:, None] * columns
-        fits = needed <= memory
+        fits = (needed <= memory) & ((voxels * steps.channels).max(axis=-1) <= MOST_ELEMENTS)
         ranked = np.where(fits, cost, np.inf) if fits.any() else needed
         row, column = np.unravel_index(np.argmin(ranked), ranked.shape)
         candidates.append((not fits.any(), float(ranked[row, column]), (depth, high[row], wide[column])))
     best = axes(min(candidates)[2])
     at_once = 1
-    while at_once < min(samples, SAMPLES_AT_ONCE) and (
-        tile_cost(architecture, best, bytes_a_value, at_once + 1).memory <= memory
-    ):
+    while at_once < min(samples, SAMPLES_AT_ONCE):
+        more = tile_cost(architecture, best, bytes_a_value, at_once + 1)
+        if more.memory > memory or more.elements > MOST_ELEMENTS:
+            break
         at_once += 1
     z, y, x = (
         [number * (size // stride * stride) for number in range(int(numbers[sizes.index(size)]))]
