@@ -30,8 +30,8 @@ def test_the_log_tells_step_and_time_left(caplog: pytest.LogCaptureFixture, monk
     lines = [record.message for record in caplog.records]
     assert len(lines) == 2 * 100 // job.LOG_INTERVAL
     assert lines[-1] == "step 100 of 610, epoch 3, loss 0.5000, 0.5 steps/s, 17 min left"
-    report(Progress(110, 610, 3, 0.5, {"step": 110, "loss": 0.5, "validation_dice": 0.91234567}))
-    assert caplog.records[-1].message == "step 110, loss 0.5, validation_dice 0.91235"
+    report(Progress(110, 610, 3, 0.5, {"step": 110, "loss": 0.5, "validation_dice": 0.91234567, "device": "CPU"}))
+    assert caplog.records[-1].message == "step 110, loss 0.5, validation_dice 0.91235, device CPU"
     assert stream.getvalue() == ""
 
 

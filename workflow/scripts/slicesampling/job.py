@@ -65,7 +65,8 @@ class ProgressReport:
         if self.terminal.isatty():
             self._show(now)
         if now.validation is not None:
-            logging.info("%s", ", ".join(f"{name} {value:.5g}" for name, value in now.validation.items()))
+            row = {name: f"{x:.5g}" if isinstance(x, float) else x for name, x in now.validation.items()}
+            logging.info("%s", ", ".join(f"{name} {value}" for name, value in row.items()))
         elif time.monotonic() - self.logged >= LOG_INTERVAL:
             self.logged = time.monotonic()
             steps, seconds = now.step - self.first[0], time.monotonic() - self.first[1]
