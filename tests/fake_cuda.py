@@ -52,7 +52,7 @@ class _Thread(threading.local):
 class FakeCuda:
     """`count` GPUs with so many `free` bytes each; `used` are those on which anything was made so far."""
 
-    def __init__(self, count: int = 2, free: int = 8 * 2**30, bfloat16: bool = True) -> None:
+    def __init__(self, count: int = 2, free: int = 16 * 2**30, bfloat16: bool = True) -> None:
         self.count, self.free, self.bfloat16 = count, free, bfloat16
         self.used: set[torch.device] = set()
         self.thread = _Thread()

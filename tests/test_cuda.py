@@ -27,8 +27,7 @@ from slicesampling.annotations import write_ledger
 from slicesampling.checkpoint import Checkpoint
 from slicesampling.grids import Grid
 from slicesampling.inference import sample
-from slicesampling.models import build_network, computing, device_name, home_of_data, load_model
-from slicesampling.patches import TrainingSet
+from slicesampling.models import build_network, computing, device_name, load_model
 from slicesampling.training import Progress, train
 from slicesampling.volumes import Preprocessed, save_preprocessed
 from test_training import NETWORK, SETTINGS, Interruption, problem, same, timeless
@@ -168,10 +167,8 @@ def run(
     progress: Callable[[Progress], None] = lambda now: None,
 ) -> dict[str, Any]:
     """Train on what auto means here, with the training data on the device or in files."""
-    compute = computing(SECTION | {"precision": precision})
+    compute = computing(SECTION | {"precision": precision, "training_data": training_data})
     training_set, validation = problem()
-    size = sum(volume.image.nbytes + volume.mask.nbytes for volume in training_set.volumes)
-    training_set = TrainingSet(training_set.volumes, SETTINGS.patch, home_of_data(training_data, compute, size))
     checkpoint = Checkpoint(folder / "checkpoint.pt", "same", minutes)
     network, settings = build_network(NETWORK, compute.device), SETTINGS._replace(epochs=epochs)
     return train(network, training_set, validation, settings, compute, (1, "model", "training"), checkpoint, progress)
@@ -185,7 +182,7 @@ def on_cpu(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_an_interrupted_training_on_a_gpu_is_an_undisturbed_one_on_the_cpu(
     on_cpu: dict[str, Any], cuda: FakeCuda, tmp_path: Path
 ) -> None:
-    """With the training data on the device, then from files; and what is kept of the model is on the CPU."""
+    """With the training data from files, then on the device, and once more from files; the model is kept on the CPU."""
 
     def interrupt(now: Progress) -> None:
         if now.step == 8:
@@ -202,7 +199,7 @@ def test_an_interrupted_training_on_a_gpu_is_an_undisturbed_one_on_the_cpu(
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_mixed_precision_runs_on_a_gpu(on_cpu: dict[str, Any], cuda: FakeCuda, tmp_path: Path, precision: str) -> None:
-    mixed = run(tmp_path, precision=precision, epochs=1)
+    mixed = run(tmp_path, "device", precision, epochs=1)
     assert not same(on_cpu, mixed)
     assert mixed["history"][0]["loss"] == pytest.approx(on_cpu["history"][0]["loss"], abs=0.02)
 
