@@ -1,5 +1,5 @@
-# make demo: the whole experiment on a small synthetic cohort; make test: all tests. Both need Python 3.11 or newer, pip
-# and make, nothing else: they put what is locked in envs/requirements.lock into .venv.
+# make demo: the whole experiment on a small synthetic cohort; make test: all tests. Both need only Python 3.11 or newer,
+# pip and make: they install the packages of envs/requirements.lock into .venv.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -13,21 +13,21 @@ demo: .venv
 		|| $(BIN)/snakemake --profile demo --report results/report.html
 	@echo "Tables: results/tables, figures: results/figures, everything with captions: results/report.html"
 
-# The report of what stands in results/, as one file that needs no network: make report, or ARGUMENTS="--configfile my.yaml"
-# for the configuration of the run; the demo makes its own.
+# The report of the results in results/, as one file that needs no network. If the run had its own configuration:
+# make report ARGUMENTS="--configfile my.yaml". The demo makes its report itself.
 report: .venv
 	$(BIN)/snakemake --report results/report.html $(ARGUMENTS)
 
 test: .venv lint browser
 	$(BIN)/python -m pytest
 
-# A browser that a test opens the report with; where it is missing and can be installed.
+# Installs the browser in which a test opens the report, if it is missing and can be installed.
 browser:
 	@if ! command -v chromedriver >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null; \
 	fi
 
-# On a real SLURM of two nodes, brought up on this machine (Debian, as root): the cluster profile, and what befalls jobs.
+# On a real SLURM of two nodes, started on this machine (Debian, as root): the cluster profile, and its fault tolerance.
 test-slurm: .venv
 	$(BIN)/python -m pytest tests/slurm/test_profile.py
 
@@ -41,7 +41,7 @@ lint: .venv
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 
-# Made anew when the lock changes; the stamp is written last, so that an installation that broke off is repeated.
+# Installed again when the lock changes; the stamp is written last, so that an incomplete installation is repeated.
 .venv: .venv/stamp
 .venv/stamp: envs/requirements.lock
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; set PYTHON=...')"
@@ -49,7 +49,7 @@ lint: .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement envs/requirements.lock
 	touch .venv/stamp
 
-# Write the lock anew from pyproject.toml: the newest versions that fit, exactly.
+# Write the lock again from pyproject.toml: the exact numbers of the newest versions that fit.
 lock:
 	rm -rf .lock && $(PYTHON) -m venv .lock
 	.lock/bin/python -m pip install --quiet --disable-pip-version-check torch==$(TORCH)

@@ -61,7 +61,7 @@ rule slice_budget:
 
 
 rule query:
-    """Ask for annotations: {wildcards.strategy}, iteration {wildcards.iteration}."""
+    """Request annotations: {wildcards.strategy}, iteration {wildcards.iteration}."""
     input:
         unpack(query_inputs),
     output:
@@ -79,7 +79,7 @@ rule query:
 
 
 rule annotate:
-    """Answer a query from the reference masks, as the simulated annotator; a person's answer can take its place."""
+    """Answer a query from the reference masks, as the simulated annotator; another annotator can replace this rule."""
     input:
         query=rules.query.output[0],
         ledger=lambda wildcards: f"results/annotations/seed{wildcards.seed}/{previous(wildcards)}.tsv",

@@ -32,7 +32,7 @@ rule phantom_cohort:
 
 
 rule check_cohort:
-    """Open every volume, before anything is computed, and refuse the cohort with a list of faults, or exclude those."""
+    """Open every volume before anything else runs; list all faults and stop, or exclude the faulty volumes."""
     input:
         raw(list(USED["volume"])),
     output:
@@ -42,7 +42,7 @@ rule check_cohort:
         "results/logs/check_cohort.log",
     benchmark:
         "results/benchmarks/check_cohort.tsv"
-    retries: 0  # a faulty cohort stays one
+    retries: 0  # another attempt would find the same faults
     conda:
         "../../envs/environment.yaml"
     threads: 8
@@ -61,7 +61,7 @@ rule check_cohort:
 
 
 rule preprocess:
-    """Read a shard's volumes, convert to HU, resample to {params.settings[spacing]} mm (z y x), keep the way back."""
+    """Read a shard's volumes, convert to HU, resample to {params.settings[spacing]} mm (z y x), record the native grid."""
     input:
         raw=lambda wildcards: raw(volumes_in(wildcards.shard, "preprocessing")),
         checked=ancient("results/cohort/volumes.tsv"),
@@ -88,7 +88,7 @@ rule preprocess:
 
 
 rule reference_slices:
-    """Collect which slices of the data pool hold liver: what the simulated annotator sees."""
+    """Collect which slices of the data pool contain liver, as the simulated annotator sees them."""
     input:
         shards("preprocessing", "results/preprocessed/shard{shard}.tsv"),
     output:
@@ -104,7 +104,7 @@ rule reference_slices:
 
 
 rule cohort_report:
-    """Show every volume in three planes with its mask, what was measured and what is odd, on one page."""
+    """Show every volume in three planes with its mask, measurements and warnings, on one page."""
     input:
         cohort="results/cohort/cohort.tsv",
         volumes="results/cohort/volumes.tsv",

@@ -27,7 +27,7 @@ rule train:
     resources:
         gpu=GPU * config["compute"]["training_processes"],
         # Volumes are maps of their files and take no memory of their own; a small network and its validation took 5.3 GB
-        # without a GPU. The time is that of a turn: a training that takes longer goes on in the next one.
+        # without a GPU. The time is that of a turn: a longer training continues in the next turn.
         mem_mb=more_each_attempt(32000),
         runtime=24 * 60,
     params:

@@ -6,7 +6,7 @@ out: a table on the terminal and in results/logs/plan.log
 
 
 rule plan:
-    """Measure a few training steps and one tile with this configuration, and tell jobs, hours and disk of each stage."""
+    """Measure a few training steps and one tile with this configuration; report jobs, hours and disk of each stage."""
     input:
         cohort="results/cohort/cohort.tsv",
         volumes="results/cohort/volumes.tsv",

@@ -229,7 +229,7 @@ rule cases_figure:
 
 
 rule selection_figure:
-    """Which slices each strategy has had annotated, volume by volume and iteration by iteration."""
+    """Show which slices were annotated for each strategy, by volume and iteration."""
     input:
         ledgers=expand(
             f"results/annotations/seed{SHOWN_SEED}/{{strategy}}-{LAST}.tsv",
@@ -304,7 +304,7 @@ rule paper_comparison:
 
 
 rule overview:
-    """What the run found, in words and with its own numbers."""
+    """State the findings in words, with the numbers of the run."""
     input:
         cohort="results/cohort/cohort.tsv",
         annotations="results/evaluation/annotations.tsv",
