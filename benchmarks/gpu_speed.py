@@ -257,7 +257,8 @@ def experiment(setting: Setting) -> Rows:
         import tabulate  # noqa: F401 - the plan's table needs it
         import yaml
         from slicesampling import plan
-        from slicesampling.phantom.anatomy import plan_cohort, scan_of, write_volume
+        from slicesampling.phantom.files import plan_cohort, write_volume
+        from slicesampling.phantom.scanner import scan_of
 
         config = yaml.safe_load((Path(__file__).parents[1] / "config/config.yaml").read_text(encoding="utf-8"))
         if setting.device == "cpu":

@@ -18,9 +18,9 @@ import pytest
 import torch
 from conftest import ROOT, job_counts, snakemake
 from scans import ras, write_series
-from slicesampling.annotation.ledger import read_ledger
 from slicesampling.annotation.strategies import STRATEGIES
 from slicesampling.cohort.volumes import read_canonical_mask, read_scan
+from slicesampling.jobs.tsv import read_table
 
 SMALLEST = ["--configfile", str(ROOT / "tests/smallest.yaml")]
 
@@ -73,18 +73,18 @@ def test_every_table_and_figure_is_there(run: Path) -> None:
 def test_ledgers_add_up(run: Path) -> None:
     """Initial set: whole volumes; UVS, RVS: whole volumes; USS: exactly N_S; RSS: exactly N_S with liver."""
     annotations = run / "results/annotations"
-    reference = read_ledger(annotations / "reference.tsv").set_index(["volume", "slice"])["liver"]
+    reference = read_table(annotations / "reference.tsv").set_index(["volume", "slice"])["liver"]
     cohort = pd.read_csv(run / "results/cohort/cohort.tsv", sep="\t", dtype=str, keep_default_na=False)
     pool = set(cohort.loc[(cohort["split"] == "pool") & (cohort["exclude"] == ""), "volume"])
-    initial = read_ledger(annotations / "seed1/initial.tsv")
+    initial = read_table(annotations / "seed1/initial.tsv")
     assert len(set(initial["volume"])) == 1
     budget = int((annotations / "seed1/slice_budget.txt").read_text())
-    uvs = read_ledger(annotations / "seed1/uvs-2.tsv")
+    uvs = read_table(annotations / "seed1/uvs-2.tsv")
     assert budget == max(1, round(uvs.loc[uvs["iteration"] > 0, "liver"].sum() / 2 / 3))
     for name, strategy in STRATEGIES.items():
         before = initial
         for iteration in (1, 2):
-            ledger = read_ledger(annotations / f"seed1/{name}-{iteration}.tsv")
+            ledger = read_table(annotations / f"seed1/{name}-{iteration}.tsv")
             pd.testing.assert_frame_equal(ledger.head(len(before)), before)
             added = ledger.iloc[len(before) :]
             if name == "uss":

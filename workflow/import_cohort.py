@@ -7,7 +7,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 
 from slicesampling import UserError
-from slicesampling.cohort.importers import LAYOUTS, add_to_table, cohort_rows, read_exclusions
+from slicesampling.cohort.importers import LAYOUTS
+from slicesampling.cohort.splits import add_to_table, cohort_rows, read_exclusions
 from slicesampling.cohort.table import LIVER_VALUES
 
 

@@ -8,54 +8,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slicesampling import UserError
-from slicesampling.annotation.ledger import (
-    annotate,
-    annotate_volumes,
-    annotated_slices,
-    read_ledger,
-    slice_budget,
-    write_ledger,
-)
+from pools import make_pool, run
 from slicesampling.annotation.strategies import STRATEGIES
-from slicesampling.evaluation.records import annotation_counts
-from slicesampling.jobs.randomness import generator
-from slicesampling.learning.uncertainty import mark_candidates
-
-
-def make_pool(seed: int, volumes: int = 9) -> pd.DataFrame:
-    """A data pool with scores and the reference's answers: (volume, slice, liver, volume_score, slice_score, …)."""
-    random = np.random.default_rng(seed)
-    tables = []
-    for number in range(volumes):
-        count = int(random.integers(12, 40))
-        first, last = np.sort(random.choice(count, 2, replace=False))
-        tables.append(
-            pd.DataFrame(
-                {
-                    "volume": f"v{number}",
-                    "slice": range(count),
-                    "liver": [int(first <= index <= last) for index in range(count)],
-                    "volume_score": random.integers(0, 4) / 4,  # few values, so that ties occur
-                    "slice_score": random.integers(0, 9, count) / 9,
-                }
-            )
-        )
-    pool = pd.concat(tables, ignore_index=True)
-    pool["candidate"] = mark_candidates(pool, "slice_score")
-    return pool
-
-
-def run(pool: pd.DataFrame, name: str, budget: int, seed: int, iterations: int = 3) -> list[pd.DataFrame]:
-    """The ledgers of an experiment with one strategy, from the initial one on."""
-    reference, strategy = pool[["volume", "slice", "liver"]], STRATEGIES[name]
-    ledgers = [annotate_volumes(reference, ["v0", "v3"])]
-    hidden = pool.drop(columns="liver")
-    for iteration in range(1, iterations + 1):
-        query = strategy.choose(hidden, ledgers[-1], budget, generator(seed, name, iteration, "query"))
-        limit = budget if strategy.until_liver else None
-        ledgers.append(annotate(ledgers[-1], query, reference, iteration, liver_slices=limit))
-    return ledgers
 
 
 def keys(table: pd.DataFrame) -> set[tuple[str, int]]:
@@ -151,39 +105,3 @@ def test_too_little_left_is_taken_and_said(name: str, budget: int, caplog: pytes
         ledgers = run(make_pool(2), name, budget, 1, iterations=1)
     assert f"{budget} wanted" in caplog.text
     assert len(ledgers[1]) > len(ledgers[0])
-
-
-def test_a_query_for_what_is_known_or_unknown_is_refused() -> None:
-    reference = make_pool(3)[["volume", "slice", "liver"]]
-    ledger = annotate_volumes(reference, ["v1"])
-    for volume, index, message in (("v1", 0, "annotated already"), ("v2", 999, "not in the data pool")):
-        query = pd.DataFrame({"volume": [volume], "slice": [index], "score": [0.0], "rank": [0]})
-        with pytest.raises(UserError, match=f"slice {index} of volume {volume} is .*{message}"):
-            annotate(ledger, query, reference, 1)
-
-
-def test_slice_budget_is_the_papers_arithmetic() -> None:
-    """Table 2: UVS went from 501 to 3382 liver slices in five iterations, 576 each; 576 / 3 = 192."""
-    liver = np.diff([501, 1045, 1537, 2224, 2761, 3382])
-    ledger = pd.DataFrame({"iteration": np.repeat(np.arange(6), [501, *liver]), "liver": 1})
-    assert slice_budget(ledger, 3) == 192
-
-
-def test_ledgers_survive_the_file(tmp_path) -> None:
-    ledger = annotate_volumes(make_pool(4).assign(volume=lambda t: t["volume"].str.replace("v", "00")), ["001", "002"])
-    write_ledger(tmp_path / "ledger.tsv", ledger)
-    pd.testing.assert_frame_equal(read_ledger(tmp_path / "ledger.tsv"), ledger)
-    slices = annotated_slices(ledger)
-    assert list(slices) == ["001", "002"]
-    assert all((np.diff(indices) == 1).all() for indices in slices.values())
-
-
-def test_counts_are_those_of_table_2() -> None:
-    pool = make_pool(5)
-    ledger = run(pool, "uss", 4, 1)[-1]
-    patients = {volume: f"p{int(volume[1:]) // 2}" for volume in pool["volume"].unique()}
-    for row in annotation_counts(ledger, patients, range(4)):
-        state = [entry for entry in ledger.itertuples() if entry.iteration <= row["iteration"]]
-        assert row["slices"] == len(state)
-        assert row["liver_slices"] == sum(entry.liver for entry in state)
-        assert row["patients"] == len({patients[entry.volume] for entry in state})

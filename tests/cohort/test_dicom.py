@@ -1,4 +1,4 @@
-"""Laws of reading DICOM series and the masks drawn on them."""
+"""Laws of reading a DICOM series: positions order the slices, and what does not fit is named or bridged."""
 
 import tempfile
 from pathlib import Path
@@ -9,7 +9,6 @@ import pytest
 import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -18,25 +17,11 @@ from pydicom.uid import (
     JPEGLosslessSV1,
     JPEGLSLossless,
     RLELossless,
-    SecondaryCaptureImageStorage,
 )
-from scans import (
-    grid_of,
-    read_case,
-    read_image,
-    rectangle,
-    rotated,
-    write_dicom,
-    write_nifti,
-    write_pngs,
-    write_series,
-    write_structures,
-)
+from scans import grid_of, read_case, read_image, rotated, write_dicom, write_pngs, write_series
 from slicesampling import UserError
 from slicesampling.cohort import dicom, volumes
 from slicesampling.cohort.volumes import AIR
-
-# Reading DICOM --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("downwards", [False, True])
@@ -154,24 +139,6 @@ def test_uneven_slices_are_interpolated_at_their_positions(steps):
     assert np.abs(image[:, 0, 0] - 100 * found).max() <= 1 + 100 * (even if len(found) == len(heights) else 0)
 
 
-def test_a_folder_that_is_no_series_is_refused(tmp_path, hu):
-    folder = write_series(tmp_path / "series", hu[:1])
-    with pytest.raises(UserError, match="two or more"):
-        read_image(folder)
-    (folder / "i0002.dcm").write_text("no slice")
-    with pytest.raises(UserError, match="not a DICOM file"):
-        read_image(folder)
-    (folder / "i0001.dcm").rename(folder / "i0001")
-    with pytest.raises(UserError, match="1 CT slice;"):
-        read_image(folder)
-    (folder / "i0001").unlink()
-    with pytest.raises(UserError, match="not a DICOM file"):
-        read_image(folder)
-    (folder / "i0002.dcm").unlink()
-    with pytest.raises(UserError, match="holds no DICOM file"):
-        read_image(folder)
-
-
 def test_a_compressed_series_without_decoder_says_what_to_install(tmp_path, hu, monkeypatch):
     class Missing:
         is_available = False
@@ -223,50 +190,6 @@ def test_slices_that_are_tilted_more_than_any_gantry_are_refused(tmp_path, hu):
         read_image(folder)
 
 
-# PNG masks ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("downwards", [False, True])
-@pytest.mark.parametrize("shuffled", [False, True])
-def test_png_masks_follow_the_instance_numbers_to_the_positions(tmp_path, hu, downwards, shuffled):
-    """The mask marks, in each slice, the voxels that its own HU name: another slice's mask cannot pass for it."""
-    names = [f"x{n}" for n in np.random.default_rng(2).permutation(len(hu))] if shuffled else None
-    folder = write_series(tmp_path / "series", hu, downwards=downwards, names=names)
-    by_position = hu > np.median(hu)
-    label = write_pngs(tmp_path / "Ground", by_position[::-1] if downwards else by_position)
-    array, mask, grid = read_case(folder, label)
-    assert mask is not None
-    assert np.array_equal(mask, array > np.median(hu))
-    assert grid.affine[0, 0] > 0
-
-
-def test_png_masks_that_do_not_fit_are_refused(tmp_path, hu):
-    folder = write_series(tmp_path / "series", hu)
-    label = write_pngs(tmp_path / "Ground", hu > 0)
-    assert read_case(folder, label)[1] is not None
-    nifti = write_nifti(tmp_path / "i.nii", hu, grid_of(hu.shape, (2, 1, 1)))
-    with pytest.raises(volumes.LabelError, match="need an image in DICOM slices"):
-        read_case(nifti, label)
-    Image.new("RGB", (5, 6)).save(label / "liver-3.png")
-    with pytest.raises(volumes.LabelError, match="mode RGB"):
-        read_case(folder, label)
-    Image.new("L", (6, 5)).save(label / "liver-3.png")
-    with pytest.raises(volumes.LabelError, match="rows and columns"):
-        read_case(folder, label)
-    (label / "liver-3.png").write_bytes(b"no picture")
-    with pytest.raises(volumes.LabelError, match="cannot be read as PNG"):
-        read_case(folder, label)
-    (label / "liver-3.png").unlink()
-    with pytest.raises(volumes.LabelError, match="11 PNG masks for 12 slices"):
-        read_case(folder, label)
-    write_dicom(folder / "i0003.dcm", hu[2] + 1024, (-40, -60, 15), 4)
-    with pytest.raises(volumes.LabelError, match="all different"):
-        read_case(folder, label)
-
-
-# What lies in a folder beside the slices ------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEG2000Lossless, JPEGLSLossless, RLELossless])
 def test_compressed_series_read_the_same(tmp_path, hu, syntax):
     """Compressed without loss by ITK, or by pydicom where ITK has no such encoder."""
@@ -304,44 +227,6 @@ def test_every_byte_order_reads_the_same(tmp_path, hu, syntax):
     assert np.array_equal(read_image(tmp_path)[0], hu)
 
 
-def test_what_is_no_slice_of_the_series_is_left_out_and_told(tmp_path, hu):
-    folder = write_series(tmp_path / "series", hu)
-    zeros = np.zeros((6, 5))
-    for name, changes in {
-        "scout.dcm": {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "SeriesInstanceUID": "1.2.9"},
-        "dose.dcm": {"Modality": "SR", "SeriesInstanceUID": "1.2.10"},
-        "screen.dcm": {"SOPClassUID": SecondaryCaptureImageStorage, "SeriesInstanceUID": "1.2.11"},
-        "later1.dcm": {"SeriesInstanceUID": "1.2.12"},
-        "later2.dcm": {"SeriesInstanceUID": "1.2.12"},
-    }.items():
-        write_dicom(folder / name, zeros, (0, 0, 0), 1, **changes)
-    (folder / "README.txt").write_text("of the archive")
-    (folder / "DICOMDIR").write_bytes(b"x")
-    scan = volumes.read_scan(folder)
-    assert np.array_equal(scan.image, hu)
-    assert scan.remarks == (
-        "1 of 18 files in the folder are no DICOM files: left out",
-        "1 DICOM file(s) left out: Modality is SR; accepted is CT",
-        "1 DICOM file(s) left out: Secondary Capture Image Storage; accepted is CT Image Storage",
-        "1 DICOM file(s) left out: a localizer",
-        "2 slices of 1 other CT series in the folder left out",
-    )
-    other = write_series(tmp_path / "other", hu[:3] + 7, SeriesInstanceUID="1.2.13")
-    for path in other.iterdir():
-        path.rename(folder / f"other-{path.name}")
-    assert np.array_equal(volumes.read_scan(folder / "other-i0002.dcm").image, hu[:3] + 7)
-    with pytest.raises(UserError, match=r"dose\.dcm: Modality is SR.*accepted is a slice of a CT series"):
-        volumes.read_scan(folder / "dose.dcm")
-
-
-def test_series_of_one_size_are_not_chosen_between(tmp_path, hu):
-    folder = write_series(tmp_path / "series", hu)
-    for path in write_series(tmp_path / "other", hu, SeriesInstanceUID="1.2.13").iterdir():
-        path.rename(folder / f"other-{path.name}")
-    with pytest.raises(UserError, match="holds 2 CT series, and none has most slices; name a file"):
-        read_image(folder)
-
-
 def test_a_slice_that_is_there_twice_is_left_out(tmp_path, hu):
     folder = write_series(tmp_path / "series", hu)
     (folder / "again.dcm").write_bytes((folder / "i0003.dcm").read_bytes())
@@ -371,49 +256,3 @@ def test_impossible_geometry_is_refused(tmp_path, hu, changes, message):
     folder = write_series(tmp_path / "series", hu, **changes)
     with pytest.raises(UserError, match=message):
         read_image(folder)
-
-
-# Structure sets -------------------------------------------------------------------------------------------------------
-
-
-def test_contours_are_filled_where_pixel_centres_lie_within(tmp_path):
-    """Pixels are 0.7 wide and 0.8 high from (-40, -60); a contour within another is a hole."""
-    folder = write_series(tmp_path / "series", np.zeros((4, 20, 30), np.int16))
-    outer = rectangle(12.5, -40 + 0.7 * 2.5, -40 + 0.7 * 20.4, -60 + 0.8 * 3.5, -60 + 0.8 * 15.4)
-    inner = rectangle(12.5, -40 + 0.7 * 5.5, -40 + 0.7 * 9.5, -60 + 0.8 * 6.5, -60 + 0.8 * 8.5)
-    other = rectangle(15.2, -40 - 0.1, -40 + 0.7 * 1.5, -60 - 5, -60 + 0.8 * 0.5)
-    path = write_structures(tmp_path / "rs.dcm", {4: [outer, inner], 7: [other]})
-    expected = np.zeros((4, 20, 30), bool)
-    expected[1, 4:16, 3:21] = True
-    expected[1, 7:9, 6:10] = False
-    assert np.array_equal(read_case(folder, path, [4])[1], expected)
-    expected[2, 0:1, 0:2] = True
-    assert np.array_equal(read_case(folder, path, [4, 7])[1], expected)
-    with pytest.raises(volumes.LabelError, match="has 2 regions of interest; liver_values must say"):
-        read_case(folder, path)
-    with pytest.raises(volumes.LabelError, match="has no region of interest 5; it has 4, 7"):
-        read_case(folder, path, [5])
-    write_structures(path, {1: [rectangle(99, 0, 1, 0, 1)]})
-    with pytest.raises(volumes.LabelError, match=r"the contour at 99\.000 mm .* off any slice"):
-        read_case(folder, path)
-    with pytest.raises(volumes.LabelError, match="Modality is CT; accepted for a mask are SEG and RTSTRUCT"):
-        read_case(folder, folder / "i0001.dcm")
-
-
-def test_a_circle_keeps_its_area(tmp_path):
-    angle = np.linspace(0, 2 * np.pi, 200, endpoint=False)
-    folder = write_series(tmp_path / "series", np.zeros((3, 80, 90), np.int16))
-    circle = np.stack([-9 + 20 * np.cos(angle), -30 + 20 * np.sin(angle), np.full(200, 12.5)], axis=1)
-    mask = read_case(folder, write_structures(tmp_path / "rs.dcm", {1: [circle]}))[1]
-    assert mask.any(axis=(1, 2)).tolist() == [False, True, False]
-    assert mask.sum() * 0.7 * 0.8 == pytest.approx(np.pi * 20**2, rel=0.01)
-
-
-def test_png_masks_in_the_wrong_order_are_refused(tmp_path):
-    """The masks lie on the liver in one order of the slices alone: the reader says so where it is the other."""
-    hu = np.full((12, 6, 5), -1000, np.int16)
-    hu[7:10] = 60
-    folder = write_series(tmp_path / "series", hu)
-    assert read_case(folder, write_pngs(tmp_path / "Ground", hu > 0))[1].sum() == 90
-    with pytest.raises(volumes.LabelError, match="only when the last one belongs to the first slice"):
-        read_case(folder, write_pngs(tmp_path / "reversed", hu[::-1] > 0))

@@ -15,7 +15,7 @@ from slicesampling.cohort import volumes
 from slicesampling.cohort.dicom import read_stack
 from slicesampling.cohort.export import export_mask
 from slicesampling.cohort.grids import Grid
-from test_volumes import orientations
+from test_formats import orientations
 
 
 def scene(grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -16,7 +16,8 @@ import SimpleITK
 from scans import IDENTITY, read_case, read_image, rectangle, write_dicom, write_series, write_structures
 from slicesampling import UserError
 from slicesampling.cohort import volumes
-from slicesampling.cohort.dicom import read_stack, write_segmentation
+from slicesampling.cohort.dicom import read_stack
+from slicesampling.cohort.dicom_masks import write_segmentation
 
 FORMATS = (".nii", ".nii.gz", ".nrrd", "-packed.nrrd", ".mha", "-packed.mha", "dicom", "seg", "rtstruct")
 HEADER = {".nii": 352, ".nii.gz": 120, ".nrrd": 400, "-packed.nrrd": 400, ".mha": 350, "-packed.mha": 350, "dicom": 900}

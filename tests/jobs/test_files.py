@@ -1,4 +1,4 @@
-"""A file under its final name is complete; names give seeds, and nothing else does."""
+"""A file under its final name is complete, and has one owner."""
 
 import errno
 import os
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from slicesampling.jobs.files import own, replacing, write_text
-from slicesampling.jobs.randomness import generator, seed_of
 
 LIBRARY = str(Path(__file__).parents[2] / "workflow/scripts")
 
@@ -35,19 +34,6 @@ def test_a_folder_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
             folder.mkdir()
             (folder / name).touch()
     assert [path.name for path in (tmp_path / "shard0").iterdir()] == ["second"]
-
-
-def test_seeds_depend_on_every_part_of_the_key_and_its_type() -> None:
-    keys = [
-        (1, "rss", 3, "query"),
-        (1, "rss", 4, "query"),
-        (2, "rss", 3, "query"),
-        (1, "rs", "s", 3, "query"),
-        ("1", "rss", 3, "query"),
-    ]
-    assert len({seed_of(*key) for key in keys}) == len(keys)
-    assert seed_of(1, "rss", 3, "query") == 9082778260109138690  # equal on every platform and in every version
-    assert generator(1, "a").random() == generator(1, "a").random()
 
 
 OWNER = """

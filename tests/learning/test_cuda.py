@@ -22,14 +22,15 @@ import pytest
 import torch
 from conftest import ROOT
 from fake_cuda import CPU, FakeCuda, fake_cuda
-from slicesampling.annotation.ledger import write_ledger
 from slicesampling.cohort.grids import Grid
 from slicesampling.cohort.volumes import Preprocessed, save_preprocessed
 from slicesampling.jobs import job
+from slicesampling.jobs.tsv import write_table
 from slicesampling.learning.checkpoint import Checkpoint
 from slicesampling.learning.inference import sample
 from slicesampling.learning.models import build_network, computing, device_name, load_model
-from slicesampling.learning.training import INFERENCE_BYTES, Progress, train
+from slicesampling.learning.progress import Progress
+from slicesampling.learning.training import INFERENCE_BYTES, train
 from test_training import NETWORK, SETTINGS, Interruption, problem, same, timeless
 
 SECTION = {
@@ -242,7 +243,7 @@ class Scripts:
             preprocessed = Preprocessed(volume.image, volume.mask, grid, grid, volume.mask)
             save_preprocessed(self.folder / "volumes" / name, preprocessed)
         ledger = [(volume.name, z) for volume in training_set.volumes for z in volume.slices]
-        write_ledger(self.folder / "ledger.tsv", pd.DataFrame(ledger, columns=["volume", "slice"]))
+        write_table(self.folder / "ledger.tsv", pd.DataFrame(ledger, columns=["volume", "slice"]))
 
     def run(self, script: str, section: dict[str, Any], output: Path, file: str = "", **params: Any) -> None:
         """Run one as Snakemake does; `output` is the folder of the files that it makes."""

@@ -20,14 +20,8 @@ from slicesampling.learning.checkpoint import Checkpoint, Terminated
 from slicesampling.learning.models import Compute, build_network, device_name, load_model, save_model
 from slicesampling.learning.network import AnisotropicUNet, Encoded
 from slicesampling.learning.patches import AnnotatedVolume, TrainingSet
-from slicesampling.learning.training import (
-    Progress,
-    Settings,
-    ValidationVolume,
-    train,
-    validate,
-    weighted_soft_dice_loss,
-)
+from slicesampling.learning.progress import Progress
+from slicesampling.learning.training import Settings, ValidationVolume, train, validate, weighted_soft_dice_loss
 
 SETTINGS = Settings((2, 12, 12), 2, 1e-2, 3, (-1000.0, 1000.0), epochs=3, patience=None)
 CPU = Compute(torch.device("cpu"), "float32", 2.0**28)

@@ -15,7 +15,7 @@ from slicesampling.cohort.table import (
     used,
 )
 from slicesampling.configuration import check_configuration, job_counts
-from slicesampling.phantom.anatomy import plan_cohort
+from slicesampling.phantom.files import plan_cohort
 from slicesampling.annotation.strategies import STRATEGIES
 
 try:

@@ -3,10 +3,10 @@
 import logging
 
 import pandas as pd
-from slicesampling.annotation.ledger import write_ledger
 from slicesampling.cohort.plausibility import warnings_of
 from slicesampling.cohort.table import check_contents, fail_on, used, without_faulty
 from slicesampling.jobs.job import start
+from slicesampling.jobs.tsv import write_table
 
 start(snakemake)
 cohort = pd.DataFrame(snakemake.params.cohort).set_index("row")
@@ -18,5 +18,5 @@ if snakemake.params.on_fault == "exclude":
 fail_on(faults if snakemake.params.on_fault == "stop" else [], snakemake.params.name)
 for volume, warning in warnings_of(volumes, cohort).itertuples(index=False):
     logging.warning("%s: %s", volume, warning)
-write_ledger(snakemake.output.cohort, cohort)
-write_ledger(snakemake.output.volumes, volumes)
+write_table(snakemake.output.cohort, cohort)
+write_table(snakemake.output.volumes, volumes)

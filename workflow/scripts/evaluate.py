@@ -4,11 +4,11 @@ import logging
 from pathlib import Path
 
 import pandas as pd
-from slicesampling.annotation.ledger import write_ledger
 from slicesampling.cohort.grids import resample_mask
 from slicesampling.cohort.volumes import load_native_mask, load_preprocessed, read_canonical_mask, sound, volume_folders
 from slicesampling.evaluation.metrics import SegmentationMetrics, segmentation_metrics
 from slicesampling.jobs.job import start
+from slicesampling.jobs.tsv import write_table
 
 start(snakemake)
 folders = volume_folders(snakemake.input.volumes)
@@ -23,4 +23,4 @@ for name in sound(snakemake.params.volumes, folders):
         metrics = segmentation_metrics(prediction, volume.mask, volume.grid.spacing)
     rows.append({"volume": name, **metrics._asdict()})
     logging.info("%s", rows[-1])
-write_ledger(snakemake.output[0], pd.DataFrame(rows, columns=["volume", *SegmentationMetrics._fields]))
+write_table(snakemake.output[0], pd.DataFrame(rows, columns=["volume", *SegmentationMetrics._fields]))

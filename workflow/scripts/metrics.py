@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pandas as pd
-from slicesampling.annotation.ledger import read_ledger, write_ledger
 from slicesampling.evaluation.records import model_columns
 from slicesampling.jobs.job import start
+from slicesampling.jobs.tsv import read_table, write_table
 
 start(snakemake)
 
@@ -15,7 +15,7 @@ def joined(paths: list[str]) -> pd.DataFrame:
     tables = []
     for path in map(Path, paths):
         columns = model_columns(path.parent.name, snakemake.params.last)
-        tables.append(read_ledger(path).assign(seed=int(path.parents[1].name.removeprefix("seed")), **columns))
+        tables.append(read_table(path).assign(seed=int(path.parents[1].name.removeprefix("seed")), **columns))
     return pd.concat(tables)
 
 
@@ -25,8 +25,8 @@ training = pd.read_csv(snakemake.input.training, sep="\t")[["seed", "model", "de
 metrics = metrics.merge(training, on=["seed", "model"], validate="m:1")
 columns = ["seed", "model", "strategy", "iteration", "converged", "volume", "patient", "site", "hard_case"]
 metrics = metrics.sort_values(["seed", "converged", "strategy", "iteration", "volume"], ignore_index=True)
-write_ledger(snakemake.output.metrics, metrics[columns + [name for name in metrics if name not in columns]])
+write_table(snakemake.output.metrics, metrics[columns + [name for name in metrics if name not in columns]])
 # In an order that does not depend on the shards, so that the sums are the same to the last bit.
 counts = joined(snakemake.input.calibration).sort_values(["seed", "model", "volume", "bin"])
 bins = counts.groupby([*columns[:5], "bin"], as_index=False)[["voxels", "probability", "liver"]].sum()
-write_ledger(snakemake.output.calibration, bins)
+write_table(snakemake.output.calibration, bins)

@@ -6,7 +6,7 @@ from functools import partial
 
 from slicesampling.jobs.files import replacing
 from slicesampling.jobs.job import start
-from slicesampling.phantom.anatomy import plan_cohort, write_volume
+from slicesampling.phantom.files import plan_cohort, write_volume
 
 start(snakemake)
 settings = snakemake.params.settings

@@ -3,8 +3,8 @@
 import logging
 
 import pandas as pd
-from slicesampling.annotation.ledger import read_ledger
 from slicesampling.jobs.job import start
+from slicesampling.jobs.tsv import read_table
 from slicesampling.learning.models import computing
 from slicesampling.plan import describe, estimate, measure
 
@@ -12,7 +12,7 @@ terminal = start(snakemake)
 config, params = snakemake.config, snakemake.params
 compute = computing(config["compute"])
 cohort = pd.read_csv(snakemake.input.cohort, sep="\t", dtype=str, keep_default_na=False)
-volumes = read_ledger(snakemake.input.volumes).merge(
+volumes = read_table(snakemake.input.volumes).merge(
     cohort[["volume", "split", "image", "label", "liver_values"]], on="volume"
 )
 size = volumes["slices"] * volumes["rows"] * volumes["columns"]

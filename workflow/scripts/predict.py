@@ -3,11 +3,11 @@
 import logging
 
 import torch
-from slicesampling.annotation.ledger import joined, write_ledger
 from slicesampling.cohort.volumes import load_preprocessed, sound, volume_folders, write_mask
 from slicesampling.evaluation.calibration import COUNTS, reliability
 from slicesampling.jobs.files import replacing
 from slicesampling.jobs.job import start
+from slicesampling.jobs.tsv import joined, write_table
 from slicesampling.learning.inference import LIVER, Predictor
 from slicesampling.learning.models import computing, load_model
 from slicesampling.learning.prefetch import read_ahead
@@ -34,4 +34,4 @@ with replacing(snakemake.output.masks) as folder:
         )
         counts.append(reliability(probability, reference, snakemake.params.dilation).assign(volume=name))
         logging.info("%s segmented", name)
-write_ledger(snakemake.output.calibration, joined(counts, ["bin", *COUNTS, "volume"]))
+write_table(snakemake.output.calibration, joined(counts, ["bin", *COUNTS, "volume"]))

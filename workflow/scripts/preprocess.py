@@ -4,14 +4,14 @@ import logging
 from pathlib import Path
 
 import pandas as pd
-from slicesampling.annotation.ledger import joined, read_ledger, write_ledger
 from slicesampling.cohort.table import preprocess_row
 from slicesampling.cohort.volumes import save_preprocessed
 from slicesampling.jobs.files import replacing
 from slicesampling.jobs.job import start
+from slicesampling.jobs.tsv import joined, read_table, write_table
 
 start(snakemake)
-sound = set(read_ledger(snakemake.input.checked)["volume"])
+sound = set(read_table(snakemake.input.checked)["volume"])
 tables = []
 with replacing(snakemake.output.volumes) as folder:
     for row in snakemake.params.rows:
@@ -23,4 +23,4 @@ with replacing(snakemake.output.volumes) as folder:
         liver = volume.mask.any(axis=(1, 2)).astype(int)
         tables.append(pd.DataFrame({"volume": row["volume"], "slice": range(len(liver)), "liver": liver}))
         logging.info("%s: %d slices, %d with liver", row["volume"], len(liver), liver.sum())
-write_ledger(snakemake.output.slices, joined(tables, ["volume", "slice", "liver"]))
+write_table(snakemake.output.slices, joined(tables, ["volume", "slice", "liver"]))

@@ -1,10 +1,10 @@
 """Collect the slices of the data pool and whether they hold liver."""
 
 import pandas as pd
-from slicesampling.annotation.ledger import read_ledger, write_ledger
 from slicesampling.jobs.job import start
+from slicesampling.jobs.tsv import read_table, write_table
 
 start(snakemake)
-slices = pd.concat([read_ledger(path) for path in snakemake.input])
+slices = pd.concat([read_table(path) for path in snakemake.input])
 pool = slices[slices["volume"].isin(snakemake.params.pool)]
-write_ledger(snakemake.output[0], pool.sort_values(["volume", "slice"]))
+write_table(snakemake.output[0], pool.sort_values(["volume", "slice"]))

@@ -1,11 +1,12 @@
 """Write how many slices the slice strategies add in an iteration."""
 
-from slicesampling.annotation.ledger import read_ledger, slice_budget
+from slicesampling.annotation.ledger import slice_budget
 from slicesampling.jobs.files import write_text
 from slicesampling.jobs.job import start
+from slicesampling.jobs.tsv import read_table
 
 start(snakemake)
 budget = snakemake.params.slices
 if budget == "auto":
-    budget = slice_budget(read_ledger(snakemake.input[0]), snakemake.params.ratio)
+    budget = slice_budget(read_table(snakemake.input[0]), snakemake.params.ratio)
 write_text(snakemake.output[0], f"{budget}\n")

@@ -7,16 +7,18 @@ import signal
 from pathlib import Path
 
 import pandas as pd
-from slicesampling.annotation.ledger import annotated_slices, read_ledger, write_ledger
+from slicesampling.annotation.ledger import annotated_slices
 from slicesampling.cohort.volumes import load_preprocessed, sound, volume_folders
 from slicesampling.jobs.cluster import place, requeue
 from slicesampling.jobs.files import own
-from slicesampling.jobs.job import ProgressReport, start
+from slicesampling.jobs.job import start
+from slicesampling.jobs.tsv import read_table, write_table
 from slicesampling.learning import inference, network, patches, training
 from slicesampling.learning.checkpoint import Checkpoint, Terminated
 from slicesampling.learning.models import build_network, computing, fingerprint, save_model
 from slicesampling.learning.patches import AnnotatedVolume, TrainingSet
 from slicesampling.learning.processes import group, launch, launched
+from slicesampling.learning.progress import ProgressReport
 
 terminal = start(snakemake)
 params, wildcards, settings = snakemake.params, snakemake.wildcards, snakemake.config["compute"]
@@ -26,7 +28,7 @@ if not launched():
     os.set_inheritable(owned, settings["training_processes"] > 1)  # torchrun then takes the place of this process
 launch(__real_file__, settings["training_processes"])  # where Snakemake has put this script, with its inputs
 compute = computing(settings)
-ledger = read_ledger(snakemake.input.ledger)
+ledger = read_table(snakemake.input.ledger)
 folders = volume_folders(snakemake.input.volumes)
 annotated = []
 for name, slices in annotated_slices(ledger).items():
@@ -57,4 +59,4 @@ except Terminated:
     signal.raise_signal(signal.SIGTERM)  # now with its usual effect
 if group().rank == 0:
     save_model(snakemake.output.model, params.network, params.training["window"], run)
-    write_ledger(snakemake.output.history, pd.DataFrame(run["history"]))
+    write_table(snakemake.output.history, pd.DataFrame(run["history"]))

@@ -4,9 +4,9 @@ import logging
 
 import pandas as pd
 import torch
-from slicesampling.annotation.ledger import joined, write_ledger
 from slicesampling.cohort.volumes import load_preprocessed, sound, volume_folders
 from slicesampling.jobs.job import start
+from slicesampling.jobs.tsv import joined, write_table
 from slicesampling.learning.inference import sample
 from slicesampling.learning.models import computing, load_model
 from slicesampling.learning.prefetch import read_ahead
@@ -32,5 +32,5 @@ for name, image in read_ahead(sound(params.volumes, folders), read, compute.devi
     slices.append(pd.DataFrame({"volume": name, "slice": range(len(profile)), "predictive_entropy": profile}))
     scores.append({"volume": name, **score._asdict()})
     logging.info("%s: %.5f%s", name, score.predictive_entropy, "" if score.liver_found else " (no liver found)")
-write_ledger(snakemake.output.slices, joined(slices, ["volume", "slice", "predictive_entropy"]))
-write_ledger(snakemake.output.volumes, pd.DataFrame(scores, columns=["volume", *VolumeUncertainty._fields]))
+write_table(snakemake.output.slices, joined(slices, ["volume", "slice", "predictive_entropy"]))
+write_table(snakemake.output.volumes, pd.DataFrame(scores, columns=["volume", *VolumeUncertainty._fields]))

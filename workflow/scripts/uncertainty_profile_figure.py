@@ -3,16 +3,16 @@
 from pathlib import Path
 
 import pandas as pd
-from slicesampling.annotation.ledger import read_ledger
+from slicesampling.annotation.candidates import slice_candidates
 from slicesampling.cohort.volumes import load_preprocessed, volume_folders
 from slicesampling.jobs.job import start
-from slicesampling.learning.uncertainty import slice_candidates
+from slicesampling.jobs.tsv import read_table
 from slicesampling.publication.figures import save_figure, uncertainty_profile_figure
 
 start(snakemake)
-query, ledger = read_ledger(snakemake.input.query), read_ledger(snakemake.input.ledger)
+query, ledger = read_table(snakemake.input.query), read_table(snakemake.input.ledger)
 name = query["volume"].value_counts(sort=False).sort_index().idxmax()
-slices = pd.concat([read_ledger(path) for path in snakemake.input.slices])
+slices = pd.concat([read_table(path) for path in snakemake.input.slices])
 profile = slices[slices["volume"] == name].sort_values("slice")[snakemake.params.measure].to_numpy()
 annotated = ledger.loc[ledger["volume"] == name, "slice"].tolist()
 candidates = slice_candidates(profile, snakemake.params.candidate_distance, annotated)

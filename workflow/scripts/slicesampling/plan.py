@@ -27,8 +27,9 @@ from .learning.inference import sample
 from .learning.memory import free_memory
 from .learning.models import Compute, build_network, device_name, save_model
 from .learning.patches import AnnotatedVolume, TrainingSet
+from .learning.progress import Progress
 from .learning.tiling import Architecture, plan_tiles, tile_cost
-from .learning.training import INFERENCE_BYTES, Progress, Settings, ValidationVolume, train
+from .learning.training import INFERENCE_BYTES, Settings, ValidationVolume, train
 from .publication.tables import paper_values
 
 MEASURED_STEPS = 6

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from . import dicom
+from . import dicom, dicom_masks
 from .dicom import LARGEST_SLICE_GAP
+from .formats import of_slices
 from .grids import Grid, resample_mask
-from .volumes import of_slices, stored_grid, write_mask
+from .volumes import stored_grid, write_mask
 
 
 def export_mask(
@@ -33,5 +34,5 @@ def export_mask(
     write_mask(volume, resample_mask(mask, grid, native), native)
     on_slices = np.stack([resample_mask(mask, grid, stack.slice_grid(k))[0] for k in range(len(stack.slices))])
     segmentation = target.with_name(target.name + ".dcm")
-    dicom.write_segmentation(segmentation, stack, on_slices)
+    dicom_masks.write_segmentation(segmentation, stack, on_slices)
     return [volume, segmentation]

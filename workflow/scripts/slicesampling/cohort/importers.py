@@ -1,4 +1,4 @@
-"""Rows of the cohort table from the layouts in which data sets are published, and their splits (section III-A).
+"""The layouts in which data sets are published: the volumes in them and the mask of each (section III-A).
 
 An importer looks for the files of its layout under a folder and opens no volume but where the layout leaves it open
 whether there is a liver. What it finds and cannot use it lists with the reason.
@@ -9,19 +9,16 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
 from pydicom import Dataset
 
 from .. import UserError
-from ..jobs import randomness
-from ..jobs.files import write_text
-from .dicom import KIND, UNREADABLE, is_dicom, read_header, why_no_slice
-from .table import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, SPLITS, read_cohort
-from .volumes import IMAGE_SUFFIXES, label_is_empty, natural
+from .dicom_files import KIND, UNREADABLE, is_dicom, read_header, why_no_slice
+from .formats import IMAGE_SUFFIXES
+from .masks import label_is_empty, natural
 
 TUMOUR_NAMES = re.compile(r"tumou?r|cancer|lesion|metasta", re.IGNORECASE)
 """Labels that lie inside the organ and count as part of it, as the paper counts the tumours of LiTS as liver."""
@@ -58,9 +55,6 @@ class Found(NamedTuple):
 
     cases: list[Case]
     left_out: list[str]
-
-
-# --- layouts -----------------------------------------------------------------------------------------------------
 
 
 def find_lits(root: Path) -> Found:
@@ -243,106 +237,6 @@ LAYOUTS: dict[str, Callable[..., Found]] = {
     "dicom": find_dicom,
     "pairs": find_pairs,
 }
-
-
-# --- splits and the table ----------------------------------------------------------------------------------------
-
-
-def assign_splits(patients: pd.DataFrame, validation_volumes: int, test_share: float, seed: int) -> dict[str, str]:
-    """Return the split of each patient: within each site validation volumes first, then the test share, then the pool.
-
-    patients: one row a volume, `patient site split`, split empty where it is to be drawn. A site gets at least
-    `validation_volumes` volumes for validation and at least `test_share` of the others for testing, whole patients
-    each, those with a given split included. The draw depends on the seed, the site and its patients alone.
-    """
-    result: dict[str, str] = {}
-    for site, rows in patients.groupby("site"):
-        counts = rows.groupby("patient").size()
-        given = rows[rows["split"] != ""].groupby("patient")["split"].agg(set)
-        for patient, splits in given.items():
-            if len(splits) > 1:
-                raise UserError(f"patient {patient}: volumes in the splits {', '.join(sorted(splits))}; accepted: one")
-            result[str(patient)] = next(iter(splits))
-        held = {split: int(counts[[p for p in given.index if result[p] == split]].sum()) for split in SPLITS}
-        for_testing = test_share * (len(rows) - max(validation_volumes, held["val"]))
-        left = sorted(set(counts.index) - set(given.index))
-        for patient in randomness.generator(seed, "import", str(site)).permutation(left).tolist():
-            split = "val" if held["val"] < validation_volumes else "test" if held["test"] < for_testing else "pool"
-            held[split] += int(counts[patient])
-            result[patient] = split
-    return result
-
-
-def cohort_rows(
-    cases: Iterable[Case], site: str, excluded: Mapping[str, str], validation_volumes: int, test_share: float, seed: int
-) -> pd.DataFrame:
-    """Return rows of the cohort table for `cases`, names prefixed with the site, with their splits.
-
-    excluded: volume → reason. Raises UserError where it names a volume that is not there.
-    """
-    rows = pd.DataFrame(
-        [
-            {
-                "volume": f"{case.site or site}-{case.name}",
-                "patient": f"{case.site or site}-{case.patient or case.name}",
-                "site": case.site or site,
-                "split": case.split,
-                "image": str(case.image),
-                "label": str(case.label),
-                "liver_values": case.liver_values,
-            }
-            for case in cases
-        ],
-        columns=["volume", "patient", "site", "split", "image", "label", "liver_values"],
-        dtype=str,
-    )
-    unknown = sorted(set(excluded) - set(rows["volume"]))
-    if unknown:
-        raise UserError(f"excluded volume {unknown[0]}: not found; found are {', '.join(rows['volume'][:5])}, …")
-    rows["exclude"] = rows["volume"].map(lambda volume: excluded.get(volume, ""))
-    used = rows[rows["exclude"] == ""]
-    splits = assign_splits(used, validation_volumes, test_share, seed)
-    rows["split"] = [
-        splits.get(patient, given or "pool") for patient, given in zip(rows["patient"], rows["split"], strict=True)
-    ]
-    return rows.reindex(columns=[*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS], fill_value="")
-
-
-def add_to_table(path: Path, rows: pd.DataFrame) -> pd.DataFrame:
-    """Add `rows` to the cohort table at `path`, which need not be there yet, and return the whole; all or nothing.
-
-    Raises UserError where a volume stands in it already.
-    """
-    table = read_cohort(path) if path.exists() else pd.DataFrame(columns=rows.columns, dtype=str)
-    again = sorted(set(table["volume"]) & set(rows["volume"]))
-    if again:
-        raise UserError(f"{path}: volume {again[0]} stands there already ({len(again)} such); remove these rows first")
-    whole = pd.concat([table, rows], ignore_index=True)
-    cells = [list(whole.columns), *whole.to_numpy().tolist()]
-    for row in cells[1:]:
-        for cell in row:
-            if re.search(r"[\t\r\n]", cell):
-                raise UserError(f"{path}: {cell!r} holds a tab or a line break, which the table cannot")
-    write_text(path, "".join("\t".join(row) + "\n" for row in cells))
-    return whole
-
-
-def read_exclusions(path: Path) -> dict[str, str]:
-    """Read a list of excluded volumes: tab-separated `volume` and `reason`, a header first."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from error
-    if rows and not {"volume", "reason"} <= set(rows[0]):
-        raise UserError(f"{path}: columns are {', '.join(map(str, rows[0]))}; accepted: volume, reason")
-    empty = [row["volume"] for row in rows if not (row["reason"] or "").strip()]
-    if empty:
-        raise UserError(f"{path}: volume {empty[0]} has no reason; figure 3 shows it")
-    return {row["volume"].strip(): row["reason"].strip() for row in rows}
-
-
-# --- helpers -----------------------------------------------------------------------------------------------------
 
 
 class _Object(NamedTuple):

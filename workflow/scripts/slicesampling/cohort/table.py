@@ -16,7 +16,8 @@ import pandas as pd
 from .. import UserError
 from ..jobs import randomness
 from . import plausibility, volumes
-from .dicom import is_dicom
+from .dicom_files import is_dicom
+from .formats import IMAGE_SUFFIXES
 
 REQUIRED_COLUMNS = ("volume", "patient", "site", "split", "image", "label")
 OPTIONAL_COLUMNS = ("exclude", "hard_case", "liver_values")
@@ -339,14 +340,14 @@ def _file_faults(row: pd.Series, data_root: str | Path | None) -> Iterator[Fault
             names = [p.name for p in path.iterdir() if not p.name.startswith(".")]
             if column == "label" and not any(name.lower().endswith(".png") for name in names):
                 advice = "the folder holds no PNG mask; give a folder with one PNG a slice, or a file"
-            elif column == "label" and row["image"].endswith(volumes.IMAGE_SUFFIXES):
+            elif column == "label" and row["image"].endswith(IMAGE_SUFFIXES):
                 advice = "PNG masks go with a DICOM image; give the mask as NIfTI file"
             elif not names:
                 advice = "the folder is empty; give a folder with the slices of one DICOM series"
         elif not path.exists():
             advice = f"there is no such file or folder; relative paths start at {Path.cwd()}"
-        elif not path.name.endswith(volumes.IMAGE_SUFFIXES) and not is_dicom(path):
-            formats = ", ".join(volumes.IMAGE_SUFFIXES)
+        elif not path.name.endswith(IMAGE_SUFFIXES) and not is_dicom(path):
+            formats = ", ".join(IMAGE_SUFFIXES)
             advice = f"unknown format; accepted are {formats}, DICOM or a folder of {contents}"
         if advice:
             yield Fault(_number(row), column, row[column], advice)

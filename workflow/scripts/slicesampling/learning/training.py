@@ -22,6 +22,7 @@ from .network import AnisotropicUNet
 from .patches import Tile, TrainingSet
 from .prefetch import read_ahead
 from .processes import gathered, group, total
+from .progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -65,16 +66,6 @@ class ValidationVolume(NamedTuple):
 
     image: np.ndarray
     mask: np.ndarray
-
-
-class Progress(NamedTuple):
-    """How far a training is: `of` is the number of steps it takes at most or, without epochs, as it looks now."""
-
-    step: int
-    of: int
-    epoch: int
-    loss: float
-    validation: dict[str, Any] | None
 
 
 def validate(

@@ -1,16 +1,13 @@
-"""Predictive entropy and what is made of it: slice profiles, volume scores, candidates (section II-C and II-D)."""
+"""Predictive entropy and what is made of it: slice profiles and volume scores (section II-C)."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
-
-if TYPE_CHECKING:  # the strategies need the candidates, not seconds of importing torch
-    from torch import Tensor
+import torch
+from torch import Tensor
 
 
-def predictive_entropy(mean_probability: "Tensor") -> "Tensor":
+def predictive_entropy(mean_probability: Tensor) -> Tensor:
     """Return the entropy (natural logarithm) of mean class probabilities, eq. 1.
 
     mean_probability: (class, ...), mean over the Monte Carlo samples, sums to one along the first axis. Returns (...)
@@ -19,10 +16,8 @@ def predictive_entropy(mean_probability: "Tensor") -> "Tensor":
     return -mean_probability.xlogy(mean_probability).sum(dim=0)
 
 
-def slice_uncertainty(entropy: "Tensor") -> np.ndarray:
+def slice_uncertainty(entropy: Tensor) -> np.ndarray:
     """Return the slice-level uncertainty (z,): the mean entropy of all voxels of each axial slice of (z, y, x)."""
-    import torch  # loaded already, where there is a tensor
-
     return entropy.mean(dim=(1, 2), dtype=torch.float64).cpu().numpy()
 
 
@@ -33,7 +28,7 @@ class VolumeUncertainty(NamedTuple):
     liver_found: bool
 
 
-def volume_uncertainty(entropy: "Tensor", liver: "Tensor", dilation: int = 11) -> VolumeUncertainty:
+def volume_uncertainty(entropy: Tensor, liver: Tensor, dilation: int = 11) -> VolumeUncertainty:
     """Return the volume-level uncertainty: the mean entropy over the predicted liver, dilated by a box (section II-C).
 
     entropy, liver: (z, y, x); `dilation`: side of the box in voxels, odd. Where no liver was predicted the mean runs
@@ -50,7 +45,7 @@ def volume_uncertainty(entropy: "Tensor", liver: "Tensor", dilation: int = 11) -
     return VolumeUncertainty(float(entropy[tuple(box)][region].double().mean()), liver_found=True)
 
 
-def dilated(mask: "Tensor", side: int) -> "Tensor":
+def dilated(mask: Tensor, side: int) -> Tensor:
     """Return a bool mask (z, y, x) dilated by a box of `side` voxels, odd, one axis after the other.
 
     Along an axis windows of 1, 2, 4, … voxels are joined, the last two overlapping: log2(side) passes instead of side.
@@ -66,23 +61,3 @@ def dilated(mask: "Tensor", side: int) -> "Tensor":
             width += step
         mask = windows
     return mask
-
-
-def slice_candidates(profile: np.ndarray, distance: int = 5, annotated: Iterable[int] = ()) -> np.ndarray:
-    """Return the slices that uncertainty slice sampling may choose from, in ascending order (Fig. 2).
-
-    They are the local maxima of the slice-level uncertainty profile (z,) that stand at least `distance` slices apart,
-    a larger one displacing a smaller; less those already `annotated`. The end slices are no maxima.
-    """
-    import scipy.signal  # takes a second, and only a query needs it
-
-    peaks, _ = scipy.signal.find_peaks(np.asarray(profile, dtype=np.float64), distance=distance)
-    return np.setdiff1d(peaks, np.fromiter(annotated, dtype=np.intp))
-
-
-def mark_candidates(slices: pd.DataFrame, score: str, distance: int = 5) -> pd.Series:
-    """Return for each row of (volume, slice, `score`) whether it is a candidate (see `slice_candidates`)."""
-    candidate = pd.Series(False, index=slices.index)
-    for _, rows in slices.sort_values("slice").groupby("volume"):
-        candidate[rows.index[slice_candidates(rows[score].to_numpy(), distance)]] = True
-    return candidate

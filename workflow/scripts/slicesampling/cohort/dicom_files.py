@@ -1,0 +1,164 @@
+"""Files of DICOM: what is read of them, and which of a folder are the slices of one CT series."""
+
+import io
+import logging
+import re
+import struct
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.uid import CTImageStorage
+
+from .. import UserError
+
+for _name in ("pydicom", "highdicom"):  # what they log may quote the file
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+GEOMETRY = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient")
+LOCALIZER = "a localizer"
+"""Why a slice of a CT series may be left out though it belongs to the series."""
+
+RESCALE = ("RescaleSlope", "RescaleIntercept")
+PIXELS = (
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "NumberOfFrames",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+    "PixelData",
+)
+KIND = ("SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "SeriesInstanceUID", "InstanceNumber", "PatientID")
+"""All elements that are read of a CT slice, and no other: what is not read cannot get into a log."""
+
+UNREADABLE = (
+    BytesLengthException,
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+    AssertionError,
+    struct.error,
+)
+"""What pydicom, its decoders and highdicom raise for bytes that make no sense."""
+
+
+def is_dicom(path: Path) -> bool:
+    """Say whether a file begins as a DICOM file does."""
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def read_header(path: Path, elements: Sequence[str]) -> pydicom.Dataset:
+    """Read some elements of a DICOM file; raises `UserError`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they show what the file holds
+            # From memory: a damaged length makes pydicom ask for gigabytes, for which a file would be given room.
+            dataset = pydicom.dcmread(io.BytesIO(path.read_bytes()), specific_tags=list(elements))
+            for name in elements:
+                dataset.get(name)  # values are decoded when they are asked for
+            return dataset
+    except InvalidDicomError as error:
+        raise UserError(f"{path}: is not a DICOM file") from error
+    except UNREADABLE as error:
+        raise UserError(f"{path}: cannot be read as DICOM ({type(error).__name__}); is it complete?") from error
+
+
+def read_folder(folder: Path, wanted: Path | None, remarks: list[str]) -> dict[Path, pydicom.Dataset]:
+    """Read the DICOM files of a folder. Files of another kind are left out unless they are called like the slices."""
+    try:
+        paths = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror})") from error
+    paths = [path for path in paths if path.name != "DICOMDIR"]
+    known = {path: is_dicom(path) for path in paths}
+    endings = {path.suffix.lower() for path, dicom in known.items() if dicom}
+    datasets = {}
+    for path, dicom in known.items():
+        if dicom or path.suffix.lower() in endings or path == wanted or not endings:
+            try:
+                datasets[path] = read_header(path, (*KIND, *GEOMETRY, *RESCALE, *PIXELS))
+            except UserError as error:
+                raise UserError(f"{error}; a folder holds slices that can all be read") from error
+    others = len(paths) - len(datasets)
+    if others:
+        remarks.append(f"{others} of {len(paths)} files in the folder are no DICOM files: left out")
+    return datasets
+
+
+def choose_series(
+    path: Path, datasets: dict[Path, pydicom.Dataset], wanted: Path | None, remarks: list[str]
+) -> dict[Path, pydicom.Dataset]:
+    """Return the slices of one CT series: that of the file `wanted`, or the one with most slices."""
+    reasons = {one: why_no_slice(dataset) for one, dataset in datasets.items()}
+    slices = {one: dataset for one, dataset in datasets.items() if not reasons[one]}
+    if wanted is not None and reasons.get(wanted):
+        raise UserError(f"{wanted}: {reasons[wanted]}; accepted is a slice of a CT series")
+    if not slices:
+        first = next(iter(reasons.values()), "it holds no DICOM file")
+        raise UserError(f"{path}: has 0 CT slices; {first}")
+    left_out = Counter(reason for reason in reasons.values() if reason)
+    remarks += [f"{count} DICOM file(s) left out: {reason}" for reason, count in sorted(left_out.items())]
+    series = {one: str(dataset.get("SeriesInstanceUID", "")) for one, dataset in slices.items()}
+    sizes = Counter(series.values())
+    # Anonymisation may leave one identifier to each slice: only identifiers that group slices tell of several series.
+    if len(sizes) == len(slices) > 2:
+        return slices
+    ranking = sizes.most_common()
+    chosen = ranking[0][0] if wanted is None else series[wanted]
+    if len(sizes) > 1 and wanted is None and ranking[0][1] == ranking[1][1]:
+        raise UserError(
+            f"{path}: holds {len(sizes)} CT series, and none has most slices; name a file of the series that counts"
+        )
+    if len(sizes) > 1:
+        others = len(slices) - sizes[chosen]
+        remarks.append(f"{others} slices of {len(sizes) - 1} other CT series in the folder left out")
+    for one, reason in reasons.items():
+        if reason and reason != LOCALIZER and str(datasets[one].get("SeriesInstanceUID", "")) == chosen:
+            raise UserError(f"{one}: {reason}; it belongs to the series of the slices")
+    return {one: dataset for one, dataset in slices.items() if series[one] == chosen}
+
+
+def why_no_slice(dataset: pydicom.Dataset) -> str:
+    """Return why a DICOM object is no slice of a CT volume, or nothing."""
+    try:
+        modality = dataset.get("Modality")
+        kind = pydicom.uid.UID(dataset.get("SOPClassUID") or CTImageStorage)  # anonymised ones may have none
+        localizer = "LOCALIZER" in (dataset.get("ImageType") or ())
+        frames = int(dataset.get("NumberOfFrames") or 1)
+    except UNREADABLE:
+        return "damaged: what it is cannot be read"
+    if modality != "CT":
+        return f"Modality is {code(modality)}; accepted is CT"
+    if localizer:
+        return LOCALIZER
+    if frames != 1:
+        return "several frames in a file; accepted is one slice a file"
+    if kind != CTImageStorage:
+        known = kind.name if kind in pydicom.uid.UID_dictionary else "an object of an unknown kind"
+        return f"{known}; accepted is {CTImageStorage.name}"
+    return ""
+
+
+def code(value: Any) -> str:
+    """Return a code such as CT as it is. In a damaged file any other element may stand in its place, even a name."""
+    return str(value) if re.fullmatch(r"[A-Z]{2,16}", str(value or "")) else "unreadable" if value else "missing"

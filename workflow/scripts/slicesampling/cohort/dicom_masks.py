@@ -1,0 +1,204 @@
+"""Masks drawn on the slices of a CT series: DICOM segmentations and structure sets read, segmentations written."""
+
+import io
+import warnings
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from matplotlib.path import Path as Polygon
+from pydicom.uid import CTImageStorage
+
+from .. import UserError, one_line
+from ..jobs import files
+from .dicom import Stack, plain
+from .dicom_files import UNREADABLE, code, read_header
+from .grids import GRID_TOLERANCE, REVERSE
+
+SOFTWARE, VERSION = "slicesampling", "0.1.0"
+"""Who made a segmentation."""
+
+SERIES_NUMBER = 9001
+"""Of a written segmentation, above those of a scanner."""
+
+
+def read_drawn_mask(path: Path, stack: Stack, liver_values: Collection[int]) -> np.ndarray:
+    """Read a DICOM segmentation or structure set drawn on `stack`: bool (slice, row, column).
+
+    `liver_values` are numbers of segments, or of regions of interest; without any, all of a segmentation count, and
+    the one of a structure set. Raises `UserError`.
+    """
+    modality = read_header(path, ("Modality",)).get("Modality")
+    if modality == "SEG":
+        return _read_segmentation(path, stack, liver_values)
+    if modality == "RTSTRUCT":
+        return _read_structures(path, stack, liver_values)
+    raise UserError(f"{path}: Modality is {code(modality)}; accepted for a mask are SEG and RTSTRUCT")
+
+
+def write_segmentation(path: Path, stack: Stack, mask: np.ndarray) -> None:
+    """Write a mask, bool (slice, row, column) on `stack`, as DICOM segmentation with one segment, the liver.
+
+    Patient and study are those of the slices, as viewers need it. Raises `UserError` where the slices lack what the
+    standard wants of them.
+    """
+    import highdicom
+    from highdicom.seg import Segmentation, SegmentDescription
+    from pydicom.sr.codedict import codes
+
+    algorithm = highdicom.AlgorithmIdentificationSequence(
+        name=SOFTWARE, family=codes.DCM.ArtificialIntelligence, version=VERSION
+    )
+    liver = SegmentDescription(
+        segment_number=1,
+        segment_label="Liver",
+        segmented_property_category=codes.SCT.Organ,
+        segmented_property_type=codes.SCT.Liver,
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=algorithm,
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            segmentation = Segmentation(
+                source_images=[_whole_header(one.path) for one in stack.slices],
+                pixel_array=mask.astype(np.uint8),
+                segmentation_type="BINARY",
+                segment_descriptions=[liver],
+                series_instance_uid=highdicom.UID(),
+                series_number=SERIES_NUMBER,
+                sop_instance_uid=highdicom.UID(),
+                instance_number=1,
+                manufacturer=SOFTWARE,
+                manufacturer_model_name=SOFTWARE,
+                software_versions=VERSION,
+                device_serial_number="1",
+                omit_empty_frames=bool(mask.any()),
+            )
+            with files.replacing(path) as temporary:
+                segmentation.save_as(temporary)
+    except UNREADABLE as error:
+        raise UserError(
+            f"{stack.path}: no DICOM segmentation can be written for it ({type(error).__name__}: {one_line(error)}); "
+            "the standard wants more elements in its slices"
+        ) from error
+
+
+def _whole_header(path: Path) -> pydicom.Dataset:
+    """Read all of a slice but its pixels; an anonymised one that does not say so is said to be a CT image."""
+    dataset = pydicom.dcmread(path, stop_before_pixels=True)
+    dataset.SOPClassUID = dataset.get("SOPClassUID") or CTImageStorage
+    return dataset
+
+
+def _read_segmentation(path: Path, stack: Stack, liver_values: Collection[int]) -> np.ndarray:
+    """Read the frames of a segmentation, each onto the slice at its position; slices without a frame are empty."""
+    import highdicom
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            segmentation = highdicom.seg.segread(io.BytesIO(path.read_bytes()))
+            known = set(segmentation.segment_numbers)
+            _known(path, "segment", known, liver_values)
+            frames = int(segmentation.NumberOfFrames)
+            if frames > 64 * len(stack.slices):
+                raise UserError(f"{path}: has {frames} frames for {len(stack.slices)} slices")
+            size = (int(segmentation.Rows), int(segmentation.Columns))
+            if size != stack.slices[0].size:
+                raise UserError(f"{path}: has {size} pixels a frame, but its image has {stack.slices[0].size}")
+            pixels = segmentation.pixel_array.reshape(frames, *size)
+            kind = str(segmentation.SegmentationType)
+            shared = segmentation.SharedFunctionalGroupsSequence[0]
+            mask = np.zeros(stack.shape, bool)
+            chosen = set(liver_values) or known
+            for frame, own in zip(pixels, segmentation.PerFrameFunctionalGroupsSequence, strict=True):
+                k = _slice_of_frame(path, stack, own, shared)
+                if kind == "LABELMAP":
+                    mask[k] |= np.isin(frame, sorted(chosen))
+                elif int(_group(own, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber) in chosen:
+                    mask[k] |= frame > (int(segmentation.MaximumFractionalValue) / 2 if kind == "FRACTIONAL" else 0)
+    except UNREADABLE as error:
+        raise UserError(f"{path}: cannot be read as DICOM segmentation ({type(error).__name__})") from error
+    return mask
+
+
+def _slice_of_frame(path: Path, stack: Stack, own: pydicom.Dataset, shared: pydicom.Dataset) -> int:
+    """Return the slice that a frame of a segmentation lies on, to within `GRID_TOLERANCE`."""
+    position = np.array(_group(own, shared, "PlanePositionSequence").ImagePositionPatient, dtype=float)
+    orientation = np.array(_group(own, shared, "PlaneOrientationSequence").ImageOrientationPatient, dtype=float)
+    spacing = np.array(_group(own, shared, "PixelMeasuresSequence").PixelSpacing, dtype=float)
+    one = stack.slices[0]
+    k = stack.nearest(float(position @ stack.normal))
+    reach = np.array(one.size) * np.abs(spacing - one.spacing)  # over the whole frame
+    turned = np.abs(orientation - one.orientation).max() * max(one.size) * spacing.max()
+    off = max(np.linalg.norm(position - stack.positions[k]), reach.max(), turned)
+    if not off < GRID_TOLERANCE * one.spacing.min():
+        raise UserError(
+            f"{path}: the mask is not on the grid of its image; a frame lies at {plain(position)} mm with pixels of "
+            f"{plain(spacing)} mm, the nearest slice at {plain(stack.positions[k])} mm with {plain(one.spacing)} mm"
+        )
+    return k
+
+
+def _group(own: pydicom.Dataset, shared: pydicom.Dataset, name: str) -> pydicom.Dataset:
+    """Return an item of the functional groups of a frame, its own or that of all frames."""
+    return (own if name in own else shared)[name].value[0]
+
+
+def _read_structures(path: Path, stack: Stack, liver_values: Collection[int]) -> np.ndarray:
+    """Fill the contours of a structure set: pixels whose centre lies within; contours within others are holes."""
+    mask = np.zeros(stack.shape, bool)
+    elements = ("StructureSetROISequence", "ROIContourSequence")
+    structures = read_header(path, elements)
+    try:
+        regions = {
+            int(item.ReferencedROINumber): item.get("ContourSequence") or []
+            for item in structures.get("ROIContourSequence") or []
+        }
+        _known(path, "region of interest", set(regions), liver_values)
+        if not liver_values and len(regions) != 1:
+            raise UserError(f"{path}: has {len(regions)} regions of interest; liver_values must say which are liver")
+        to_index = np.linalg.inv(REVERSE @ stack.slice_grid(0).affine @ REVERSE)  # x, y, z in mm → column, row, any
+        for number, contours in regions.items():
+            for contour in contours if not liver_values or number in liver_values else []:
+                if contour.ContourGeometricType not in ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR"):
+                    raise UserError(f"{path}: a contour is {contour.ContourGeometricType}; accepted is CLOSED_PLANAR")
+                points = np.asarray(contour.ContourData, dtype=float).reshape(-1, 3)
+                if len(points) < 3 or not np.isfinite(points).all():
+                    raise UserError(f"{path}: a contour has {len(points)} points; accepted are three or more, finite")
+                heights = points @ stack.normal
+                k = stack.nearest(float(heights.mean()))
+                thickness = stack.slice_grid(k).spacing[0]
+                off = float(np.abs(heights - stack.heights[k]).max())
+                if off > thickness / 2:
+                    raise UserError(
+                        f"{path}: the contour at {heights.mean():.3f} mm along the normal is {off:.3f} mm off any slice"
+                    )
+                own = to_index[:3, :3] @ (points - stack.positions[k]).T
+                mask[k] ^= _filled(own[:2].T, stack.slices[0].size)
+    except UNREADABLE as error:
+        raise UserError(f"{path}: cannot be read as DICOM structure set ({type(error).__name__})") from error
+    return mask
+
+
+def _filled(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return the pixels (row, column) whose centre lies within a polygon of points (column, row) in pixels."""
+    mask = np.zeros(size, bool)
+    low = np.clip(np.floor(points.min(axis=0)), 0, np.array(size[::-1]) - 1).astype(int)
+    high = np.clip(np.ceil(points.max(axis=0)), 0, np.array(size[::-1]) - 1).astype(int)
+    columns, rows = np.arange(low[0], high[0] + 1), np.arange(low[1], high[1] + 1)
+    centres = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
+    inside = Polygon(np.vstack([points, points[:1]])).contains_points(centres)
+    mask[low[1] : high[1] + 1, low[0] : high[0] + 1] = inside.reshape(len(rows), len(columns))
+    return mask
+
+
+def _known(path: Path, kind: str, known: Collection[int], wanted: Collection[int]) -> None:
+    """Refuse numbers that nobody declared."""
+    missing = sorted(set(wanted) - set(known))
+    if missing:
+        raise UserError(
+            f"{path}: has no {kind} {missing[0]}; it has {', '.join(map(str, sorted(known)))}, see liver_values"
+        )

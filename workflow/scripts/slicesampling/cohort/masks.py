@@ -1,0 +1,102 @@
+"""Liver masks, read onto the grid of their image: files of a volume, DICOM objects, or one PNG a slice."""
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from .. import UserError, one_line
+from . import dicom, dicom_masks
+from .formats import of_slices, read_file, scaled
+from .grids import Grid, upright
+from .plausibility import SOFT_TISSUE_SHARE, soft_tissue_share
+
+
+def label_is_empty(path: str | Path) -> bool:
+    """Say whether a mask file holds nothing but zeros."""
+    return not read_file(Path(path)).values.any()
+
+
+def read_mask(
+    path: Path, grid: Grid, stack: dicom.Stack | None, on_slices: np.ndarray, liver_values: Collection[int]
+) -> np.ndarray:
+    """Read a mask onto `grid`, the image's. `stack` and `on_slices`: the slices of a DICOM image, and their HU."""
+    if not of_slices(path):
+        stored = read_file(path)
+        turned, mask_grid = upright(stored.values, stored.grid)
+        if not mask_grid.matches(grid):
+            raise UserError(f"{path}: the mask is not on the grid of its image; mask: {mask_grid}; image: {grid}")
+        return np.ascontiguousarray(_liver(path, scaled(turned, stored), liver_values))
+    if stack is None:
+        raise UserError(f"{path}: masks drawn on DICOM slices need an image in DICOM slices")
+    if path.is_dir():
+        mask = _read_png_masks(path, stack, on_slices, liver_values)
+    else:
+        mask = dicom_masks.read_drawn_mask(path, stack, liver_values)
+    return np.ascontiguousarray(upright(stack.evened(mask), stack.grid())[0])
+
+
+def _liver(path: Path, values: np.ndarray, liver_values: Collection[int]) -> np.ndarray:
+    """Return where a mask of labels says liver: at any of `liver_values`, or at its one value but zero."""
+    labelled = values != 0
+    found = np.unique(values[labelled])
+    odd = found[~(np.isfinite(found) & (found > 0) & (found == np.rint(found)))]
+    if len(odd):
+        raise UserError(f"{path}: the mask holds {_listed(odd)}; accepted are 0 and positive whole numbers")
+    if not liver_values:
+        if len(found) > 1:
+            raise UserError(f"{path}: the mask holds {_listed(found)}; liver_values must say which of them are liver")
+        return np.asarray(labelled)
+    if len(found) and not np.isin(found, sorted(liver_values)).any():
+        raise UserError(f"{path}: the mask holds {_listed(found)}; accepted as liver: {_listed(liver_values)}")
+    return np.isin(values, sorted(liver_values))
+
+
+def _listed(values: Collection[float]) -> str:
+    shown = sorted(float(value) for value in values)
+    return ", ".join(f"{value:g}" for value in shown[:5]) + ", …" * (len(shown) > 5)
+
+
+def _read_png_masks(folder: Path, stack: dicom.Stack, image: np.ndarray, liver_values: Collection[int]) -> np.ndarray:
+    """Read one PNG a slice into a bool array (slice, row, column) on `stack`, and check their order against its HU.
+
+    The k-th file in natural order of the names belongs to the k-th slice in order of InstanceNumber. In the CHAOS
+    challenge this is the order of the DICOM file names as well, and it runs from the head to the feet, against the
+    positions.
+    """
+    paths = sorted((p for p in folder.iterdir() if p.suffix.lower() == ".png"), key=lambda p: natural(p.name))
+    instances = stack.instances
+    if instances is None or len(set(instances)) != len(instances):
+        raise UserError(f"{folder}: PNG masks need an image in DICOM slices with an InstanceNumber each, all different")
+    if len(paths) != len(instances):
+        raise UserError(f"{folder}: {len(paths)} PNG masks for {len(instances)} slices; there must be one a slice")
+    values = np.empty(stack.shape, np.uint16)
+    order = np.argsort(instances)
+    for path, k in zip(paths, order, strict=True):
+        try:
+            with Image.open(path, formats=["PNG"]) as picture:
+                if len(picture.getbands()) != 1:
+                    raise UserError(f"{path}: is a picture of mode {picture.mode}; accepted is one grey channel")
+                if picture.size[::-1] != stack.shape[1:]:
+                    raise UserError(
+                        f"{path}: has {picture.size[::-1]} rows and columns, but its image has {stack.shape[1:]}"
+                    )
+                values[k] = np.asarray(picture)
+        except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            raise UserError(f"{path}: cannot be read as PNG ({one_line(error)}); is it complete?") from error
+    mask = _liver(folder, values, liver_values)
+    turned = np.empty_like(mask)
+    turned[order] = mask[order[::-1]]
+    if soft_tissue_share(image, mask) < SOFT_TISSUE_SHARE <= soft_tissue_share(image, turned):
+        raise UserError(
+            f"{folder}: the masks lie on soft tissue only when the last one belongs to the first slice; accepted are "
+            "names in the order of InstanceNumber"
+        )
+    return mask
+
+
+def natural(name: str) -> list[str | int]:
+    """Split a name so that numbers in it compare by value: slice-2 before slice-10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]

@@ -1,0 +1,181 @@
+"""A synthetic multi-site abdominal CT cohort in real file formats: the data set of the demo and of the tests.
+
+No voxel of it comes from a patient. Every volume depends on (seed, volume) alone.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pydicom
+from PIL import Image
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from ..jobs.files import replacing
+from ..jobs.randomness import generator
+from .anatomy import HARD_CASES
+from .scanner import Grid, render_row
+from .shapes import LIVER, VENA_CAVA, Array
+from .sites import SITES, SPLIT_LETTERS, Row, check_settings
+
+EXCLUSIONS = ("inferior vena cava included in the reference mask", "poor quality of the reference mask")
+EXCLUDED_LETTER = "x"
+
+
+def plan_cohort(settings: dict[str, Any], folder: str) -> pd.DataFrame:
+    """Return the cohort table of the phantom, one row a volume; makes no voxels.
+
+    `settings`: `seed`; `matrix`, in-plane pixels a side; `sites`, a dict of site → `pool`, `val`, `test` (number of
+    volumes); `hard_cases`, the share of pool and test volumes that are hard; `excluded`, the number of pool volumes
+    more whose reference mask is wrong on purpose (Fig. 3 of the paper). Columns: volume, patient, site, split, image,
+    label, exclude, hard_case; paths under `folder`. More volumes of a split leave the rows of the others as they are.
+    Raises UserError on an unknown site or a number out of range.
+    """
+    check_settings(settings)
+    rows = []
+    for site, counts in settings["sites"].items():
+        for split, letter in SPLIT_LETTERS.items():
+            share = 0.0 if split == "val" else settings.get("hard_cases", 0.0)
+            draw = generator(settings["seed"], site, split, "hard cases")
+            offset, kind = draw.random(), int(draw.integers(len(HARD_CASES)))
+            for index in range(counts.get(split, 0)):
+                # The running total of share × volumes passes a whole number: an even spread, whatever the total.
+                passed, now = int(offset + share * index), int(offset + share * (index + 1))
+                hard_case = HARD_CASES[(kind + passed) % len(HARD_CASES)] if now > passed else ""
+                rows.append(_row(folder, site, split, f"{site}-{letter}{index + 1:03d}", "", hard_case))
+    wrong_site = "lits" if "lits" in settings["sites"] else next(iter(settings["sites"]), "lits")
+    for index in range(settings.get("excluded", 0)):
+        reason = EXCLUSIONS[index % len(EXCLUSIONS)]
+        rows.append(_row(folder, wrong_site, "pool", f"{wrong_site}-{EXCLUDED_LETTER}{index + 1:03d}", reason, ""))
+    columns = ["volume", "patient", "site", "split", "image", "label", "exclude", "hard_case", "liver_values"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _row(folder: str, site: str, split: str, volume: str, exclude: str, hard_case: str) -> dict[str, str]:
+    file_format = SITES[site].file_format
+    dicom = file_format == "dicom"
+    return {
+        "volume": volume,
+        "patient": volume,
+        "site": site,
+        "split": split,
+        "image": f"{folder}/{volume}/" + ("dicom" if dicom else f"ct{file_format}"),
+        "label": f"{folder}/{volume}/" + ("masks" if dicom else f"liver{file_format}"),
+        "exclude": exclude,
+        "hard_case": hard_case,
+        "liver_values": "1,2" if site == "lits" else "",  # liver and tumour
+    }
+
+
+def reference_mask(labels: Array, exclude: str) -> Array:
+    """Return the reference mask (uint8, z, y, x; 0 outside, 1 liver, 2 tumour) that goes with `exclude`.
+
+    An empty reason gives the correct mask; the reasons of `EXCLUSIONS` give one that is wrong in the said way.
+    """
+    mask = np.where(labels == VENA_CAVA, 0, labels).astype(np.uint8)
+    if exclude == EXCLUSIONS[0]:
+        liver_slices = np.any(mask > 0, axis=(1, 2), keepdims=True)
+        return np.where((labels == VENA_CAVA) & liver_slices, LIVER, mask).astype(np.uint8)
+    if exclude == EXCLUSIONS[1]:
+        # Drawn on few slices and carried over to the next ones, cut short, with straight edges.
+        every = max(2, len(mask) // 12)
+        held = mask[np.arange(len(mask)) // every * every]
+        side = max(2, mask.shape[1] // 24)
+        rows, columns = (np.arange(n) // side * side + side // 2 for n in mask.shape[1:])
+        return held[:, rows.clip(max=mask.shape[1] - 1)][:, :, columns.clip(max=mask.shape[2] - 1)]
+    return mask
+
+
+def write_volume(row: Row, settings: Mapping[str, Any]) -> None:
+    """Write image and label of one row of `plan_cohort`, each by rename; the same row gives the same bytes.
+
+    NIfTI sites: int16 with the site's slope, intercept and orientation, label uint8. DICOM sites: a CT series with
+    file names in no order, and one PNG mask a slice; the masks' names ascend from head to feet, with InstanceNumber.
+    """
+    hu, labels, grid = render_row(row, settings)
+    site = SITES[row["site"]]
+    mask = reference_mask(labels, row["exclude"] if isinstance(row["exclude"], str) else "")
+    if row["site"] != "lits":
+        mask = (mask > 0).astype(np.uint8)
+    if site.file_format == "dicom":
+        with replacing(row["image"]) as folder:
+            _write_series(folder, hu, grid, row, settings)
+        with replacing(row["label"]) as folder:
+            folder.mkdir()
+            for number, plane in enumerate(mask[::-1]):
+                Image.fromarray(plane > 0).save(folder / f"liver_GT_{number:03d}.png")
+        return
+    for plane in hu:  # in place: a whole-body scan is half a gigabyte
+        plane[:] = np.rint((plane - np.float32(site.intercept)) / np.float32(site.slope))
+    for path, array, slope, intercept in (
+        (row["image"], hu, site.slope, site.intercept),
+        (row["label"], mask, 1, 0),
+    ):
+        with replacing(path) as temporary:
+            nibabel.save(_nifti(array, grid, site.orientation, slope, intercept), temporary)
+
+
+def _nifti(array: Array, grid: Grid, orientation: str, slope: float, intercept: float) -> nibabel.Nifti1Image:
+    """Wrap stored values (z, y, x) so that NIfTI's axes grow as `orientation` says."""
+    dz, dy, dx = grid.spacing
+    oz, oy, ox = grid.origin
+    affine = np.array([[-dx, 0, 0, -ox], [0, -dy, 0, -oy], [0, 0, dz, oz], [0, 0, 0, 1]], float)  # NIfTI is RAS
+    axes = nibabel.orientations.axcodes2ornt
+    turn = nibabel.orientations.ornt_transform(axes("LPS"), axes(orientation))
+    image = nibabel.Nifti1Image(array.transpose(2, 1, 0), affine).as_reoriented(turn)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(image.affine, code=1)
+    image.set_qform(image.affine, code=1)
+    image.header.set_slope_inter(slope, intercept)
+    return image
+
+
+def _write_series(folder: Path, hu: Array, grid: Grid, row: Row, settings: Mapping[str, Any]) -> None:
+    """Write one CT Image Storage file a slice into `folder`."""
+    site = SITES[row["site"]]
+    folder.mkdir()
+    key = (str(settings["seed"]), str(settings["matrix"]), row["volume"])
+    study, series, frame = (generate_uid(entropy_srcs=[*key, name]) for name in ("study", "series", "frame"))
+    slices = len(hu)
+    names = generator(settings["seed"], row["volume"], "file names").permutation(slices)
+    dz, dy, dx = grid.spacing
+    oz, oy, ox = grid.origin
+    for number in range(slices):  # from head to feet
+        index = slices - 1 - number
+        meta = FileMetaDataset()
+        meta.MediaStorageSOPClassUID = CTImageStorage
+        meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[*key, "slice", str(number)])
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        slide = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+        slide.SOPClassUID = CTImageStorage
+        slide.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+        slide.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
+        slide.Modality = "CT"
+        slide.PatientName = f"PHANTOM^{row['volume'].upper()}"
+        slide.PatientID = row["patient"]
+        slide.PatientBirthDate = slide.PatientSex = ""
+        slide.StudyInstanceUID, slide.SeriesInstanceUID, slide.FrameOfReferenceUID = study, series, frame
+        slide.StudyDate = slide.StudyTime = slide.StudyID = slide.AccessionNumber = slide.ReferringPhysicianName = ""
+        slide.PositionReferenceIndicator = slide.Manufacturer = ""
+        slide.SeriesDescription = "Synthetic CT"
+        slide.SeriesNumber, slide.AcquisitionNumber, slide.InstanceNumber = 1, 1, number + 1
+        slide.PatientPosition = "HFS"
+        slide.KVP = 120
+        slide.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        slide.ImagePositionPatient = [round(ox, 4), round(oy, 4), round(oz + dz * index, 4)]
+        slide.SliceLocation = round(oz + dz * index, 4)
+        slide.SliceThickness = round(dz, 4)
+        slide.PixelSpacing = [round(dy, 6), round(dx, 6)]
+        slide.SamplesPerPixel = 1
+        slide.PhotometricInterpretation = "MONOCHROME2"
+        slide.Rows, slide.Columns = hu.shape[1:]
+        slide.BitsAllocated, slide.BitsStored, slide.HighBit, slide.PixelRepresentation = 16, 16, 15, 0
+        slide.RescaleIntercept, slide.RescaleSlope, slide.RescaleType = site.intercept, site.slope, "HU"
+        slide.WindowCenter, slide.WindowWidth = 50, 400
+        stored = np.rint((hu[index] - np.float32(site.intercept)) / np.float32(site.slope))
+        slide.PixelData = stored.clip(0, None).astype("<u2").tobytes()
+        pydicom.dcmwrite(folder / f"i{names[number]:04d}.dcm", slide, enforce_file_format=True)
