@@ -2,7 +2,6 @@
 
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -14,7 +13,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow/scripts"))
 
 import torch
+from slicesampling.learning.memory import peak_memory
 from slicesampling.learning.models import Compute, computing
+
+CPU = torch.device("cpu")
 
 
 def machine(compute: Compute) -> str:
@@ -50,17 +52,9 @@ def seconds(work: Callable[[], object], repeats: int, device: torch.device) -> f
     return statistics.median(times)
 
 
-def peak_gib(device: torch.device) -> float:
-    """Return the most memory that was held so far: of the GPU where it is one, otherwise of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def own_peak_gib() -> float:
-    """Return the most memory that this process has held; unlike `getrusage` it leaves out what its parent held."""
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 2**20
+def peak_gib(device: torch.device = CPU) -> float:
+    """Return the most memory that was held so far: of the GPU where it is one, otherwise of this process alone."""
+    return peak_memory(device) / 2**10
 
 
 def in_a_process(arguments: list[str]) -> Any:

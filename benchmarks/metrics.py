@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from common import in_a_process, own_peak_gib
+from common import in_a_process, peak_gib
 from scipy import ndimage
 
 SHAPE, SPACING = (300, 512, 512), (1.0, 0.75, 0.75)
@@ -74,14 +74,14 @@ def measure(variant: str, masks: str) -> dict[str, float]:
         warnings.simplefilter("ignore")
         work(prediction[small], reference[small])  # imports
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-        before, times = own_peak_gib(), []
+        before, times = peak_gib(), []
         for _ in range(repeats):
             started = time.perf_counter()
             mean, largest = work(prediction, reference)
             times.append(time.perf_counter() - started)
     return {
         "seconds": float(np.median(times)),
-        "memory": own_peak_gib() - before,
+        "memory": peak_gib() - before,
         "msd": mean,
         "hd": largest,
         "litres": float(reference.sum() * np.prod(SPACING) / 1e6),

@@ -11,7 +11,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import torch
-from common import in_a_process, own_peak_gib, seconds
+from common import in_a_process, peak_gib, seconds
 from scipy import ndimage
 
 SHAPE, SPACING = (400, 512, 512), (1.25, 0.8, 0.8)
@@ -75,12 +75,12 @@ def measure(variant: str, folder: Path) -> dict[str, float]:
     np.save(folder / f"{list(VARIANTS).index(variant)}.npy", result)
     del result
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before, times = own_peak_gib(), []
+    before, times = peak_gib(), []
     for _ in range(repeats):
         started = time.perf_counter()
         work(folder / "volume.nii.gz")
         times.append(time.perf_counter() - started)
-    return {"seconds": float(np.median(times)), "memory": own_peak_gib() - before}
+    return {"seconds": float(np.median(times)), "memory": peak_gib() - before}
 
 
 def resampling_alone(path: Path) -> dict[str, float]:

@@ -5,11 +5,14 @@ parameters and what a file holds. Each operation, also of the backward pass, is 
 of two devices, a generator of another kind of device, `numpy()` of a tensor on a GPU. `cuda` without a number is the
 current GPU of the thread, and a new thread begins with the first.
 
+All is done at once, but what one stream writes and another uses without having waited for it is refused, and so is
+writing to a pinned tensor, or giving back memory of a side stream, while another stream may still read it.
+
 What this cannot see: CUDA's kernels (operations that it lacks, their rounding, another order of sums), which operations
-autocast takes for CUDA (the CPU's list serves), memory, and races: streams and events do nothing, and whatever does not
-block is done at once. It lets pass what is rare: gradients across devices, and CPU tensors without dimensions as
-arguments of operations that take them as numbers only in part. What it does not know, such as other functions of
-`torch.cuda`, fails as it does in a torch without CUDA.
+autocast takes for CUDA (the CPU's list serves), how much memory there is, and races that do not go through torch, such
+as those through numpy's view of a pinned tensor. It lets pass what is rare: gradients across devices, CPU tensors
+without dimensions also where torch wants them on the GPU, and memory of a default stream that another one still reads.
+What it does not know, such as other functions of `torch.cuda`, fails as it does in a torch without CUDA.
 """
 
 import contextlib
@@ -17,7 +20,8 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -34,11 +38,83 @@ NEW = "new_empty new_full new_ones new_tensor new_zeros"
 RANDOM = "bernoulli_ cauchy_ exponential_ geometric_ log_normal_ normal_ random_ uniform_"
 COLLECTIVES = "all_gather all_gather_into_tensor all_reduce broadcast reduce reduce_scatter_tensor"
 ACROSS_DEVICES = {"copy_", "_foreach_copy_"}
+BLOCKING = {"_local_scalar_dense", "equal", "nonzero"}
 INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "_unsafe_index_put"}
 
 
-def device_of(tensor: Tensor) -> torch.device:
-    return getattr(tensor.untyped_storage(), "fake_device", CPU)
+def device_of(storage: torch.UntypedStorage) -> torch.device:
+    return getattr(storage, "fake_device", CPU)
+
+
+class Stream:
+    """A stream of `device`; `done` says how far it has come, and how far each one for which it has waited had come."""
+
+    def __init__(self, cuda: "FakeCuda", device: torch.device) -> None:
+        self.cuda, self.device = cuda, device
+        self.done: Clock = {}
+
+    def record_event(self, event: "Event | None" = None) -> "Event":
+        event = event or Event(self.cuda)
+        event.record(self)
+        return event
+
+    def wait_event(self, event: "Event") -> None:
+        join(self.done, event.done)
+
+    def wait_stream(self, stream: "Stream") -> None:
+        join(self.done, stream.done)
+
+    def synchronize(self) -> None:
+        join(self.cuda.host, self.done)
+
+    def query(self) -> bool:
+        self.synchronize()
+        return True
+
+
+class Event:
+    """What a stream had done when it was recorded."""
+
+    def __init__(self, cuda: "FakeCuda") -> None:
+        self.cuda = cuda
+        self.done: Clock = {}
+
+    def record(self, stream: Stream | None = None) -> None:
+        self.done, self.time = dict((stream or self.cuda.stream()).done), time.perf_counter()
+
+    def wait(self, stream: Stream | None = None) -> None:
+        (stream or self.cuda.stream()).wait_event(self)
+
+    def synchronize(self) -> None:
+        join(self.cuda.host, self.done)
+
+    def query(self) -> bool:
+        self.synchronize()
+        return True
+
+    def elapsed_time(self, end: "Event") -> float:
+        return 1000 * (end.time - self.time)
+
+
+Clock = dict[Stream, int]
+
+
+class Use:
+    """Where and when a storage was last written, and last read on each stream; on which its memory was `made`."""
+
+    def __init__(self, made: Stream | None) -> None:
+        self.made, self.recorded = made, set()
+        self.written: Clock = {}
+        self.read: Clock = {}
+
+
+def join(clock: Clock, other: Clock) -> None:
+    for stream, number in other.items():
+        clock[stream] = max(number, clock.get(stream, 0))
+
+
+def behind(clock: Clock, other: Clock) -> bool:
+    return any(clock.get(stream, 0) < number for stream, number in other.items())
 
 
 class _Thread(threading.local):
@@ -52,11 +128,14 @@ class _Thread(threading.local):
 class FakeCuda:
     """`count` GPUs with so many `free` bytes each; `used` are those on which anything was made so far."""
 
-    def __init__(self, count: int = 2, free: int = 8 * 2**30, bfloat16: bool = True) -> None:
+    def __init__(self, count: int = 2, free: int = 16 * 2**30, bfloat16: bool = True) -> None:
         self.count, self.free, self.bfloat16 = count, free, bfloat16
         self.used: set[torch.device] = set()
         self.thread = _Thread()
         self.backends = ""  # of the process group, as the code asks for them
+        self.default = [Stream(self, torch.device("cuda", number)) for number in range(count)]
+        self.host: Clock = {}  # what all threads know to be done
+        self.races: list[str] = []
 
     def device(self, name: torch.device | str | int) -> torch.device:
         """Return the device that is meant, with its number; a number alone is a GPU's."""
@@ -68,15 +147,53 @@ class FakeCuda:
             raise RuntimeError("CUDA error: invalid device ordinal")
         return torch.device("cuda", number)
 
-    def place(self, tensor: Tensor, device: torch.device, pinned: bool = False) -> Tensor:
-        """Say that a tensor, which shares its storage with no other, lies on `device`."""
+    def place(self, storage: torch.UntypedStorage, device: torch.device, pinned: bool = False) -> None:
+        """Say that a storage lies on `device`."""
         if device != CPU:
             self.used.add(device)
         if pinned and device != CPU:
             raise RuntimeError("cannot pin 'torch.cuda.FloatTensor' only dense CPU tensors can be pinned")
-        storage = tensor.untyped_storage()
         storage.fake_device, storage.fake_pinned = device, pinned
-        return tensor
+
+    def stream(self, device: torch.device | None = None) -> Stream:
+        """Return the thread's current stream on a GPU, by default the current one."""
+        stream, device = self.thread.stream, self.device("cuda" if device is None else device)
+        return stream if stream is not None and stream.device == device else self.default[device.index]
+
+    def run(self, device: torch.device, read: Iterable[Any], written: Iterable[Any]) -> None:
+        """Note what an operation does with storages, on the current stream of a GPU or in this process."""
+        __tracebackhide__ = True  # else pytest prints every byte of them
+        stream = None if device == CPU else self.stream(device)
+        clock = self.host if stream is None else stream.done
+        join(clock, self.host)
+        for storage in (*read, *written):
+            if hasattr(storage, "fake_use") and behind(clock, storage.fake_use.written):
+                raise RuntimeError("race: a tensor is used that another stream may not have written yet; wait for it")
+        for storage in written:
+            if hasattr(storage, "fake_use") and behind(clock, storage.fake_use.read):
+                raise RuntimeError("race: a tensor is written to that another stream may still read; wait for it")
+        if stream is None:
+            return
+        clock[stream] = clock.get(stream, 0) + 1
+        for storage in read:
+            if device_of(storage) != CPU or getattr(storage, "fake_pinned", False):
+                self.use(storage, stream).read[stream] = clock[stream]
+        for storage in written:
+            self.use(storage, stream).written = {stream: clock[stream]}
+
+    def use(self, storage: torch.UntypedStorage, stream: Stream) -> Use:
+        if not hasattr(storage, "fake_use"):
+            storage.fake_use = Use(None if device_of(storage) == CPU else stream)
+            weakref.finalize(storage, self.give_back, storage.fake_use).atexit = False
+        return storage.fake_use
+
+    def give_back(self, use: Use) -> None:
+        """Memory of a side stream goes back to it, which may fill it anew at once, unless others are recorded."""
+        if use.made not in (None, *self.default):
+            known = dict(use.made.done)
+            join(known, self.host)
+            if behind(known, {stream: number for stream, number in use.read.items() if stream not in use.recorded}):
+                self.races.append("race: memory is freed that another stream may still read; record_stream tells of it")
 
     def move(self, original: Callable) -> Callable:
         """Return `Tensor.to`: to another device it copies."""
@@ -93,7 +210,15 @@ class FakeCuda:
             device = tensor.device if name is None else self.device(name)
             if device == tensor.device:
                 return original(tensor, CPU, *args, **options)
-            return self.place(original(tensor, CPU, *args[:2], **{**options, "copy": True}), device)
+            result = original(tensor, CPU, *args[:2], **{**options, "copy": True})
+            self.place(result.untyped_storage(), device)
+            if device != CPU:
+                if tensor.device != CPU:
+                    join(self.stream(device).done, self.stream(tensor.device).done)
+                self.run(device, [tensor.untyped_storage()], [result.untyped_storage()])
+            if not (options.get("non_blocking") or list(args[1:]) == [True]):
+                self.stream(tensor.device if device == CPU else device).synchronize()
+            return result
 
         return to
 
@@ -105,12 +230,18 @@ class FakeCuda:
             beside = args[0].device if args and isinstance(args[0], Tensor) else CPU
             device = beside if device is None else self.device(device)
             check_generator(options.get("generator"), device)
-            return self.place(original(*args, **options), device, pin_memory)
+            result = original(*args, **options)
+            storage = result.untyped_storage()
+            vars(storage).pop("fake_use", None)  # that where the first argument lies
+            self.place(storage, device, pin_memory)
+            self.run(device, [], [storage])
+            return result
 
         return factory
 
     def check(self, function: Any, args: tuple, kwargs: dict[str, Any]) -> torch.device:
         """Return where an operation runs, or raise RuntimeError where torch refuses what it is given."""
+        __tracebackhide__ = True
         name, changes = function.overloadpacket.__name__, function._schema.is_mutable
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if not tensors:
@@ -162,15 +293,30 @@ class _Operations(TorchDispatchMode):
         self.cuda = cuda
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        __tracebackhide__ = True
         kwargs = kwargs or {}
         device = self.cuda.check(function, args, kwargs)
         results = function(*args, **kwargs)
-        if device != CPU:
-            given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
-            for result in tree_leaves(results):
-                if isinstance(result, Tensor) and result.untyped_storage()._cdata not in given:
-                    self.cuda.place(result, device)
+        given, made = storages((args, kwargs)), storages(results)
+        fresh = [storage for key, storage in made.items() if key not in given]
+        for storage in fresh:
+            self.cuda.place(storage, device)
+        arguments = zip(function._schema.arguments, args, strict=False)
+        changed = [value for argument, value in arguments if argument.alias_info and argument.alias_info.is_write]
+        changed = storages((changed, kwargs.get("out"))).values()
+        # What copies to the CPU runs on the GPU that it comes from.
+        runs = next((where for where in map(device_of, given.values()) if where != CPU), device)
+        self.cuda.run(runs, given.values(), [*changed, *fresh])
+        name, does_not_block = function.overloadpacket.__name__, kwargs.get("non_blocking", False)
+        blocks = args[2:] != (True,) and not does_not_block if name == "copy_" else name in BLOCKING
+        if runs != CPU and blocks:
+            self.cuda.stream(runs).synchronize()
         return results
+
+
+def storages(values: Any) -> dict[int, torch.UntypedStorage]:
+    found = [leaf.untyped_storage() for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+    return {storage._cdata: storage for storage in found}
 
 
 def check_generator(generator: torch.Generator | None, device: torch.device) -> None:
@@ -197,16 +343,24 @@ def fake_cuda(**machine: Any) -> Iterator[FakeCuda]:
         patch.setattr(threading.Thread, "run", run_checked)
         with _Operations(cuda):
             yield cuda
+    if cuda.races:
+        raise RuntimeError(cuda.races[0])
 
 
 def _patch_tensors(cuda: FakeCuda, patch: pytest.MonkeyPatch) -> None:
     """Let tensors, generators and functions that make them know the devices."""
-    to, numpy, backward = cuda.move(Tensor.to), Tensor.numpy, torch.autograd._engine_run_backward
+    to, numpy, tolist, backward = cuda.move(Tensor.to), Tensor.numpy, Tensor.tolist, torch.autograd._engine_run_backward
 
     def as_tensor(data: Any, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
         return as_it_is(data, dtype=dtype).to(device)
 
     as_it_is = torch.as_tensor
+
+    def at_hand(tensor: Tensor) -> Tensor:
+        """Return a tensor on the CPU whose values are there."""
+        result = to(tensor, CPU)
+        cuda.run(CPU, [result.untyped_storage()], [])
+        return result
 
     def to_numpy(tensor: Tensor, *, force: bool = False) -> Any:
         if tensor.device != CPU and not force:
@@ -214,7 +368,7 @@ def _patch_tensors(cuda: FakeCuda, patch: pytest.MonkeyPatch) -> None:
                 f"can't convert {tensor.device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to "
                 "host memory first."
             )
-        return numpy(to(tensor, CPU), force=force)
+        return numpy(at_hand(tensor), force=force)
 
     def checked(original: Callable) -> Callable:
         @functools.wraps(original)
@@ -248,12 +402,18 @@ def _patch_tensors(cuda: FakeCuda, patch: pytest.MonkeyPatch) -> None:
 
         device = property(lambda generator: generator.place)
 
-    def record_stream(tensor: Tensor, stream: Any) -> None:
+    def pin_memory(tensor: Tensor) -> Tensor:
+        result = tensor.clone()
+        cuda.place(result.untyped_storage(), tensor.device, pinned=True)
+        return result
+
+    def record_stream(tensor: Tensor, stream: Stream) -> None:
         if tensor.device == CPU:
             raise NotImplementedError("Could not run 'aten::record_stream' with arguments from the 'CPU' backend.")
+        cuda.use(tensor.untyped_storage(), stream).recorded.add(stream)
 
     methods = {
-        "device": property(device_of),
+        "device": property(lambda tensor: device_of(tensor.untyped_storage())),
         "is_cuda": property(lambda tensor: tensor.device.type == "cuda"),
         "is_cpu": property(lambda tensor: tensor.device == CPU),
         "get_device": lambda tensor: -1 if tensor.device == CPU else tensor.device.index,
@@ -263,7 +423,8 @@ def _patch_tensors(cuda: FakeCuda, patch: pytest.MonkeyPatch) -> None:
             tensor, "cuda" if device is None else device, non_blocking=non_blocking, memory_format=memory_format
         ),
         "numpy": to_numpy,
-        "pin_memory": lambda tensor: cuda.place(tensor.clone(), tensor.device, pinned=True),
+        "tolist": lambda tensor: tolist(at_hand(tensor)),
+        "pin_memory": pin_memory,
         "is_pinned": lambda tensor: getattr(tensor.untyped_storage(), "fake_pinned", False),
         "record_stream": record_stream,
     }
@@ -323,40 +484,18 @@ def _patch_torch_cuda(cuda: FakeCuda, patch: pytest.MonkeyPatch) -> None:
             raise ValueError(f"Expected a torch.device with a specified index or an integer, but got:{device}")
         cuda.thread.gpu = cuda.device(device).index
 
-    class Event:
-        def __init__(self, **options: bool) -> None: ...
+    class CudaEvent(Event):
+        def __init__(self, enable_timing: bool = False, blocking: bool = False, interprocess: bool = False) -> None:
+            super().__init__(cuda)
 
-        def record(self, stream: Any = None) -> None:
-            self.time = time.perf_counter()
-
-        def elapsed_time(self, end: "Event") -> float:
-            return 1000 * (end.time - self.time)
-
-        def query(self) -> bool:
-            return True
-
-        def wait(self, stream: Any = None) -> None: ...
-        def synchronize(self) -> None: ...
-
-    class Stream:
+    class CudaStream(Stream):
         def __init__(self, device: Any = None, priority: int = 0) -> None:
-            self.device = cuda.device("cuda" if device is None else device)
+            super().__init__(cuda, cuda.device("cuda" if device is None else device))
 
-        def record_event(self, event: Event | None = None) -> Event:
-            event = event or Event()
-            event.record(self)
-            return event
-
-        def query(self) -> bool:
-            return True
-
-        def wait_event(self, event: Event) -> None: ...
-        def wait_stream(self, stream: "Stream") -> None: ...
-        def synchronize(self) -> None: ...
-
-    def current_stream(device: Any = None) -> Stream:
-        stream, device = cuda.thread.stream, cuda.device("cuda" if device is None else device)
-        return stream if stream is not None and stream.device == device else Stream(device)
+    def synchronize(device: Any = None) -> None:
+        cuda.device("cuda" if device is None else device)
+        for stream in {*cuda.default, *cuda.host, *(stream for other in cuda.default for stream in other.done)}:
+            stream.synchronize()
 
     @contextlib.contextmanager
     def stream_context(stream: Stream | None) -> Iterator[None]:
@@ -376,11 +515,11 @@ def _patch_torch_cuda(cuda: FakeCuda, patch: pytest.MonkeyPatch) -> None:
         "is_bf16_supported": lambda including_emulation=True: cuda.bfloat16 or including_emulation,
         "get_device_name": of_gpu("a GPU that is none"),
         "mem_get_info": of_gpu((cuda.free, 2 * cuda.free)),
-        "synchronize": of_gpu(None),
+        "synchronize": synchronize,
         "empty_cache": lambda: None,
-        "Stream": Stream,
-        "Event": Event,
-        "current_stream": current_stream,
+        "Stream": CudaStream,
+        "Event": CudaEvent,
+        "current_stream": cuda.stream,
         "stream": stream_context,
     }
     for name in ("memory_allocated", "memory_reserved", "max_memory_allocated", "max_memory_reserved"):
@@ -411,7 +550,7 @@ def _patch_processes(cuda: FakeCuda, patch: pytest.MonkeyPatch) -> None:
 
     def sum_up(_: None, bucket: distributed.GradBucket) -> torch.futures.Future[Tensor]:
         """C++ makes the buckets, and thinks that the parameters are on the CPU."""
-        cuda.place(bucket.buffer(), bucket.parameters()[0].device)
+        cuda.place(bucket.buffer().untyped_storage(), bucket.parameters()[0].device)
         return allreduce_hook(None, bucket)
 
     def build_wrapper(wrapper: Any, *args: Any, **options: Any) -> None:

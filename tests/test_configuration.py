@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from slicesampling import UserError
+from slicesampling.annotation.strategies import STRATEGIES
 from slicesampling.configuration import check_configuration
 
 ROOT = Path(__file__).parents[1]
@@ -107,6 +108,15 @@ def test_automatic_slices_need_uvs() -> None:
     config["slices_per_iteration"] = "auto"
     with pytest.raises(UserError, match="slices_per_iteration is auto, which needs uvs"):
         check_configuration(config, SCHEMA)
+
+
+def test_a_strategy_that_is_described_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No list of names has to follow: schema and contradictions ask the description."""
+    config = changed("strategies", ["every", "uvs"])
+    with pytest.raises(UserError, match=r"strategies\.0 is 'every'; accepted: uvs or rvs or uss or rss"):
+        check_configuration(config, SCHEMA)
+    monkeypatch.setitem(STRATEGIES, "every", STRATEGIES["rss"]._replace(title="every slice"))
+    check_configuration(config, SCHEMA)
 
 
 def test_all_faults_are_listed_at_once() -> None:

@@ -139,6 +139,44 @@ def test_the_current_gpu_is_the_threads_own_and_the_first_in_a_new_one(cuda: Fak
     assert torch.cuda.current_stream().device == GPU[torch.cuda.current_device()] == GPU[1]
 
 
+def test_a_stream_must_wait_for_another(cuda: FakeCuda) -> None:
+    side, pinned = torch.cuda.Stream(), torch.ones(3, pin_memory=True)
+    with torch.cuda.stream(side):
+        sent = pinned.to("cuda", non_blocking=True)
+        copied = side.record_event()
+        more = sent + 1
+    for early, message in (
+        (lambda: sent * 2, "a tensor is used that another stream may not have written"),
+        (lambda: sent.tolist(), "a tensor is used that another stream may not have written"),
+        (lambda: pinned.zero_(), "a tensor is written to that another stream may still read"),
+        (lambda: more.to("cpu"), "a tensor is used that another stream may not have written"),
+    ):
+        with pytest.raises(RuntimeError, match=message):
+            early()
+    torch.cuda.current_stream().wait_event(copied)
+    returned = (sent * 2).to("cpu", non_blocking=True)
+    with pytest.raises(RuntimeError, match="a tensor is used that another stream may not have written"):
+        returned.numpy()
+    with pytest.raises(RuntimeError, match="a tensor is used that another stream may not have written"):
+        more.sum()
+    torch.cuda.synchronize()
+    assert returned.numpy().tolist() == more.tolist() == [2.0] * 3
+    pinned.zero_()
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_memory_of_a_side_stream_is_kept_while_another_reads_it(recorded: bool) -> None:
+    with nullcontext() if recorded else pytest.raises(RuntimeError, match="memory is freed"), fake_cuda():
+        side = torch.cuda.Stream()
+        with torch.cuda.stream(side):
+            sent = torch.ones(3, device="cuda")
+        torch.cuda.current_stream().wait_stream(side)
+        sent * 2
+        if recorded:
+            sent.record_stream(torch.cuda.current_stream())
+        del sent
+
+
 def test_afterwards_there_is_no_gpu() -> None:
     with fake_cuda():
         pass
@@ -183,7 +221,7 @@ def on_cpu(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_an_interrupted_training_on_a_gpu_is_an_undisturbed_one_on_the_cpu(
     on_cpu: dict[str, Any], cuda: FakeCuda, tmp_path: Path
 ) -> None:
-    """With the training data on the device, then from files; and what is kept of the model is on the CPU."""
+    """With the training data from files, then on the device, and once more from files; the model is kept on the CPU."""
 
     def interrupt(now: Progress) -> None:
         if now.step == 8:
@@ -211,7 +249,7 @@ def test_training_volumes_go_to_the_gpu_where_they_fit_beside_the_training(
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_mixed_precision_runs_on_a_gpu(on_cpu: dict[str, Any], cuda: FakeCuda, tmp_path: Path, precision: str) -> None:
-    mixed = run(tmp_path, precision=precision, epochs=1)
+    mixed = run(tmp_path, "device", precision, epochs=1)
     assert not same(on_cpu, mixed)
     assert mixed["history"][0]["loss"] == pytest.approx(on_cpu["history"][0]["loss"], abs=0.02)
 

@@ -1,34 +1,25 @@
-"""The figures: they show the numbers they were given, legibly, and the same data always give the same files."""
+"""The figures: they show the numbers they were given, legibly, and images true to their voxels."""
 
 import itertools
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.colors import same_color
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, PathPatch, Rectangle
+from matplotlib.patches import FancyArrowPatch, Rectangle
 from matplotlib.text import Text
 from slicesampling.annotation.strategies import STRATEGIES as ALL_STRATEGIES
 from slicesampling.evaluation.calibration import BINS
-from slicesampling.evaluation.statistics import METRICS
-from slicesampling.publication import figures, plots
-from slicesampling.publication.figures import LOOKS
+from slicesampling.publication import figures, plots, style
+from slicesampling.publication.style import LOOKS
 from slicesampling.publication.supplement import learning_curves_table
 
 STRATEGIES = tuple(ALL_STRATEGIES)
@@ -260,7 +251,7 @@ def test_every_text_is_legible(name: str) -> None:
         assert box.y1 <= figure.bbox.y1, text
     for (one, box), (other, another) in itertools.combinations(zip(texts, boxes, strict=True), 2):
         assert not box.padded(-0.5).overlaps(another.padded(-0.5)), (one, other)
-    assert figure.get_figwidth() in (figures.COLUMN, figures.PAGE)
+    assert figure.get_figwidth() in (style.COLUMN, style.PAGE)
 
 
 @pytest.mark.parametrize("depth", [2, 5])
@@ -309,31 +300,17 @@ def test_images_are_radiological_and_true_to_the_voxels_shape(name: str) -> None
     np.testing.assert_allclose(sizes, [sizes[0]] * len(sizes), rtol=2e-2)  # panels of one figure are of one size
 
 
-@given(arrays(bool, st.tuples(st.integers(1, 7), st.integers(1, 7))))
-@settings(max_examples=50, deadline=None)
-def test_outline_runs_between_the_mask_and_what_is_outside(mask: np.ndarray) -> None:
-    padded = np.pad(mask, 1)
-    expected = set()
-    for y, x in np.argwhere(padded):
-        for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0)):
-            if not padded[y + dy, x + dx]:
-                expected.add((float(x + dx / 2 - 1), float(y + dy / 2 - 1)))
-    lines = figures.outline(mask)
-    assert {(float(x), float(y)) for line in lines for x, y in line} == expected
-    assert all(np.array_equal(line[0], line[-1]) for line in lines)
-
-
 def test_cases_show_each_models_own_mask_and_hide_none_of_it() -> None:
     (case,) = some_cases(1)
     (axes,) = images(figures.cases_figure([case]))
     expected = {LOOKS[name.split("-")[0]].colour: mask for name, mask in case["outlines"].items()}
-    expected[figures.REFERENCE] = case["reference"]
+    expected[style.REFERENCE] = case["reference"]
     collections = [drawn for drawn in axes.collections if isinstance(drawn, LineCollection)]
     assert len(collections) == len(expected)
     for collection in collections:
         (mask,) = (mask for colour, mask in expected.items() if same_color(colour, collection.get_color()[0]))
         lines = [np.asarray(line) for line in collection.get_segments()]
-        assert all(map(np.array_equal, lines, figures.outline(mask)))
+        assert all(map(np.array_equal, lines, style.outline(mask)))
         points = np.concatenate(lines)
         assert axes.get_xlim()[0] < points[:, 0].min()
         assert points[:, 0].max() < axes.get_xlim()[1]
@@ -351,75 +328,6 @@ def test_cases_table_holds_the_metrics_and_marks_the_best() -> None:
     assert {"UVS", "USS", "data pool", "reference"} <= set(weights)
 
 
-def test_body_is_what_is_shown_not_the_table() -> None:
-    image, _ = a_slice()
-    expected = image > -1000
-    image[-2:] = 300  # the table
-    np.testing.assert_array_equal(figures.body(image), expected)
-    assert figures.body(np.full((4, 5), -1000)).all()
-
-
-def caps(axes: Axes) -> list[float]:
-    """Return the heights of all short horizontal lines: caps and medians of the boxes."""
-    lines = [line for line in axes.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 2]
-    return [float(line.get_ydata()[0]) for line in lines if line.get_ydata()[0] == line.get_ydata()[1]]
-
-
-def test_boxes_show_the_percentiles_of_the_data() -> None:
-    metrics = some_metrics(volumes=23, seeds=2)
-    panels = plots.iterations_figure(metrics).axes
-    limited = metrics[~metrics["converged"] | (metrics["strategy"] == "pool")]
-    for axes, metric in zip(panels, METRICS, strict=True):
-        groups = limited.groupby(["strategy", "iteration"])[metric]
-        expected = [value for _, sample in groups for value in np.percentile(sample, [5, 50, 95])]
-        np.testing.assert_allclose(sorted(caps(axes)), sorted(expected))
-        boxes = [patch for patch in axes.patches if isinstance(patch, PathPatch)]
-        edges = sorted((float(y.min()), float(y.max())) for y in (box.get_path().vertices[:, 1] for box in boxes))
-        np.testing.assert_allclose(edges, sorted(tuple(np.percentile(sample, [25, 75])) for _, sample in groups))
-        assert axes.get_ylim()[0] <= min(caps(axes))
-        assert axes.get_ylim()[1] >= max(caps(axes))
-
-
-def test_converged_figure_sets_limited_beside_converged() -> None:
-    metrics = some_metrics()
-    panels = plots.converged_figure(metrics).axes
-    last = metrics[(metrics["iteration"] == 3)]
-    for axes, metric in zip(panels, METRICS, strict=True):
-        expected = []
-        for _, sample in last.groupby(["strategy", "converged"])[metric]:
-            expected += list(np.percentile(sample, [5, 50, 95]))
-        np.testing.assert_allclose(sorted(caps(axes)), sorted(expected))
-    assert [label.get_text() for label in panels[0].get_xticklabels()] == ["limited epochs", "converged", "data pool"]
-
-
-def test_a_strategy_has_one_colour_and_marker_everywhere() -> None:
-    metrics, annotations = some_metrics(), some_annotations()
-    for name in STRATEGIES:
-        alone = metrics[metrics["strategy"] == name]
-        last = alone[alone["iteration"] == 3]
-        (box, *_) = (p for p in plots.converged_figure(last).axes[0].patches if isinstance(p, PathPatch))
-        assert same_color(box.get_facecolor(), LOOKS[name].colour)
-        for line in performance(alone, annotations).axes[0].lines[:2]:
-            assert same_color(line.get_color(), LOOKS[name].colour)
-            assert line.get_marker() == LOOKS[name].marker
-    assert len({look.colour for look in LOOKS.values()}) == len({look.marker for look in LOOKS.values()}) == len(LOOKS)
-
-
-def test_performance_shows_mean_and_bad_end_over_the_annotated_liver_slices() -> None:
-    metrics, annotations = some_metrics(strategies=("uss",), seeds=2), some_annotations(strategies=("uss",), seeds=2)
-    panels = performance(metrics, annotations).axes
-    limited = metrics[~metrics["converged"]]
-    for axes, (metric, bad) in zip(panels, {"dice": 5, "rve": 95, "msd": 95, "hd": 95}.items(), strict=True):
-        ends, means = (line for line in axes.lines if line.get_marker() == LOOKS["uss"].marker)
-        samples = limited.groupby("iteration")[metric]
-        np.testing.assert_allclose(means.get_ydata(), samples.mean())
-        np.testing.assert_allclose(ends.get_ydata(), samples.agg(lambda sample, bad=bad: np.percentile(sample, bad)))
-        np.testing.assert_allclose(means.get_xdata(), 300 + 201.5 * np.arange(4))
-        pool = metrics.loc[metrics["strategy"] == "pool", metric]
-        heights = [line.get_ydata()[0] for line in axes.lines if same_color(line.get_color(), LOOKS["pool"].colour)]
-        np.testing.assert_allclose(heights, [pool.mean(), np.percentile(pool, bad)])
-
-
 def test_profile_marks_candidates_picked_and_annotated_slices() -> None:
     axes = profile(3).axes[0]
     curve, candidates, picked, annotated = axes.lines
@@ -431,40 +339,9 @@ def test_profile_marks_candidates_picked_and_annotated_slices() -> None:
     assert [text.get_text() for text in axes.texts] == ["a", "b", "c"]
 
 
-def test_learning_curve_marks_the_earliest_best_step() -> None:
-    (star,) = (line for line in learning_curve(300).axes[1].lines if line.get_marker() == "*")
-    assert list(star.get_xdata()) == [151_000]
-
-
 def test_no_excluded_case_is_said() -> None:
     (text,) = drawn_texts(figures.excluded_cases_figure([]))
     assert text.get_text().startswith("No case was excluded")
-
-
-def test_same_data_give_the_same_files(tmp_path: Path) -> None:
-    before = dict(matplotlib.rcParams)
-    figures.save_figure(profile(1), tmp_path / "one.stem")
-    assert dict(matplotlib.rcParams) == before
-    with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "savefig.bbox": "tight", "pdf.fonttype": 3}):
-        figures.save_figure(profile(1), tmp_path / "two")
-    assert {path.name for path in tmp_path.iterdir()} == {"one.stem.png", "one.stem.pdf", "two.png", "two.pdf"}
-    for suffix in ("png", "pdf"):
-        assert (tmp_path / f"one.stem.{suffix}").read_bytes() == (tmp_path / f"two.{suffix}").read_bytes()
-    pdf = (tmp_path / "two.pdf").read_bytes()
-    assert b"/FontFile2" in pdf
-    assert b"/CIDFontType2" in pdf
-    assert b"/Type3" not in pdf
-    assert b"Date" not in pdf
-
-
-def test_another_process_writes_the_same_files(tmp_path: Path) -> None:
-    figures.save_figure(learning_curve(5), tmp_path / "here")
-    code = "import sys, test_figures as t; t.figures.save_figure(t.learning_curve(5), sys.argv[1])"
-    folders = os.pathsep.join([str(Path(__file__).parent), str(Path(figures.__file__).parents[2])])
-    environment = {**os.environ, "PYTHONPATH": folders, "PYTHONHASHSEED": "7"}
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "there")], env=environment, check=True)
-    for suffix in ("png", "pdf"):
-        assert (tmp_path / f"here.{suffix}").read_bytes() == (tmp_path / f"there.{suffix}").read_bytes()
 
 
 PLANTED = pd.DataFrame(
@@ -524,27 +401,3 @@ def test_disagreement_slice() -> None:
     assert figures.disagreement_slice([one], other) == 3, "slices without reference are not shown"
     assert figures.disagreement_slice([other], one) == 1
     assert figures.disagreement_slice([other, one, one], one) == 1
-
-
-def test_selection_shows_the_first_iteration_at_each_place() -> None:
-    reference = pd.DataFrame({"volume": ["a"] * 4 + ["b"] * 200, "slice": [*range(4), *range(200)], "liver": 1})
-    ledger = pd.DataFrame({"volume": ["a", "a", "b", "b"], "slice": [1, 2, 10, 11], "iteration": [2, 1, 1, 3]})
-    picked = plots._positions(ledger, {"a": 0, "b": 1}, reference.groupby("volume")["slice"].max() + 1)
-    expected = np.full((2, 100), np.nan)
-    expected[0, 25:50], expected[0, 50:75] = 2, 1
-    expected[1, 5] = 1  # slices 10 and 11 of 200 share a place
-    np.testing.assert_array_equal(picked, expected)
-
-
-def test_calibration_shows_each_models_bins_and_error() -> None:
-    counts = some_calibration(("uss", "rss"), 2)
-    *panels, errors = plots.calibration_figure(counts).axes
-    for axes, strategy in zip(panels, ("uss", "rss"), strict=True):
-        shown = [np.asarray(line.get_ydata()) for line in axes.lines[1:]]
-        own = counts[counts["strategy"].isin([strategy, "initial", "pool"])]
-        expected = [(rows["liver"] / rows["voxels"]).to_numpy() for _, rows in own.groupby("model")]
-        assert sorted(map(tuple, shown)) == sorted(map(tuple, expected))
-    gap = np.abs(counts["probability"] - counts["liver"])
-    expected = (gap.groupby(counts["model"]).sum() / counts.groupby("model")["voxels"].sum()).to_dict()
-    heights = {round(float(value), 9) for line in errors.lines for value in line.get_ydata()}
-    assert heights == {round(value, 9) for value in expected.values()}

@@ -1,103 +1,10 @@
-"""The active-learning loop: annotations → model → uncertainty → query → annotations, for each seed and strategy.
+"""Training and uncertainty: annotations → model → uncertainty, for each seed, strategy and iteration.
 
-in:  results/preprocessed/, results/annotations/reference.tsv
-out: results/annotations/seed*/LEDGER.tsv, results/models/seed*/MODEL/{model.pt,history.tsv},
-     results/uncertainty/seed*/MODEL/{slices,volumes}-shard*.tsv, results/queries/seed*/STRATEGY-ITERATION.tsv
+in:  results/preprocessed/, results/annotations/seed*/LEDGER.tsv
+out: results/models/seed*/MODEL/{model.pt,history.tsv},
+     results/uncertainty/seed*/MODEL/{slices,volumes}-shard*.tsv
 usually includes: 1 initial, strategies × iterations, strategies + 1 converged models a seed
 """
-
-
-localrules:
-    initial_annotations,
-    pool_annotations,
-    slice_budget,
-    query,
-    annotate,
-
-
-rule initial_annotations:
-    """Annotate all slices of the {params.size} volumes that every strategy starts from, or (None) of all."""
-    input:
-        reference="results/annotations/reference.tsv",
-    output:
-        "results/annotations/seed{seed}/initial.tsv",
-    log:
-        "results/logs/annotations/seed{seed}/initial.log",
-    conda:
-        "../../envs/environment.yaml"
-    params:
-        size=config["initial_volumes"],
-    script:
-        "../scripts/annotate_volumes.py"
-
-
-use rule initial_annotations as pool_annotations with:
-    output:
-        "results/annotations/seed{seed}/pool.tsv",
-    log:
-        "results/logs/annotations/seed{seed}/pool.log",
-    params:
-        size=None,
-
-
-rule slice_budget:
-    """Set how many slices uss and rss add: {params.slices} (auto: liver slices a uvs iteration adds / {params.ratio})."""
-    input:
-        lambda wildcards: (
-            f"results/annotations/seed{wildcards.seed}/uvs-{LAST}.tsv"
-            if config["slices_per_iteration"] == "auto"
-            else []
-        ),
-    output:
-        "results/annotations/seed{seed}/slice_budget.txt",
-    log:
-        "results/logs/annotations/seed{seed}/slice_budget.log",
-    conda:
-        "../../envs/environment.yaml"
-    params:
-        slices=config["slices_per_iteration"],
-        ratio=config["annotation_time_ratio"],
-    script:
-        "../scripts/slice_budget.py"
-
-
-rule query:
-    """Request annotations: {wildcards.strategy}, iteration {wildcards.iteration}."""
-    input:
-        unpack(query_inputs),
-    output:
-        "results/queries/seed{seed}/{strategy}-{iteration}.tsv",
-    log:
-        "results/logs/queries/seed{seed}/{strategy}-{iteration}.log",
-    conda:
-        "../../envs/environment.yaml"
-    params:
-        volumes=config["volumes_per_iteration"],
-        measure=config["uncertainty"]["measure"],
-        candidate_distance=config["uncertainty"]["candidate_distance"],
-    script:
-        "../scripts/query.py"
-
-
-rule annotate:
-    """Answer a query from the reference masks, as the simulated annotator; another annotator can replace this rule."""
-    input:
-        query=rules.query.output[0],
-        ledger=lambda wildcards: f"results/annotations/seed{wildcards.seed}/{previous(wildcards)}.tsv",
-        reference="results/annotations/reference.tsv",
-        budget=lambda wildcards: (
-            f"results/annotations/seed{wildcards.seed}/slice_budget.txt"
-            if STRATEGIES[wildcards.strategy].until_liver
-            else []
-        ),
-    output:
-        "results/annotations/seed{seed}/{strategy}-{iteration}.tsv",
-    log:
-        "results/logs/annotations/seed{seed}/{strategy}-{iteration}.log",
-    conda:
-        "../../envs/environment.yaml"
-    script:
-        "../scripts/annotate.py"
 
 
 rule train:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 from slicesampling.cohort.volumes import load_preprocessed, read_canonical_mask, volume_folders
 from slicesampling.jobs.job import start
-from slicesampling.publication.figures import cases_figure, disagreement_slice, representative_cases, save_figure
+from slicesampling.publication.figures import cases_figure, disagreement_slice, representative_cases
+from slicesampling.publication.style import save_figure
 
 start(snakemake)
 metrics = pd.read_csv(snakemake.input.metrics, sep="\t", dtype={"volume": str})

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from slicesampling.cohort.table import preprocess_row
 from slicesampling.jobs.job import start
-from slicesampling.publication.figures import excluded_cases_figure, save_figure
+from slicesampling.publication.figures import excluded_cases_figure
+from slicesampling.publication.style import save_figure
 
 start(snakemake)
 cases = []

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 from slicesampling.jobs.job import start
-from slicesampling.publication.figures import save_figure
 from slicesampling.publication.plots import learning_curve_figure
+from slicesampling.publication.style import save_figure
 
 start(snakemake)
 pngs = [path for path in snakemake.output if path.endswith(".png")]

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 from slicesampling.jobs.job import start
 from slicesampling.learning.network import AnisotropicUNet, parameter_count
-from slicesampling.publication.figures import network_figure, save_figure
+from slicesampling.publication.figures import network_figure
+from slicesampling.publication.style import save_figure
 
 start(snakemake)
 settings, patch = snakemake.params.network, snakemake.params.patch

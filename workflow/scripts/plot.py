@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 from slicesampling.jobs.job import start
 from slicesampling.publication import plots
-from slicesampling.publication.figures import save_figure
+from slicesampling.publication.style import save_figure
 
 start(snakemake)
 records = {

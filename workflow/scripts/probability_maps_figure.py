@@ -9,7 +9,8 @@ from slicesampling.jobs.job import start
 from slicesampling.learning.inference import sample
 from slicesampling.learning.models import computing, load_model
 from slicesampling.learning.uncertainty import slice_uncertainty
-from slicesampling.publication.figures import probability_figure, save_figure
+from slicesampling.publication.figures import probability_figure
+from slicesampling.publication.style import save_figure
 
 PANELS = 4
 

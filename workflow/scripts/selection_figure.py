@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 from slicesampling.jobs.job import start
 from slicesampling.jobs.tsv import read_table
-from slicesampling.publication.figures import save_figure
 from slicesampling.publication.plots import selection_figure
+from slicesampling.publication.style import save_figure
 
 start(snakemake)
 cohort = pd.read_csv(snakemake.input.cohort, sep="\t", dtype=str, keep_default_na=False).set_index("volume")

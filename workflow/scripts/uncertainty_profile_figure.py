@@ -7,7 +7,8 @@ from slicesampling.annotation.candidates import slice_candidates
 from slicesampling.cohort.volumes import load_preprocessed, volume_folders
 from slicesampling.jobs.job import start
 from slicesampling.jobs.tsv import read_table
-from slicesampling.publication.figures import save_figure, uncertainty_profile_figure
+from slicesampling.publication.figures import uncertainty_profile_figure
+from slicesampling.publication.style import save_figure
 
 start(snakemake)
 query, ledger = read_table(snakemake.input.query), read_table(snakemake.input.ledger)

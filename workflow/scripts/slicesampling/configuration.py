@@ -19,7 +19,9 @@ def check_configuration(config: dict[str, Any], schema: str | Path) -> None:
     Beyond the schema the settings must fit each other: the patch the network, the strategies the number of slices.
     """
     with Path(schema).open(encoding="utf-8") as file:
-        validator = jsonschema.Draft202012Validator(yaml.safe_load(file))
+        content = yaml.safe_load(file)
+    content["properties"]["strategies"]["items"] = {"enum": list(STRATEGIES)}
+    validator = jsonschema.Draft202012Validator(content)
     faults = list({message for error in validator.iter_errors(config) for message in fault_messages(error)})
     if not faults:
         faults = contradictions(config)

@@ -84,12 +84,14 @@ def random_slice_sampling(
 
 
 class Strategy(NamedTuple):
-    """How a strategy chooses, and what it needs.
+    """How a strategy chooses, and what it needs: all that configuration, rules, tables and figures know of it.
 
-    `uncertain`: it ranks by the previous model's uncertainty, which must be computed first. `slices`: its budget counts
-    slices rather than volumes. `until_liver`: the annotator stops when the budget of slices with liver is reached.
+    `title`: its name in a sentence; its key in `STRATEGIES`, in capitals, is the short one. `uncertain`: it ranks by
+    the previous model's uncertainty, which must be computed first. `slices`: its budget counts slices rather than
+    volumes. `until_liver`: the annotator stops when the budget of slices with liver is reached.
     """
 
+    title: str
     choose: Callable[[pd.DataFrame, pd.DataFrame, int, np.random.Generator], pd.DataFrame]
     uncertain: bool
     slices: bool
@@ -97,10 +99,10 @@ class Strategy(NamedTuple):
 
 
 STRATEGIES = {
-    "uvs": Strategy(uncertainty_volume_sampling, uncertain=True, slices=False),
-    "rvs": Strategy(random_volume_sampling, uncertain=False, slices=False),
-    "uss": Strategy(uncertainty_slice_sampling, uncertain=True, slices=True),
-    "rss": Strategy(random_slice_sampling, uncertain=False, slices=True, until_liver=True),
+    "uvs": Strategy("uncertainty volume sampling", uncertainty_volume_sampling, uncertain=True, slices=False),
+    "rvs": Strategy("random volume sampling", random_volume_sampling, uncertain=False, slices=False),
+    "uss": Strategy("uncertainty slice sampling", uncertainty_slice_sampling, uncertain=True, slices=True),
+    "rss": Strategy("random slice sampling", random_slice_sampling, uncertain=False, slices=True, until_liver=True),
 }
 
 

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from ..cohort.plausibility import warnings_of
 from ..cohort.table import FAULTY
 from ..cohort.volumes import Preprocessed
-from .figures import REFERENCE, STYLE, draw_outline, show_slice
 from .layout import count, document, page_table
+from .style import REFERENCE, STYLE, draw_outline, show_slice
 from .tables import cohort_table
 
 THUMBNAIL = (3.6, 1.0)  # inches

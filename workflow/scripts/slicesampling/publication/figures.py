@@ -1,117 +1,33 @@
-"""The look of all figures, and those that show the network or images, drawn from plain arrays.
+"""The figures that show the network or images, drawn from plain arrays.
 
 Each function returns a matplotlib Figure of a column's or a page's width of the journal; `save_figure` writes it.
 Images are axial slices (y, x) in HU of the library's frame, spacing is (y, x) in mm, and masks are boolean (y, x):
 shown as they are stored, they are the radiological view, the patient's right on the image's left.
 """
 
-import functools
 import itertools
 import math
 import string
-import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, ParamSpec
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-import matplotlib.style
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from contourpy import contour_generator
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 from matplotlib.ticker import MaxNLocator
-from scipy import ndimage
 
 from ..annotation.strategies import STRATEGIES
 from ..evaluation.statistics import METRICS
-from ..jobs.files import replacing
 from ..learning.geometry import CONVOLUTIONS
+from .style import COLUMN, FONT, LOOKS, PAGE, REFERENCE, Array, aspect_of, draw_outline, show_slice, styled, wrapped
 
-Parameters = ParamSpec("Parameters")
-Array = npt.NDArray[Any]
-
-COLUMN, PAGE = 3.5, 7.16  # inches: widths of one and of two columns of an IEEE journal
-FONT = 7  # points, the smallest that the journal asks for
-CHARACTER = 0.062  # inches: what a character of that size takes, a little more than the mean one of DejaVu Sans
-RESOLUTION = 300  # dots per inch of the PNG, and of the images inside the PDF
-WINDOW = (50, 400)  # HU: centre and width of the usual soft-tissue window
-AIR_LIMIT = -300  # HU: between air and the body
-MARGIN = 8.0  # mm that an image shows around what it is about
 ENTROPY_LIMIT = math.log(2)  # of two classes (equation 1)
-
-STYLE = {
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.labelsize": FONT + 1,
-    "axes.linewidth": 0.6,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": FONT + 1,
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
-    "font.size": FONT,
-    "grid.color": "0.9",
-    "grid.linewidth": 0.5,
-    "hatch.linewidth": 0.5,
-    "legend.fontsize": FONT,
-    "legend.frameon": False,
-    "lines.linewidth": 1.0,
-    "lines.markersize": 3.5,
-    "pdf.fonttype": 42,  # TrueType: text stays text
-    "xtick.labelsize": FONT,
-    "xtick.major.width": 0.6,
-    "ytick.labelsize": FONT,
-    "ytick.major.width": 0.6,
-}
-
-
-class Look(NamedTuple):
-    """How a model is called and drawn, the same in every figure."""
-
-    label: str
-    colour: str
-    marker: str
-
-
-# Okabe and Ito's colours: cold ones sample volumes, warm ones slices; the darker of a pair samples by uncertainty.
-LOOKS = {
-    "initial": Look("initial", "#7F7F7F", "X"),
-    "uvs": Look("UVS", "#0072B2", "s"),
-    "rvs": Look("RVS", "#56B4E9", "D"),
-    "uss": Look("USS", "#D55E00", "o"),
-    "rss": Look("RSS", "#E69F00", "^"),
-    "pool": Look("data pool", "#009E73", "P"),
-}
-REFERENCE = "#F0E442"  # the reference mask's outline
 CANDIDATE = "#D4001A"  # the paper's red dots
-
-
-def styled(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
-    """Let a function draw in the common style, whatever the user's own settings, and leave those untouched."""
-
-    @functools.wraps(draw)
-    def drawn(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Figure:
-        with matplotlib.style.context(["default", STYLE]):
-            return draw(*args, **kwargs)
-
-    return drawn
-
-
-def save_figure(figure: Figure, stem: str | Path) -> None:
-    """Write `figure` to `stem`.png and `stem`.pdf by rename; the same figure always gives the same bytes."""
-    undated = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None, "Creator": None}}
-    for suffix, metadata in undated.items():
-        with matplotlib.style.context(["default", STYLE]), replacing(f"{stem}.{suffix}") as temporary:
-            figure.savefig(temporary, format=suffix, dpi=RESOLUTION, metadata=metadata)
-
-
-# ---------------------------------------------------------------- figure 1: the network
 
 
 @styled
@@ -233,9 +149,6 @@ def network_figure(levels: Sequence[Mapping[str, Any]], parameters: int, input_s
     return figure
 
 
-# ---------------------------------------------------------------- figures of images
-
-
 @styled
 def uncertainty_profile_figure(
     profile: npt.ArrayLike,
@@ -336,7 +249,7 @@ def probability_figure(slices: Sequence[Mapping[str, Any]]) -> Figure:
     for (upper, centre, lower), shown, title in zip(grid.T, slices, titles, strict=True):
         for axes in (upper, centre, lower):
             show_slice(axes, shown["image"], shown["spacing"])
-        aspect = _aspect(shown["spacing"])
+        aspect = aspect_of(shown["spacing"])
         seen = np.ma.masked_less(shown["probability"], 0.01)  # leaves the CT bare where there is surely no liver
         centre.imshow(seen, aspect=aspect, cmap="viridis", vmin=0, vmax=1, alpha=0.65, interpolation="nearest")
         lower.imshow(shown["entropy"], aspect=aspect, cmap="inferno", vmin=0, vmax=ENTROPY_LIMIT)
@@ -437,50 +350,6 @@ def _metrics_table(
         axes.text(left + swatch + 0.07, centre, label, ha="left", va="center")
 
 
-def show_slice(
-    axes: Axes, image: npt.ArrayLike, spacing: Sequence[float], ratio: float = 0.75, region: Array | None = None
-) -> None:
-    """Show a CT slice (y, x) in HU in the soft-tissue window, its pixels as high and wide as spacing (y, x) says.
-
-    The view is as large as `region` (y, x) asks for, the patient's body unless given, and `ratio` times as high as it
-    is wide in mm, so that all panels of a figure have one shape.
-    """
-    centre, width = WINDOW
-    axes.imshow(
-        np.asarray(image),
-        cmap="gray",
-        vmin=centre - width / 2,
-        vmax=centre + width / 2,
-        aspect=_aspect(spacing),
-        interpolation="bilinear",
-    )
-    axes.grid(visible=False)
-    axes.set(xticks=[], yticks=[], facecolor="black")
-    axes.spines[:].set_visible(False)
-    _view(axes, body(image) if region is None else region, spacing, ratio)
-
-
-def body(image: npt.ArrayLike) -> Array:
-    """Return the largest connected region of a slice (y, x) in HU that is no air: the body, without the table."""
-    regions, count = ndimage.label(np.asarray(image) > AIR_LIMIT)
-    if not count:
-        return np.ones(np.shape(image), dtype=bool)
-    return regions == 1 + np.argmax(np.bincount(regions.ravel())[1:])
-
-
-def outline(mask: npt.ArrayLike) -> list[Array]:
-    """Return the closed lines (points of x, y in pixels) around a mask (y, x), half way to the pixels outside it."""
-    padded = np.pad(np.asarray(mask, dtype=float), 1)
-    return [np.asarray(line) - 1 for line in contour_generator(z=padded).lines(0.5)]
-
-
-def draw_outline(axes: Axes, mask: npt.ArrayLike, colour: str, *, width: float = 0.9) -> None:
-    """Draw the outline of a mask (y, x) over a slice, in a width of points, without moving the view."""
-    axes.add_collection(
-        LineCollection(outline(mask), colors=colour, linewidths=width, joinstyle="round"), autolim=False
-    )
-
-
 def disagreement_slice(masks: Sequence[npt.ArrayLike], reference: npt.ArrayLike) -> int:
     """Return the index of the slice with reference on which most voxels are in some, not all, of the masks (z, y, x).
 
@@ -529,19 +398,10 @@ def _strategy(model: str) -> str:
     return model.split("-", maxsplit=1)[0]
 
 
-def _aspect(spacing: Sequence[float]) -> float:
-    return float(spacing[0]) / float(spacing[1])
-
-
 def _letters() -> Iterator[str]:
     """Yield a, b, …, z, aa, ab, …"""
     for length in itertools.count(1):
         yield from map("".join, itertools.product(string.ascii_lowercase, repeat=length))
-
-
-def wrapped(text: str, inches: float) -> str:
-    """Break `text` into lines that fit a width at the common font size."""
-    return textwrap.fill(text, max(8, int(inches / CHARACTER)))
 
 
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
@@ -551,14 +411,3 @@ def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
     axes.set(xlim=(0, width), ylim=(0, height))
     axes.set_axis_off()
     return figure, axes
-
-
-def _view(axes: Axes, region: Array, spacing: Sequence[float], ratio: float) -> None:
-    """Show a region (y, x) and a margin around it, in a view whose height is `ratio` of its width in mm."""
-    size = np.asarray(spacing, dtype=float)
-    places = np.argwhere(region if region.any() else np.ones_like(region))
-    centre = (places.min(axis=0) + places.max(axis=0)) / 2
-    high, wide = (np.ptp(places, axis=0) + 1) * size + 2 * MARGIN
-    high, wide = max(high, wide * ratio), max(wide, high / ratio)
-    y, x = np.array([high, wide]) / size / 2
-    axes.set(xlim=(centre[1] - x, centre[1] + x), ylim=(centre[0] + y, centre[0] - y))

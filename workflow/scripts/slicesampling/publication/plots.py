@@ -18,7 +18,7 @@ from ..annotation.strategies import STRATEGIES, strategies_in
 from ..evaluation.calibration import calibration_errors, pooled
 from ..evaluation.efficiency import COSTS
 from ..evaluation.statistics import LOWER_PERCENTILE, METRICS, UPPER_PERCENTILE, Metric
-from .figures import COLUMN, LOOKS, PAGE, styled, wrapped
+from .style import COLUMN, LOOKS, PAGE, styled, wrapped
 
 
 @styled

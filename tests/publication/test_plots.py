@@ -1,0 +1,101 @@
+"""Laws of the figures of results: what is drawn is what the tables say."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import same_color
+from matplotlib.patches import PathPatch
+from slicesampling.evaluation.statistics import METRICS
+from slicesampling.publication import plots
+from slicesampling.publication.style import LOOKS
+from test_figures import STRATEGIES, learning_curve, performance, some_annotations, some_calibration, some_metrics
+
+
+def caps(axes: Axes) -> list[float]:
+    """Return the heights of all short horizontal lines: caps and medians of the boxes."""
+    lines = [line for line in axes.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 2]
+    return [float(line.get_ydata()[0]) for line in lines if line.get_ydata()[0] == line.get_ydata()[1]]
+
+
+def test_boxes_show_the_percentiles_of_the_data() -> None:
+    metrics = some_metrics(volumes=23, seeds=2)
+    panels = plots.iterations_figure(metrics).axes
+    limited = metrics[~metrics["converged"] | (metrics["strategy"] == "pool")]
+    for axes, metric in zip(panels, METRICS, strict=True):
+        groups = limited.groupby(["strategy", "iteration"])[metric]
+        expected = [value for _, sample in groups for value in np.percentile(sample, [5, 50, 95])]
+        np.testing.assert_allclose(sorted(caps(axes)), sorted(expected))
+        boxes = [patch for patch in axes.patches if isinstance(patch, PathPatch)]
+        edges = sorted((float(y.min()), float(y.max())) for y in (box.get_path().vertices[:, 1] for box in boxes))
+        np.testing.assert_allclose(edges, sorted(tuple(np.percentile(sample, [25, 75])) for _, sample in groups))
+        assert axes.get_ylim()[0] <= min(caps(axes))
+        assert axes.get_ylim()[1] >= max(caps(axes))
+
+
+def test_converged_figure_sets_limited_beside_converged() -> None:
+    metrics = some_metrics()
+    panels = plots.converged_figure(metrics).axes
+    last = metrics[(metrics["iteration"] == 3)]
+    for axes, metric in zip(panels, METRICS, strict=True):
+        expected = []
+        for _, sample in last.groupby(["strategy", "converged"])[metric]:
+            expected += list(np.percentile(sample, [5, 50, 95]))
+        np.testing.assert_allclose(sorted(caps(axes)), sorted(expected))
+    assert [label.get_text() for label in panels[0].get_xticklabels()] == ["limited epochs", "converged", "data pool"]
+
+
+def test_a_strategy_has_one_colour_and_marker_everywhere() -> None:
+    metrics, annotations = some_metrics(), some_annotations()
+    for name in STRATEGIES:
+        alone = metrics[metrics["strategy"] == name]
+        last = alone[alone["iteration"] == 3]
+        (box, *_) = (p for p in plots.converged_figure(last).axes[0].patches if isinstance(p, PathPatch))
+        assert same_color(box.get_facecolor(), LOOKS[name].colour)
+        for line in performance(alone, annotations).axes[0].lines[:2]:
+            assert same_color(line.get_color(), LOOKS[name].colour)
+            assert line.get_marker() == LOOKS[name].marker
+    assert len({look.colour for look in LOOKS.values()}) == len({look.marker for look in LOOKS.values()}) == len(LOOKS)
+
+
+def test_performance_shows_mean_and_bad_end_over_the_annotated_liver_slices() -> None:
+    metrics, annotations = some_metrics(strategies=("uss",), seeds=2), some_annotations(strategies=("uss",), seeds=2)
+    panels = performance(metrics, annotations).axes
+    limited = metrics[~metrics["converged"]]
+    for axes, (metric, bad) in zip(panels, {"dice": 5, "rve": 95, "msd": 95, "hd": 95}.items(), strict=True):
+        ends, means = (line for line in axes.lines if line.get_marker() == LOOKS["uss"].marker)
+        samples = limited.groupby("iteration")[metric]
+        np.testing.assert_allclose(means.get_ydata(), samples.mean())
+        np.testing.assert_allclose(ends.get_ydata(), samples.agg(lambda sample, bad=bad: np.percentile(sample, bad)))
+        np.testing.assert_allclose(means.get_xdata(), 300 + 201.5 * np.arange(4))
+        pool = metrics.loc[metrics["strategy"] == "pool", metric]
+        heights = [line.get_ydata()[0] for line in axes.lines if same_color(line.get_color(), LOOKS["pool"].colour)]
+        np.testing.assert_allclose(heights, [pool.mean(), np.percentile(pool, bad)])
+
+
+def test_learning_curve_marks_the_earliest_best_step() -> None:
+    (star,) = (line for line in learning_curve(300).axes[1].lines if line.get_marker() == "*")
+    assert list(star.get_xdata()) == [151_000]
+
+
+def test_selection_shows_the_first_iteration_at_each_place() -> None:
+    reference = pd.DataFrame({"volume": ["a"] * 4 + ["b"] * 200, "slice": [*range(4), *range(200)], "liver": 1})
+    ledger = pd.DataFrame({"volume": ["a", "a", "b", "b"], "slice": [1, 2, 10, 11], "iteration": [2, 1, 1, 3]})
+    picked = plots._positions(ledger, {"a": 0, "b": 1}, reference.groupby("volume")["slice"].max() + 1)
+    expected = np.full((2, 100), np.nan)
+    expected[0, 25:50], expected[0, 50:75] = 2, 1
+    expected[1, 5] = 1  # slices 10 and 11 of 200 share a place
+    np.testing.assert_array_equal(picked, expected)
+
+
+def test_calibration_shows_each_models_bins_and_error() -> None:
+    counts = some_calibration(("uss", "rss"), 2)
+    *panels, errors = plots.calibration_figure(counts).axes
+    for axes, strategy in zip(panels, ("uss", "rss"), strict=True):
+        shown = [np.asarray(line.get_ydata()) for line in axes.lines[1:]]
+        own = counts[counts["strategy"].isin([strategy, "initial", "pool"])]
+        expected = [(rows["liver"] / rows["voxels"]).to_numpy() for _, rows in own.groupby("model")]
+        assert sorted(map(tuple, shown)) == sorted(map(tuple, expected))
+    gap = np.abs(counts["probability"] - counts["liver"])
+    expected = (gap.groupby(counts["model"]).sum() / counts.groupby("model")["voxels"].sum()).to_dict()
+    heights = {round(float(value), 9) for line in errors.lines for value in line.get_ydata()}
+    assert heights == {round(value, 9) for value in expected.values()}

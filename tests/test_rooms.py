@@ -1,0 +1,93 @@
+"""Law of the library's rooms: a module imports from its own room and from those below it, and from no other."""
+
+import ast
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+LIBRARY = ROOT / "workflow/scripts/slicesampling"
+ROOMS = ["", "jobs", "phantom", "cohort", "annotation", "learning", "evaluation", "publication", "top"]
+"""From the bottom up: the package itself, which knows no room; its rooms; and its modules beside them."""
+APART = {"phantom", "cohort", "annotation", "learning"}
+"""Rooms that know nothing of each other, but that learning may read volumes."""
+
+
+def room_of(module: str) -> str:
+    """Return the room of a module of the library by its full name; the package itself is the room without a name."""
+    first = [*module.split("."), ""][1]
+    return first if not first or (LIBRARY / first).is_dir() else "top"
+
+
+def imported(path: Path, library: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and full name of whatever a file of the library imports of it, anywhere in the file."""
+    package = ["slicesampling", *path.relative_to(library).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            # What is imported from a folder is a module of it, or what its __init__.py holds.
+            folder = library.joinpath(*module.split(".")[1:])
+            inside = [alias.name for alias in node.names if (folder / f"{alias.name}.py").exists()]
+            inside += [alias.name for alias in node.names if (folder / alias.name / "__init__.py").exists()]
+            names = [f"{module}.{name}" for name in inside] + [module] * (len(inside) < len(node.names))
+        else:
+            continue
+        yield from ((node.lineno, name) for name in names if name.split(".")[0] == "slicesampling")
+
+
+def faults(path: Path, library: Path) -> list[str]:
+    """Return the imports of a file that lead up or sideways, a line each."""
+    own = room_of(
+        ".".join(["slicesampling", *path.relative_to(library).with_suffix("").parts]).removesuffix(".__init__")
+    )
+    found = []
+    for line, name in imported(path, library):
+        other = room_of(name)
+        aside = {own, other} <= APART and (own, other) != ("learning", "cohort")
+        if other != own and (ROOMS.index(other) > ROOMS.index(own) or aside):
+            found.append(f"{path.relative_to(library)}, line {line}: {own or 'the package'} imports {name}")
+    return found
+
+
+def test_a_room_imports_only_from_rooms_below() -> None:
+    assert not [fault for path in sorted(LIBRARY.rglob("*.py")) for fault in faults(path, LIBRARY)]
+
+
+def test_every_folder_is_a_room_and_its_tests_are_run() -> None:
+    rooms = {path.parent.name for path in LIBRARY.glob("*/__init__.py")}
+    assert rooms == set(ROOMS[1:-1])
+    assert {path.parent.name for path in LIBRARY.glob("*/*.py")} == rooms
+    assert {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")} == rooms | {"slurm"}
+    paths = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"]["ini_options"]
+    assert {f"tests/{room}" for room in rooms} < set(paths["testpaths"])
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "wrong"),
+    [
+        ("jobs/job.py", "from ..learning.progress import Progress", True),
+        ("jobs/job.py", "def f():\n    from slicesampling.learning import progress", True),
+        ("jobs/job.py", "if TYPE_CHECKING:\n    import slicesampling.learning.progress", True),
+        ("jobs/job.py", "from .. import learning", True),
+        ("jobs/job.py", "from .. import UserError", False),
+        ("__init__.py", "from .jobs import files", True),
+        ("evaluation/records.py", "from ..plan import estimate", True),
+        ("cohort/table.py", "from ..phantom.files import plan_cohort", True),
+        ("learning/patches.py", "from ..annotation import ledger", True),
+        ("learning/patches.py", "from ..cohort.volumes import Preprocessed", False),
+        ("publication/plots.py", "from . import style\nfrom ..jobs import files", False),
+        ("plan.py", "from .publication.tables import paper_values\nfrom .configuration import shards", False),
+    ],
+)
+def test_an_arrow_up_or_sideways_is_found(tmp_path: Path, module: str, line: str, wrong: bool) -> None:
+    for path in LIBRARY.rglob("*.py"):
+        copy = tmp_path / path.relative_to(LIBRARY)
+        copy.parent.mkdir(exist_ok=True)
+        copy.touch()
+    (tmp_path / module).write_text(line, encoding="utf-8")
+    assert bool(faults(tmp_path / module, tmp_path)) == wrong

@@ -1,0 +1,161 @@
+"""The look of all figures: sizes, colours, the common style, and how a slice of CT is shown.
+
+Images are axial slices (y, x) in HU of the library's frame, spacing is (y, x) in mm, and masks are boolean (y, x):
+shown as they are stored, they are the radiological view, the patient's right on the image's left.
+"""
+
+import functools
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, ParamSpec
+
+import matplotlib.style
+import numpy as np
+import numpy.typing as npt
+from contourpy import contour_generator
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from scipy import ndimage
+
+from ..jobs.files import replacing
+
+Parameters = ParamSpec("Parameters")
+Array = npt.NDArray[Any]
+
+COLUMN, PAGE = 3.5, 7.16  # inches: widths of one and of two columns of an IEEE journal
+FONT = 7  # points, the smallest that the journal asks for
+CHARACTER = 0.062  # inches: what a character of that size takes, a little more than the mean one of DejaVu Sans
+RESOLUTION = 300  # dots per inch of the PNG, and of the images inside the PDF
+WINDOW = (50, 400)  # HU: centre and width of the usual soft-tissue window
+AIR_LIMIT = -300  # HU: between air and the body
+MARGIN = 8.0  # mm that an image shows around what it is about
+
+STYLE = {
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.labelsize": FONT + 1,
+    "axes.linewidth": 0.6,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": FONT + 1,
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
+    "font.size": FONT,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.5,
+    "hatch.linewidth": 0.5,
+    "legend.fontsize": FONT,
+    "legend.frameon": False,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 3.5,
+    "pdf.fonttype": 42,  # TrueType: text stays text
+    "xtick.labelsize": FONT,
+    "xtick.major.width": 0.6,
+    "ytick.labelsize": FONT,
+    "ytick.major.width": 0.6,
+}
+
+
+class Look(NamedTuple):
+    """How a model is called and drawn, the same in every figure."""
+
+    label: str
+    colour: str
+    marker: str
+
+
+# Okabe and Ito's colours: cold ones sample volumes, warm ones slices; the darker of a pair samples by uncertainty.
+LOOKS = {
+    "initial": Look("initial", "#7F7F7F", "X"),
+    "uvs": Look("UVS", "#0072B2", "s"),
+    "rvs": Look("RVS", "#56B4E9", "D"),
+    "uss": Look("USS", "#D55E00", "o"),
+    "rss": Look("RSS", "#E69F00", "^"),
+    "pool": Look("data pool", "#009E73", "P"),
+}
+REFERENCE = "#F0E442"  # the reference mask's outline
+
+
+def styled(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
+    """Let a function draw in the common style, whatever the user's own settings, and leave those untouched."""
+
+    @functools.wraps(draw)
+    def drawn(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Figure:
+        with matplotlib.style.context(["default", STYLE]):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def save_figure(figure: Figure, stem: str | Path) -> None:
+    """Write `figure` to `stem`.png and `stem`.pdf by rename; the same figure always gives the same bytes."""
+    undated = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None, "Creator": None}}
+    for suffix, metadata in undated.items():
+        with matplotlib.style.context(["default", STYLE]), replacing(f"{stem}.{suffix}") as temporary:
+            figure.savefig(temporary, format=suffix, dpi=RESOLUTION, metadata=metadata)
+
+
+def show_slice(
+    axes: Axes, image: npt.ArrayLike, spacing: Sequence[float], ratio: float = 0.75, region: Array | None = None
+) -> None:
+    """Show a CT slice (y, x) in HU in the soft-tissue window, its pixels as high and wide as spacing (y, x) says.
+
+    The view is as large as `region` (y, x) asks for, the patient's body unless given, and `ratio` times as high as it
+    is wide in mm, so that all panels of a figure have one shape.
+    """
+    centre, width = WINDOW
+    axes.imshow(
+        np.asarray(image),
+        cmap="gray",
+        vmin=centre - width / 2,
+        vmax=centre + width / 2,
+        aspect=aspect_of(spacing),
+        interpolation="bilinear",
+    )
+    axes.grid(visible=False)
+    axes.set(xticks=[], yticks=[], facecolor="black")
+    axes.spines[:].set_visible(False)
+    _view(axes, body(image) if region is None else region, spacing, ratio)
+
+
+def body(image: npt.ArrayLike) -> Array:
+    """Return the largest connected region of a slice (y, x) in HU that is no air: the body, without the table."""
+    regions, count = ndimage.label(np.asarray(image) > AIR_LIMIT)
+    if not count:
+        return np.ones(np.shape(image), dtype=bool)
+    return regions == 1 + np.argmax(np.bincount(regions.ravel())[1:])
+
+
+def outline(mask: npt.ArrayLike) -> list[Array]:
+    """Return the closed lines (points of x, y in pixels) around a mask (y, x), half way to the pixels outside it."""
+    padded = np.pad(np.asarray(mask, dtype=float), 1)
+    return [np.asarray(line) - 1 for line in contour_generator(z=padded).lines(0.5)]
+
+
+def draw_outline(axes: Axes, mask: npt.ArrayLike, colour: str, *, width: float = 0.9) -> None:
+    """Draw the outline of a mask (y, x) over a slice, in a width of points, without moving the view."""
+    axes.add_collection(
+        LineCollection(outline(mask), colors=colour, linewidths=width, joinstyle="round"), autolim=False
+    )
+
+
+def aspect_of(spacing: Sequence[float]) -> float:
+    return float(spacing[0]) / float(spacing[1])
+
+
+def wrapped(text: str, inches: float) -> str:
+    """Break `text` into lines that fit a width at the common font size."""
+    return textwrap.fill(text, max(8, int(inches / CHARACTER)))
+
+
+def _view(axes: Axes, region: Array, spacing: Sequence[float], ratio: float) -> None:
+    """Show a region (y, x) and a margin around it, in a view whose height is `ratio` of its width in mm."""
+    size = np.asarray(spacing, dtype=float)
+    places = np.argwhere(region if region.any() else np.ones_like(region))
+    centre = (places.min(axis=0) + places.max(axis=0)) / 2
+    high, wide = (np.ptp(places, axis=0) + 1) * size + 2 * MARGIN
+    high, wide = max(high, wide * ratio), max(wide, high / ratio)
+    y, x = np.array([high, wide]) / size / 2
+    axes.set(xlim=(centre[1] - x, centre[1] + x), ylim=(centre[0] + y, centre[0] - y))
