@@ -10,9 +10,9 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-import torch
-from common import in_a_process, peak_gib, seconds
+from common import CPU, in_a_process, peak_gib, seconds
 from scipy import ndimage
+from slicesampling.learning.memory import reset_peak_memory
 
 SHAPE, SPACING = (400, 512, 512), (1.25, 0.8, 0.8)
 TARGET = (1.5, 1.0, 1.0)
@@ -74,7 +74,7 @@ def measure(variant: str, folder: Path) -> dict[str, float]:
     result = work(folder / "volume.nii.gz")  # imports, and the file into the cache
     np.save(folder / f"{list(VARIANTS).index(variant)}.npy", result)
     del result
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    reset_peak_memory(CPU)
     before, times = peak_gib(), []
     for _ in range(repeats):
         started = time.perf_counter()
@@ -91,8 +91,8 @@ def resampling_alone(path: Path) -> dict[str, float]:
     scan = read_scan(path)
     grid = canonical_grid(scan.grid, TARGET)
     factors = np.array(SPACING) / TARGET
-    ours = seconds(lambda: resample_image(scan.image, scan.grid, grid, fill=AIR), REPEATS, torch.device("cpu"))
-    zoom = seconds(lambda: ndimage.zoom(scan.image, factors, order=1), REPEATS, torch.device("cpu"))
+    ours = seconds(lambda: resample_image(scan.image, scan.grid, grid, fill=AIR), REPEATS, CPU)
+    zoom = seconds(lambda: ndimage.zoom(scan.image, factors, order=1), REPEATS, CPU)
     return {"this library": ours, "scipy.ndimage.zoom": zoom}
 
 

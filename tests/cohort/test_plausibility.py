@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 
 import numpy as np
@@ -13,6 +14,7 @@ from slicesampling.cohort.grids import Grid
 from slicesampling.cohort.plausibility import measure, warnings_of
 from slicesampling.cohort.table import MEASUREMENTS
 from slicesampling.cohort.volumes import Preprocessed
+from slicesampling.jobs.tsv import read_table, write_table
 from slicesampling.publication.cohort_report import cohort_page, thumbnail
 
 SPACING = (3.0, 2.0, 2.0)
@@ -31,7 +33,7 @@ def row(name: str, image: np.ndarray, mask: np.ndarray, **changes: object) -> di
     measured = {f"spacing_{axis}": size for axis, size in zip("zyx", SPACING, strict=True)}
     size = dict(zip(("slices", "rows", "columns"), image.shape, strict=True))
     volume = {"volume": name, "liver_ml": mask.sum() * np.prod(SPACING) / 1000, "liver_slices": 1}
-    read = {"file_patient": 0, "remarks": ""}
+    read = {"file_patient": 0, "remarks": "[]"}
     return volume | size | measured | measure(image, mask) | read | changes
 
 
@@ -54,9 +56,13 @@ def test_patients_in_files_are_compared_with_those_of_the_table():
     ]
 
 
-def test_what_the_reader_decided_is_told():
-    volumes = pd.DataFrame([row("v", *plausible(0), remarks="first; second")])
-    assert warnings_of(volumes, patients(volumes))["warning"].tolist() == ["first", "second"]
+def test_what_the_reader_decided_is_told_remark_by_remark(tmp_path):
+    """Whatever a remark holds, semicolons, quotes or tabs, it comes back from the table as one."""
+    remarks = ["one; and the same", 'a "quoted"\tone', "two"]
+    volumes = pd.DataFrame([row("v", *plausible(0), remarks=json.dumps(remarks))])
+    write_table(tmp_path / "volumes.tsv", volumes)
+    volumes["remarks"] = read_table(tmp_path / "volumes.tsv")["remarks"]
+    assert warnings_of(volumes, patients(volumes))["warning"].tolist() == remarks
 
 
 def test_a_plausible_cohort_has_no_warning():

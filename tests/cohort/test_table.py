@@ -74,7 +74,7 @@ def test_a_sound_cohort_has_no_faults(sound):
         "second_component": 0,
         "touches": "",
         "file_patient": 0,
-        "remarks": "",
+        "remarks": "[]",
     }
     cohort.fail_on(faults, "cohort.tsv")
 

@@ -323,9 +323,22 @@ def test_cases_table_holds_the_metrics_and_marks_the_best() -> None:
     texts = drawn_texts(figures.cases_figure([case]))
     weights = {text.get_text(): text.get_weight() for text in texts}
     assert weights["0.920"] == weights["98.00"] == "bold"
-    assert weights["0.900"] == weights["0.910"] == weights["100.00"] == "normal"
+    assert weights["0.900"] == weights["0.910"] == weights["100.0"] == "normal"
     assert [text.get_text() for text in texts].count("41.25") == 3
     assert {"UVS", "USS", "data pool", "reference"} <= set(weights)
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_numbers_of_the_cases_table_stand_apart_however_large(count: int) -> None:
+    cases = some_cases(count)
+    for case in cases:
+        values = {"dice": 1.0, "rve": 1058.46, "msd": 138.6, "hd": 1234.5}
+        case["metrics"] = dict.fromkeys(case["metrics"], values)
+    texts = [text for text in drawn_texts(figures.cases_figure(cases)) if re.fullmatch(r"[\d.]+", text.get_text())]
+    assert {text.get_text() for text in texts} == {"1.000", "1058", "138.6", "1234"}
+    boxes = [text.get_window_extent() for text in texts]
+    for one, other in itertools.permutations(boxes, 2):
+        assert abs(one.y0 - other.y0) > 3 or one.x0 > other.x1 + 3 or other.x0 > one.x1 + 3
 
 
 def test_profile_marks_candidates_picked_and_annotated_slices() -> None:

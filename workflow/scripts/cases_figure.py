@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 from slicesampling.cohort.volumes import load_preprocessed, read_canonical_mask, volume_folders
+from slicesampling.evaluation.statistics import METRICS
 from slicesampling.jobs.job import start
 from slicesampling.publication.figures import cases_figure, disagreement_slice, representative_cases
 from slicesampling.publication.style import save_figure
@@ -22,7 +23,7 @@ for title, name in representative_cases(metrics):
         if (shard / f"{name}.nii.gz").exists()
     }
     index = disagreement_slice(list(masks.values()), volume.mask)
-    scores = metrics[metrics["volume"] == name].set_index("model")[["dice", "rve", "msd", "hd"]]
+    scores = metrics[metrics["volume"] == name].set_index("model")[list(METRICS)]
     cases.append(
         {
             "title": title,

@@ -1,6 +1,7 @@
 """What is odd about a volume though it can be used: warnings of the cohort report, never a reason to stop."""
 
 import hashlib
+import json
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,7 @@ def warnings_of(volumes: pd.DataFrame, cohort: pd.DataFrame) -> pd.DataFrame:
         twin = first.setdefault(str(row["digest"]), str(row["volume"]))
         if twin != row["volume"]:
             found.append(f"the image is, voxel by voxel, that of {twin}")
-        found += str(row["remarks"]).split("; ") if row["remarks"] else []
+        found += json.loads(row["remarks"])
         number = int(row["file_patient"])
         if number:
             volume, patient = str(row["volume"]), patients[row["volume"]]

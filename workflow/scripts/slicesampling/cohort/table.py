@@ -1,5 +1,6 @@
 """The table of volumes, checked as a whole: every fault is reported at once, before the first job (section III-A)."""
 
+import json
 import logging
 import os
 import re
@@ -51,7 +52,7 @@ MEASUREMENTS = (
 """Columns of the table of measured volumes; spacing in mm, all on the native grid.
 
 file_patient: volumes whose files name the same patient have the same number, 0 where the file names none. remarks: what
-was decided when the files were read, separated by semicolons."""
+was decided when the files were read, a list in JSON."""
 
 HEADER_ROW = 1
 
@@ -190,7 +191,7 @@ def content_faults(row: pd.Series, largest_slice_gap: float) -> tuple[list[Fault
         **dict(zip(MEASUREMENTS, measured, strict=False)),
         **plausibility.measure(image, mask),
         "file_patient": scan.patient,
-        "remarks": "; ".join(scan.remarks),
+        "remarks": json.dumps(scan.remarks),
     }
 
 

@@ -57,27 +57,25 @@ class Metric(NamedTuple):
         return float(np.quantile(np.asarray(values, dtype=float), self.tail_quantile))
 
 
-METRICS = {
-    metric.column: metric
-    for metric in (
-        Metric("dice", "Dice", "", larger_is_better=True, decimals=3),
-        Metric("rve", "RVE", "%", larger_is_better=False, decimals=2),
-        Metric("msd", "MSD", "mm", larger_is_better=False, decimals=2),
-        Metric("hd", "HD", "mm", larger_is_better=False, decimals=1),
-    )
-}
+def _by_column(*metrics: Metric) -> dict[str, Metric]:
+    return {metric.column: metric for metric in metrics}
+
+
+METRICS = _by_column(
+    Metric("dice", "Dice", "", larger_is_better=True, decimals=3),
+    Metric("rve", "RVE", "%", larger_is_better=False, decimals=2),
+    Metric("msd", "MSD", "mm", larger_is_better=False, decimals=2),
+    Metric("hd", "HD", "mm", larger_is_better=False, decimals=1),
+)
 """The four metrics by their column, in the order of the paper."""
 
-FURTHER_METRICS = {
-    metric.column: metric
-    for metric in (
-        Metric("hd95", "HD95", "mm", larger_is_better=False, decimals=2),
-        Metric("surface_dice_1mm", "Surface Dice 1 mm", "", larger_is_better=True, decimals=3),
-        Metric("surface_dice_2mm", "Surface Dice 2 mm", "", larger_is_better=True, decimals=3),
-        Metric("surface_dice_3mm", "Surface Dice 3 mm", "", larger_is_better=True, decimals=3),
-        Metric("jaccard", "Jaccard index", "", larger_is_better=True, decimals=3),
-    )
-}
+FURTHER_METRICS = _by_column(
+    Metric("hd95", "HD95", "mm", larger_is_better=False, decimals=2),
+    Metric("surface_dice_1mm", "Surface Dice 1 mm", "", larger_is_better=True, decimals=3),
+    Metric("surface_dice_2mm", "Surface Dice 2 mm", "", larger_is_better=True, decimals=3),
+    Metric("surface_dice_3mm", "Surface Dice 3 mm", "", larger_is_better=True, decimals=3),
+    Metric("jaccard", "Jaccard index", "", larger_is_better=True, decimals=3),
+)
 """What is measured beyond the paper."""
 
 

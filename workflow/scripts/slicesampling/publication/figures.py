@@ -24,7 +24,20 @@ from matplotlib.ticker import MaxNLocator
 from ..annotation.strategies import STRATEGIES
 from ..evaluation.statistics import METRICS
 from ..learning.geometry import CONVOLUTIONS
-from .style import COLUMN, FONT, LOOKS, PAGE, REFERENCE, Array, aspect_of, draw_outline, show_slice, styled, wrapped
+from .style import (
+    CHARACTER,
+    COLUMN,
+    FONT,
+    LOOKS,
+    PAGE,
+    REFERENCE,
+    Array,
+    aspect_of,
+    draw_outline,
+    show_slice,
+    styled,
+    wrapped,
+)
 
 ENTROPY_LIMIT = math.log(2)  # of two classes (equation 1)
 CANDIDATE = "#D4001A"  # the paper's red dots
@@ -327,13 +340,14 @@ def _metrics_table(
     """
     narrow = heading_lines > 1
     swatch = 0.2 if narrow else 0.26  # inches
-    ends = left + width * np.array([0.51, 0.675, 0.84, 1.0] if narrow else [0.46, 0.64, 0.83, 1.0])
+    named = swatch + 0.07 + len("reference") * CHARACTER
+    ends = left + np.linspace(named, width, len(METRICS) + 1)[1:]
     centres = top - line * (np.arange(len(models) + 1) + heading_lines + 0.5)
     rule = top - line * heading_lines
     for end, about in zip(ends, METRICS.values(), strict=True):
         heading = about.label.replace(" ", "\n") if narrow else about.label
         axes.text(end, rule + 0.02, heading, ha="right", va="bottom", linespacing=1.0)
-        texts = [f"{metrics[model][about.column]:.{about.decimals}f}" for model in models]
+        texts = [_short(metrics[model][about.column], about.decimals) for model in models]
         best = (max if about.larger_is_better else min)(texts, key=float, default="")
         for centre, text in zip(centres, texts, strict=False):
             weight = "bold" if text == best else "normal"
@@ -348,6 +362,11 @@ def _metrics_table(
             [left + 0.03, left + swatch - 0.03], [centre] * 2, color=colour, ls=dash, lw=1.6, solid_capstyle="butt"
         )
         axes.text(left + swatch + 0.07, centre, label, ha="left", va="center")
+
+
+def _short(value: float, decimals: int) -> str:
+    """Return `value` with as many of its decimals as leave it five characters."""
+    return f"{value:.{max(0, min(decimals, 4 - len(f'{value:.0f}')))}f}"
 
 
 def disagreement_slice(masks: Sequence[npt.ArrayLike], reference: npt.ArrayLike) -> int:
