@@ -72,7 +72,6 @@ rule query:
         "../../envs/environment.yaml"
     params:
         volumes=config["volumes_per_iteration"],
-        measure=config["uncertainty"]["measure"],
         candidate_distance=config["uncertainty"]["candidate_distance"],
     script:
         "../scripts/query.py"

@@ -125,11 +125,10 @@ def query_inputs(wildcards):
         "ledger": f"results/annotations/{folder}/{previous(wildcards)}.tsv",
     }
     if strategy.uncertain:
-        for table in ("volumes", "slices"):
-            inputs[table] = shards(
-                "uncertainty",
-                f"results/uncertainty/{folder}/{previous(wildcards)}/{table}-shard{{shard}}.tsv",
-            )
+        inputs["scores"] = shards(
+            "uncertainty",
+            f"results/uncertainty/{folder}/{previous(wildcards)}/{strategy.unit}s-shard{{shard}}.tsv",
+        )
     if strategy.slices:
         inputs["budget"] = f"results/annotations/{folder}/slice_budget.txt"
     return inputs

@@ -1,109 +1,105 @@
 """The query strategies (section II-D): what should be annotated next.
 
-A strategy is a pure function of the data pool (a row for each slice, with what is known of it), the ledger, a budget
-and a random generator. It returns a query: a table of (volume, slice, score, rank) in the order in which it should be
-annotated, rank 0 first.
+A strategy is put together from a unit, a measure of uncertainty, the region that the measure is taken over, and a rule
+of choice. The paper's four are the entries of `STRATEGIES`.
 """
 
 import logging
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from .rules import RULES, Rule, Settings
+
 logger = logging.getLogger(__name__)
 
 QUERY = ["volume", "slice", "score", "rank"]
 
+MEASURES = ("predictive_entropy", "mutual_information", "variance")
+"""The measures of `learning.uncertainty`, which is not imported because a choice needs no network."""
 
-def unannotated_volumes(pool: pd.DataFrame, ledger: pd.DataFrame) -> list[str]:
-    """Return the volumes of the pool without any annotated slice, in alphabetical order."""
-    return sorted(set(pool["volume"]) - set(ledger["volume"]))
-
-
-def unannotated_slices(pool: pd.DataFrame, ledger: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the pool whose slice is not in the ledger."""
-    annotated = pd.MultiIndex.from_frame(ledger[["volume", "slice"]])
-    return pool[~pd.MultiIndex.from_frame(pool[["volume", "slice"]]).isin(annotated)]
-
-
-def volume_query(pool: pd.DataFrame, volumes: list[str], scores: dict[str, float], budget: int) -> pd.DataFrame:
-    """Return the query for all slices of the first `budget` of `volumes`, each volume with its own rank."""
-    if len(volumes) < budget:
-        logger.warning("only %d volumes are left to annotate, %d wanted", len(volumes), budget)
-    chosen = {volume: rank for rank, volume in enumerate(volumes[:budget])}
-    rows = pool[pool["volume"].isin(chosen)]
-    query = rows.assign(rank=rows["volume"].map(chosen), score=rows["volume"].map(scores).astype(float))
-    return query.sort_values(["rank", "slice"], ignore_index=True)[QUERY]
-
-
-def uncertainty_volume_sampling(
-    pool: pd.DataFrame, ledger: pd.DataFrame, budget: int, generator: np.random.Generator
-) -> pd.DataFrame:
-    """UVS: the `budget` volumes with the largest volume-level uncertainty; a tie goes to the smaller id.
-
-    pool: (volume, slice, volume_score), a row for each slice.
-    """
-    scores = pool.groupby("volume")["volume_score"].first().to_dict()
-    volumes = sorted(unannotated_volumes(pool, ledger), key=lambda volume: (-scores[volume], volume))
-    return volume_query(pool, volumes, scores, budget)
-
-
-def random_volume_sampling(
-    pool: pd.DataFrame, ledger: pd.DataFrame, budget: int, generator: np.random.Generator
-) -> pd.DataFrame:
-    """RVS: `budget` volumes at random. pool: (volume, slice)."""
-    volumes = unannotated_volumes(pool, ledger)
-    return volume_query(pool, [volumes[i] for i in generator.permutation(len(volumes))], {}, budget)
-
-
-def uncertainty_slice_sampling(
-    pool: pd.DataFrame, ledger: pd.DataFrame, budget: int, generator: np.random.Generator
-) -> pd.DataFrame:
-    """USS: the `budget` slices with the largest slice-level uncertainty among the candidates of all volumes.
-
-    pool: (volume, slice, slice_score, candidate); slices annotated already are no candidates. A tie goes to the smaller
-    (volume, slice).
-    """
-    left = unannotated_slices(pool, ledger)
-    query = left[left["candidate"]].rename(columns={"slice_score": "score"})
-    if len(query) < budget:
-        logger.warning("only %d candidate slices are left, %d wanted", len(query), budget)
-    query = query.sort_values(["score", "volume", "slice"], ascending=[False, True, True], ignore_index=True)
-    return query.head(budget).assign(rank=lambda rows: np.arange(len(rows)))[QUERY]
-
-
-def random_slice_sampling(
-    pool: pd.DataFrame, ledger: pd.DataFrame, budget: int, generator: np.random.Generator
-) -> pd.DataFrame:
-    """RSS: all slices that are left, in random order; the annotator stops once `budget` slices with liver are found."""
-    left = unannotated_slices(pool, ledger).sort_values(["volume", "slice"])
-    query = left.iloc[generator.permutation(len(left))].reset_index(drop=True)
-    return query.assign(score=np.nan, rank=np.arange(len(query)))[QUERY]
+REGIONS = ("slice", "structure")
+"""What a measure is taken over: the whole slice, or the predicted structure, dilated."""
 
 
 class Strategy(NamedTuple):
-    """How a strategy chooses, and what it needs: all that configuration, rules, tables and figures know of it.
+    """How a strategy chooses: all that configuration, rules, tables and figures know of it.
 
-    `title`: its name in a sentence; its key in `STRATEGIES`, in capitals, is the short one. `uncertain`: it ranks by
-    the previous model's uncertainty, which must be computed first. `slices`: its budget counts slices rather than
-    volumes. `until_liver`: the annotator stops when the budget of slices with liver is reached.
+    `title`: its name in a sentence; its key, in capitals, is the short one. `unit`: slice or volume, what it chooses
+    and what its budget counts. `rule`: one of `RULES`. `measure`, `region`: what it ranks by; None where it does not
+    rank. `beta`: see `Settings`.
     """
 
     title: str
-    choose: Callable[[pd.DataFrame, pd.DataFrame, int, np.random.Generator], pd.DataFrame]
-    uncertain: bool
-    slices: bool
-    until_liver: bool = False
+    unit: str
+    rule: str
+    measure: str | None = None
+    region: str | None = None
+    beta: float = 1.0
+
+    @property
+    def how(self) -> Rule:
+        return RULES[self.unit][self.rule]
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether it ranks by the previous model's uncertainty, which must be computed first."""
+        return self.how.ranks
+
+    @property
+    def slices(self) -> bool:
+        """Whether its budget counts slices rather than volumes."""
+        return self.unit == "slice"
+
+    @property
+    def until_liver(self) -> bool:
+        """Whether the annotator stops when the budget of slices with liver is reached."""
+        return self.how.until_liver
+
+    @property
+    def column(self) -> str:
+        """The column of the unit's uncertainty table by which it ranks."""
+        selective = "_selective" if self.region == "structure" and self.rule != "mean" else ""
+        return f"{self.measure}{selective}{'_maximum' if self.rule == 'maximum' else ''}"
+
+    def choose(
+        self, pool: pd.DataFrame, ledger: pd.DataFrame, budget: int, generator: np.random.Generator, distance: int = 5
+    ) -> pd.DataFrame:
+        """Return the query: a table of (volume, slice, score, rank) in the order of annotation, rank 0 first.
+
+        pool: (volume, slice, score), a row for each slice, `score` that of its unit, needed only to rank; ledger:
+        (volume, slice), what is annotated. If less than `budget` is left, all of it is asked for.
+        """
+        table = pool.sort_values(["volume", "slice"], ignore_index=True)
+        table = table.assign(score=table["score"].astype(float) if self.uncertain else np.nan)
+        table["annotated"] = pd.MultiIndex.from_frame(table[["volume", "slice"]]).isin(
+            pd.MultiIndex.from_frame(ledger[["volume", "slice"]])
+        )
+        units = table if self.slices else _volumes(table)
+        asked = self.how.order(units, generator, Settings(distance, self.beta))
+        if not self.until_liver:
+            if len(asked) < budget:
+                logger.warning("only %d %ss are left to choose from, %d wanted", len(asked), self.unit, budget)
+            asked = asked.head(budget)
+        asked = asked.assign(rank=np.arange(len(asked)))
+        if not self.slices:  # a volume is annotated completely, under one rank
+            asked = table[["volume", "slice"]].merge(asked[["volume", "score", "rank"]], on="volume")
+        return asked.sort_values(["rank", "slice"], ignore_index=True)[QUERY]
+
+
+def _volumes(slices: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each volume of a table of slices; a volume with any annotated slice counts as annotated."""
+    return slices.groupby("volume", as_index=False).agg(score=("score", "first"), annotated=("annotated", "any"))
 
 
 STRATEGIES = {
-    "uvs": Strategy("uncertainty volume sampling", uncertainty_volume_sampling, uncertain=True, slices=False),
-    "rvs": Strategy("random volume sampling", random_volume_sampling, uncertain=False, slices=False),
-    "uss": Strategy("uncertainty slice sampling", uncertainty_slice_sampling, uncertain=True, slices=True),
-    "rss": Strategy("random slice sampling", random_slice_sampling, uncertain=False, slices=True, until_liver=True),
+    "uvs": Strategy("uncertainty volume sampling", "volume", "mean", "predictive_entropy", "structure"),
+    "rvs": Strategy("random volume sampling", "volume", "random"),
+    "uss": Strategy("uncertainty slice sampling", "slice", "peaks", "predictive_entropy", "slice"),
+    "rss": Strategy("random slice sampling", "slice", "random"),
 }
+"""The paper's."""
 
 
 def strategies_in(table: pd.DataFrame) -> list[str]:
