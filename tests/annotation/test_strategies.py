@@ -48,7 +48,7 @@ def test_what_every_ledger_obeys(name: str, seed: int) -> None:
 def test_the_example_of_the_documentation_is_a_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     """A function and an entry: then a strategy can be put together with it."""
     page = (ROOT / "docs/strategies.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"^( +def .*?^ +RULES.*?)$", page, flags=re.MULTILINE | re.DOTALL)
+    (example,) = re.findall(r"^( +def spaced.*?^ +RULES.*?)$", page, flags=re.MULTILINE | re.DOTALL)
     monkeypatch.setitem(RULES, "slice", dict(RULES["slice"]))
     exec(textwrap.dedent(example), vars(rules))  # as if it stood at the end of that file
     monkeypatch.setitem(STRATEGIES, "sss", Strategy("spaced slice sampling", "slice", "spaced"))

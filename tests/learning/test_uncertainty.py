@@ -1,13 +1,18 @@
 """Laws of the uncertainty measures: their bounds, agreement with definitions, means over slices and regions."""
 
+import re
+import textwrap
+
 import numpy as np
 import pytest
 import scipy.ndimage
 import scipy.stats
 import torch
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from slicesampling.learning import uncertainty
 from slicesampling.learning.uncertainty import (
     MEASURES,
     dilated,
@@ -72,6 +77,16 @@ def test_samples_that_agree_leave_nothing_to_disagree_on(drawn: np.ndarray) -> N
     known = moments(torch.from_numpy(drawn[:1]).expand(7, -1, -1, -1, -1))
     assert MEASURES["mutual_information"](known).max() < 1e-6
     assert MEASURES["variance"](known).max() < 1e-6
+
+
+def test_the_example_of_the_documentation_is_a_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs/strategies.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^( +def [^\n]*Moments.*?^ +MEASURES.*?)$", page, flags=re.MULTILINE | re.DOTALL)
+    monkeypatch.setattr(uncertainty, "MEASURES", dict(MEASURES))
+    exec(textwrap.dedent(example), vars(uncertainty))  # as if it stood at the end of that file
+    assert slice_columns()[-1] == "least_confidence_selective"
+    values = uncertainty.MEASURES["least_confidence"](moments(torch.randn((5, 2, 3, 3, 3))))
+    assert 0 < values.min() <= values.max() <= 0.5
 
 
 def test_the_order_of_samples_changes_nothing_but_rounding() -> None:

@@ -71,6 +71,7 @@ rule query:
     conda:
         "../../envs/environment.yaml"
     params:
+        strategy=lambda wildcards: STRATEGIES[wildcards.strategy]._asdict(),
         volumes=config["volumes_per_iteration"],
         candidate_distance=config["uncertainty"]["candidate_distance"],
     script:

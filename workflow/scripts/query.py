@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import pandas as pd
-from slicesampling.annotation.strategies import STRATEGIES
+from slicesampling.annotation.strategies import Strategy
 from slicesampling.jobs.job import start
 from slicesampling.jobs.randomness import generator
 from slicesampling.jobs.tsv import read_table, write_table
 
 start(snakemake)
 wildcards, params = snakemake.wildcards, snakemake.params
-strategy = STRATEGIES[wildcards.strategy]
+strategy = Strategy(**params.strategy)
 pool = read_table(snakemake.input.reference)[["volume", "slice"]]  # the answers stay hidden
 if strategy.uncertain:
     unit = ["volume", "slice"] if strategy.slices else ["volume"]

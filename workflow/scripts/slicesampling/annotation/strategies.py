@@ -1,11 +1,12 @@
 """The query strategies (section II-D): what should be annotated next.
 
 A strategy is put together from a unit, a measure of uncertainty, the region that the measure is taken over, and a rule
-of choice. The paper's four are the entries of `STRATEGIES`.
+of choice. The paper's four are the entries of `STRATEGIES`; a configuration adds its own under `combinations`.
 """
 
 import logging
-from typing import NamedTuple
+import re
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -101,8 +102,72 @@ STRATEGIES = {
 }
 """The paper's."""
 
+UNCERTAIN = tuple(name for name, strategy in STRATEGIES.items() if strategy.uncertain)
+SLICED = tuple(name for name, strategy in STRATEGIES.items() if strategy.slices)
+
+NO_STRATEGIES = ("initial", "pool")
+"""What stands in a column `strategy` for the model before all strategies, and for that of the whole data pool."""
+
+
+def strategies_of(config: dict[str, Any]) -> dict[str, Strategy]:
+    """Return the strategies of a configuration by name: the paper's, and those that `combinations` puts together."""
+    combinations = config["combinations"]
+    return {name: STRATEGIES.get(name) or _combined(**combinations[name]) for name in config["strategies"]}
+
+
+def _combined(
+    unit: str, rule: str, measure: str = MEASURES[0], region: str | None = None, beta: float = 1.0
+) -> Strategy:
+    """Return a strategy that is put together; what is left out is as the paper has it."""
+    if not RULES[unit][rule].ranks:
+        return Strategy(f"{unit}s by the rule {rule}", unit, rule)
+    region = region or _regions(rule)[0]
+    return Strategy(f"{unit}s by {measure} of the {region}, rule {rule}", unit, rule, measure, region, beta)
+
+
+def _regions(rule: str) -> tuple[str, ...]:
+    return ("structure",) if rule == "mean" else REGIONS
+
+
+def combination_faults(name: str, given: Any) -> list[str]:
+    """Return a line for each fault of an entry of `combinations`: its key, the value, and what is accepted."""
+    key, taken = f"combinations.{name}", (*STRATEGIES, *NO_STRATEGIES)
+    if not re.fullmatch("[a-z][a-z0-9_]*", str(name)) or name in taken:
+        names = f"lower-case letters, digits and _, a letter first, and none of {', '.join(taken)}"
+        return [f"{key} is no name of a strategy of one's own; accepted: {names}"]
+    if not isinstance(given, dict):
+        return [f"{key} is {given!r}; accepted: a group of keys: unit, rule, measure, region, beta"]
+    unit, rule = given.get("unit"), given.get("rule")
+    if unit not in list(RULES):
+        return [f"{key}.unit is {unit!r}; accepted: {' or '.join(RULES)}"]
+    if rule not in list(RULES[unit]):
+        return [f"{key}.rule is {rule!r}; accepted with unit {unit}: {' or '.join(RULES[unit])}"]
+    accepted: dict[str, tuple[str, ...]] = {"unit": (unit,), "rule": (rule,)}
+    if RULES[unit][rule].ranks:
+        accepted |= {"measure": MEASURES, "region": _regions(rule)}
+    if RULES[unit][rule].beta:
+        accepted["beta"] = ("a number above 0",)
+    faults = []
+    for part, value in given.items():
+        if part not in accepted:
+            faults.append(f"{key}.{part} is no key of rule {rule}; accepted: {', '.join(accepted)}")
+        elif part == "beta":
+            sound = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+            faults += [] if sound else [f"{key}.beta is {value!r}; accepted: {accepted['beta'][0]}"]
+        elif value not in accepted[part]:
+            faults.append(f"{key}.{part} is {value!r}; accepted with rule {rule}: {' or '.join(accepted[part])}")
+    return faults
+
+
+def by_strategies(table: pd.DataFrame) -> pd.Series:
+    """Return for each row of a table whether its column `strategy` holds a strategy, rather than initial or pool."""
+    return ~table["strategy"].isin(NO_STRATEGIES)
+
 
 def strategies_in(table: pd.DataFrame) -> list[str]:
-    """Return the strategies that a table's column `strategy` holds, in the paper's order."""
-    present = set(table["strategy"])
-    return [name for name in STRATEGIES if name in present]
+    """Return the strategies that a table's column `strategy` holds: the paper's in its order, then the others by name.
+
+    Any strategy has the same place in all tables of a run, whatever the order of their rows.
+    """
+    present = set(table.loc[by_strategies(table), "strategy"])
+    return [name for name in STRATEGIES if name in present] + sorted(present - set(STRATEGIES))
