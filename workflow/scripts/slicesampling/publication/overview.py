@@ -8,16 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from ..annotation.strategies import strategies_in
+from ..annotation.strategies import STRATEGIES, strategies_in
 from ..evaluation.statistics import METRICS, summarise
 from .layout import Table, count, document, lay_out, number, page_table
 
-NAMES = {
-    "uvs": "uncertainty volume sampling (UVS)",
-    "rvs": "random volume sampling (RVS)",
-    "uss": "uncertainty slice sampling (USS)",
-    "rss": "random slice sampling (RSS)",
-}
+NAMES = {name: f"{strategy.title} ({name.upper()})" for name, strategy in STRATEGIES.items()}
 
 
 def overview(
@@ -87,7 +82,7 @@ def _findings(annotations: pd.DataFrame, metrics: pd.DataFrame) -> list[str]:
             share = 100 * own["slices"].mean() / pool["slices"].mean()
             start = (
                 f"With {own['slices'].mean():.0f} annotated slices ({share:.1f} % of the data pool; "
-                f"{own['liver_slices'].mean():.0f} with liver), {NAMES[strategy]} reached"
+                f"{own['liver_slices'].mean():.0f} with liver), {NAMES.get(strategy, strategy.upper())} reached"
             )
         sentences.append(f"{start} {', '.join(texts)}.")
     if sentences:
