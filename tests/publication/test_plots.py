@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import same_color
 from matplotlib.patches import PathPatch
@@ -55,6 +56,12 @@ def test_a_strategy_has_one_colour_and_marker_everywhere() -> None:
             assert same_color(line.get_color(), LOOKS[name].colour)
             assert line.get_marker() == LOOKS[name].marker
     assert len({look.colour for look in LOOKS.values()}) == len({look.marker for look in LOOKS.values()}) == len(LOOKS)
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_performance_says_what_one_seed_cannot_show(seeds: int) -> None:
+    texts = [text.get_text() for text in performance(some_metrics(8, seeds=seeds), some_annotations(seeds=seeds)).texts]
+    assert ("One seed: the curves compare trainings, not strategies." in texts) == (seeds == 1)
 
 
 def test_performance_shows_mean_and_bad_end_over_the_annotated_liver_slices() -> None:
