@@ -2,14 +2,21 @@
 
 import itertools
 import logging
+import re
+import textwrap
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pools import make_pool, run
+from slicesampling.annotation import strategies
 from slicesampling.annotation.strategies import STRATEGIES
+from slicesampling.configuration import check_configuration
+from slicesampling.publication.style import looks
 
 
 def keys(table: pd.DataFrame) -> set[tuple[str, int]]:
@@ -37,6 +44,20 @@ def test_what_every_ledger_obeys(name: str, seed: int) -> None:
     shuffled = pool.sample(frac=1, random_state=seed).reset_index(drop=True)
     if not STRATEGIES[name].until_liver:  # rows in another order change nothing
         assert keys(run(shuffled, name, budget, seed)[-1]) == keys(ledgers[-1])
+
+
+def test_the_example_of_the_documentation_is_a_strategy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function and an entry: then the configuration takes it, and it has a look and a title."""
+    page = (ROOT / "docs/strategies.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^( +def .*?^ +STRATEGIES.*?)$", page, flags=re.MULTILINE | re.DOTALL)
+    monkeypatch.setattr(strategies, "STRATEGIES", dict(STRATEGIES))
+    exec(textwrap.dedent(example), vars(strategies))  # as if it stood at the end of that file
+    monkeypatch.setitem(STRATEGIES, "sss", strategies.STRATEGIES["sss"])
+    ledgers = run(make_pool(1), "sss", 6, seed=1)
+    assert [len(ledger) - len(ledgers[0]) for ledger in ledgers] == [6 * k for k in range(len(ledgers))]
+    config = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+    check_configuration(config | {"strategies": ["uvs", "sss"]}, ROOT / "workflow/schemas/config.schema.yaml")
+    assert looks(STRATEGIES)["sss"].label == "SSS"
 
 
 @pytest.mark.parametrize("name", ["uvs", "rvs"])

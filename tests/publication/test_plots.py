@@ -1,14 +1,16 @@
 """Laws of the figures of results: what is drawn is what the tables say."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.colors import same_color
+from matplotlib.colors import same_color, to_rgb
 from matplotlib.patches import PathPatch
 from slicesampling.evaluation.statistics import METRICS
 from slicesampling.publication import plots
-from slicesampling.publication.style import LOOKS
+from slicesampling.publication.style import LOOKS, looks
 from test_figures import STRATEGIES, learning_curve, performance, some_annotations, some_calibration, some_metrics
 
 
@@ -55,7 +57,15 @@ def test_a_strategy_has_one_colour_and_marker_everywhere() -> None:
         for line in performance(alone, annotations).axes[0].lines[:2]:
             assert same_color(line.get_color(), LOOKS[name].colour)
             assert line.get_marker() == LOOKS[name].marker
-    assert len({look.colour for look in LOOKS.values()}) == len({look.marker for look in LOOKS.values()}) == len(LOOKS)
+
+
+def test_a_dozen_strategies_have_looks_of_their_own() -> None:
+    drawn = looks([f"strategy{number}" for number in range(12)])
+    assert len({look.colour for look in drawn.values()}) == len({look.marker for look in drawn.values()}) == 14
+    assert all(LOOKS[name].label == name.upper() for name in STRATEGIES)
+    apart = [(a, b) for a, b in itertools.combinations(drawn.values(), 2)]
+    distances = [np.abs(np.subtract(to_rgb(a.colour), to_rgb(b.colour))).max() for a, b in apart]
+    assert min(distances) > 0.1
 
 
 @pytest.mark.parametrize("seeds", [1, 2])

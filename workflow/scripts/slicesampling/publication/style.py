@@ -5,8 +5,9 @@ shown as they are stored, they are the radiological view, the patient's right on
 """
 
 import functools
+import itertools
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec
 
@@ -19,6 +20,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from scipy import ndimage
 
+from ..annotation.strategies import STRATEGIES
 from ..jobs.files import replacing
 
 Parameters = ParamSpec("Parameters")
@@ -66,15 +68,25 @@ class Look(NamedTuple):
     marker: str
 
 
-# Okabe and Ito's colours: cold ones sample volumes, warm ones slices; the darker of a pair samples by uncertainty.
-LOOKS = {
-    "initial": Look("initial", "#7F7F7F", "X"),
-    "uvs": Look("UVS", "#0072B2", "s"),
-    "rvs": Look("RVS", "#56B4E9", "D"),
-    "uss": Look("USS", "#D55E00", "o"),
-    "rss": Look("RSS", "#E69F00", "^"),
-    "pool": Look("data pool", "#009E73", "P"),
-}
+# Okabe and Ito's colours first: cold ones sample volumes, warm ones slices; the darker of a pair asks the uncertainty.
+STRATEGY_COLOURS = (
+    *("#0072B2", "#56B4E9", "#D55E00", "#E69F00"),
+    *("#CC79A7", "#332288", "#882255", "#117733", "#999933", "#6E4B1F", "#AA4499", "#000000"),
+)
+STRATEGY_MARKERS = ("s", "D", "o", "^", "v", "p", "<", ">", "h", "*", "d", "8")
+
+
+def looks(strategies: Iterable[str]) -> dict[str, Look]:
+    """Return the look of the initial model, of each strategy by its place in the list, and of the data pool model."""
+    drawn = zip(strategies, itertools.cycle(STRATEGY_COLOURS), itertools.cycle(STRATEGY_MARKERS), strict=False)
+    return {
+        "initial": Look("initial", "#7F7F7F", "X"),
+        **{name: Look(name.upper(), colour, marker) for name, colour, marker in drawn},
+        "pool": Look("data pool", "#009E73", "P"),
+    }
+
+
+LOOKS = looks(STRATEGIES)
 REFERENCE = "#F0E442"  # the reference mask's outline
 
 
