@@ -172,18 +172,22 @@ def browser(profile: Path) -> Any:
 
 
 def test_the_report_opens_in_a_browser_without_network(run: Path, tmp_path: Path) -> None:
-    """Each figure and page loads from the one file, tables are sorted and filtered, no host is asked for anything."""
+    """It opens on the learning curves, each figure and page loads, tables are sorted and filtered, no host is asked."""
     driver = browser(tmp_path / "profile")
     snakemake(run, *SMALLEST, "--report", "report.html")
     try:
         driver.get((run / "report.html").as_uri())
+        curves, graph = first(driver, "//main//img"), first(driver, "//*[@id='rulegraph']")
+        until(lambda: driver.execute_script("return arguments[0].naturalWidth", curves) > 100)
+        assert 0 < curves.location["y"] < 200
+        assert curves.location["y"] < first(driver, "//main//li").location["y"] < graph.location["y"]
         shown: dict[str, int] = {}
         source = None
         for category in ("1 Overview", "2 Tables", "3 Figures", "4 Beyond the paper", "5 Trainings"):
             first(driver, f"//a[normalize-space()='{category}']").click()
-            first(driver, "//table/tbody/tr")
-            for number in range(len(driver.find_elements("css selector", "table tbody tr"))):
-                row = driver.find_elements("css selector", "table tbody tr")[number]
+            first(driver, "//nav//tbody/tr")
+            for number in range(len(driver.find_elements("css selector", "nav tbody tr"))):
+                row = driver.find_elements("css selector", "nav tbody tr")[number]
                 name = row.text
                 row.find_element("tag name", "a").click()
                 element, source = until(lambda: displayed(driver, source))  # noqa: B023

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pandas as pd
+import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import same_color, to_rgb
 from matplotlib.patches import PathPatch
@@ -68,6 +69,12 @@ def test_a_dozen_strategies_have_looks_of_their_own() -> None:
     apart = [(a, b) for a, b in itertools.combinations(drawn.values(), 2)]
     distances = [np.abs(np.subtract(to_rgb(a.colour), to_rgb(b.colour))).max() for a, b in apart]
     assert min(distances) > 0.1
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_performance_says_what_one_seed_cannot_show(seeds: int) -> None:
+    texts = [text.get_text() for text in performance(some_metrics(8, seeds=seeds), some_annotations(seeds=seeds)).texts]
+    assert ("One seed: the curves compare trainings, not strategies." in texts) == (seeds == 1)
 
 
 def test_performance_shows_mean_and_bad_end_over_the_annotated_liver_slices() -> None:

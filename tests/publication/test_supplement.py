@@ -1,6 +1,4 @@
-"""The tables beyond the paper, the page beside the paper, and the pages that tell about a run."""
-
-import json
+"""The tables beyond the paper, and the page beside the paper."""
 
 import numpy as np
 import pandas as pd
@@ -8,7 +6,6 @@ import pytest
 from slicesampling.evaluation.calibration import BINS
 from slicesampling.evaluation.statistics import FURTHER_METRICS, METRICS
 from slicesampling.publication.layout import write_table
-from slicesampling.publication.overview import overview, provenance_page
 from slicesampling.publication.supplement import (
     comparisons_table,
     efficiency_table,
@@ -181,52 +178,3 @@ def test_this_run_stands_above_the_paper():
     for text in ("Table 2: ", "Table 9: ", "0.959 (0.930, 0.977)", "2410/1292/160", "10.1109/ACCESS.2022.3141021"):
         assert text in page
     assert page.count('class="paper"') > 100
-
-
-def test_findings_in_words():
-    metrics = whole_experiment(volumes=40)
-    cohort = pd.DataFrame(
-        {
-            "volume": ["a", "b", "c"],
-            "site": ["A", "A", "B"],
-            "split": ["pool", "test", "val"],
-            "exclude": ["", None, "bad"],
-        }
-    )
-    tables = six_tables(metrics)
-    records = {"annotations": spent().assign(slices=100), "metrics": metrics}
-    frames = {"comparisons": tables[1].frame, "efficiency": tables[3].frame}
-    page = overview(cohort, **records, **frames, synthetic=True)
-    assert "2 volumes of 1 site: 1 in the data pool, 0 for validation, 1 for testing, 1 excluded" in page
-    assert "The volumes of this run are synthetic" in page
-    uss = metrics[metrics["converged"] & (metrics["strategy"] == "uss")]["dice"]
-    assert f"uncertainty slice sampling (USS) reached Dice {uss.mean():.3f} ({np.percentile(uss, 5):.3f})" in page
-    assert "USS over RVS in Dice" in page
-    assert "RVS over USS" not in page
-    assert "had the highest Dice" in page
-    alone = metrics[metrics["strategy"] == "uss"]
-    few = six_tables(alone, ("uss",))
-    frames = {"comparisons": few[1].frame, "efficiency": few[3].frame}
-    quiet = overview(cohort, records["annotations"], alone, **frames, synthetic=False)
-    assert "synthetic" not in quiet
-    assert "nan" not in quiet
-
-
-def test_provenance_adds_up_the_stages(tmp_path):
-    for name, seconds in (("models/seed1/uss-1", 1800), ("models/seed1/uss-2", 3600), ("check_cohort", 36)):
-        path = tmp_path / f"{name}.tsv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"s\th:m:s\tmax_rss\n{seconds}\t0\t100.2\n")
-    record = {
-        "source_revision": "abc",
-        "trainings_by_device_and_precision": {"NVIDIA H200, bfloat16": 2},
-        "packages": {"torch": "2"},
-        "configuration": {"seeds": [1, 2], "name": "<b>"},
-    }
-    page = provenance_page(json.loads(json.dumps(record)), tmp_path)
-    assert "<td>2</td><td>1.500</td><td>60.0</td><td>100</td>" in page
-    assert "<td>1</td><td>0.010</td>" in page
-    assert "1, 2" in page
-    assert "2 on NVIDIA H200, bfloat16" in page
-    assert "<b>" not in page
-    assert "package torch" in page

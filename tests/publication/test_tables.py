@@ -414,8 +414,11 @@ def test_names_from_the_data_cannot_break_a_file(tmp_path):
     assert latex.count(expected) == 4, "title, row, cell and note"
 
 
-def test_what_the_tests_leave_out_and_count_twice_is_said():
+def test_what_one_seed_what_the_tests_leave_out_and_count_twice_is_said():
     plain = metric_table(experiment(), "dice").note
+    assert "One seed: the stars compare trainings, not strategies." in plain
+    assert "One seed: the stars" in converged_table(experiment()).note
+    assert "One seed" not in metric_table(experiment(seeds=(1, 2)), "dice").note
     assert "without a difference" not in plain
     assert "independent" not in plain
     alike = experiment()

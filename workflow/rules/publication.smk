@@ -306,13 +306,14 @@ rule paper_comparison:
 
 
 rule overview:
-    """State the findings in words, with the numbers of the run."""
+    """Show the learning curves, and state the findings in words, with the numbers of the run."""
     input:
         cohort="results/cohort/cohort.tsv",
         annotations="results/evaluation/annotations.tsv",
         metrics="results/evaluation/metrics.tsv",
         comparisons="results/tables/supplement2_comparisons.csv",
         efficiency="results/tables/supplement4_efficiency.csv",
+        picture="results/figures/performance_slices.png",
     output:
         report(
             "results/overview.html",

@@ -12,5 +12,7 @@ text = {"volume": str, "patient": str, "exclude": str}
 records = {
     name: pd.read_csv(path, sep="," if Path(path).suffix == ".csv" else "\t", dtype=text)
     for name, path in snakemake.input.items()
+    if name != "picture"
 }
-write_text(snakemake.output[0], overview(**records, synthetic=snakemake.params.synthetic))
+picture = Path(snakemake.input.picture).read_bytes()
+write_text(snakemake.output[0], overview(**records, picture=picture, synthetic=snakemake.params.synthetic))

@@ -4,6 +4,9 @@ Library arrays are (z, y, x), spacing is (z, y, x) in mm, and torch tensors are 
 The frame is the patient's: z grows towards the head, y towards the back, x towards the left (LPS).
 """
 
+STRUCTURE = "liver"
+"""What is segmented, as tables, figures and pages call it."""
+
 
 class UserError(Exception):
     """A fault that the user can mend; the message names the file or key, the value, and what is accepted."""

@@ -7,10 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .. import STRUCTURE
 from ..annotation.strategies import SLICED, strategies_in
 from .statistics import Metric, weighted_means
 
-COSTS = {"liver_slices": "annotated liver slices", "minutes": "annotation time [min]"}
+COSTS = {"liver_slices": f"annotated {STRUCTURE} slices", "minutes": "annotation time [min]"}
 """What is paid for an annotated set, by its column."""
 
 SHARES = (0.95, 0.98, 0.99)

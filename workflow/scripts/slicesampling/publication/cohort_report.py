@@ -1,19 +1,19 @@
 """The page that shows the cohort: each volume in three planes with its mask, what was measured, and what is odd."""
 
-import base64
-import html
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from .. import STRUCTURE
 from ..cohort.plausibility import warnings_of
 from ..cohort.table import FAULTY
 from ..cohort.volumes import Preprocessed
-from .layout import count, document, page_table
+from .layout import count, number
+from .pages import filled
 from .style import REFERENCE, STYLE, draw_outline, show_slice
 from .tables import cohort_table
 
@@ -28,59 +28,39 @@ def cohort_page(cohort: pd.DataFrame, volumes: pd.DataFrame, load: Callable[[str
     of a file but its voxels and grid is on the page.
     """
     warnings = warnings_of(volumes, cohort).groupby("volume")["warning"].agg(list).to_dict()
-    measured = volumes.set_index("volume", drop=False)
+    order = sorted(volumes.to_dict("records"), key=lambda row: -len(warnings.get(row["volume"], [])))
     rows = cohort.set_index("volume")
-    order = sorted(measured.index, key=lambda name: -len(warnings.get(name, [])))
-    cards = "\n".join(_card(measured.loc[name], rows.loc[name], warnings.get(name, []), load(name)) for name in order)
-    left_out = "".join(
-        f"<li>{html.escape(str(name))}: {html.escape(row['exclude'])}</li>"
-        for name, row in rows.iterrows()
-        if row["exclude"]
-    )
-    faulty = int(rows["exclude"].str.startswith(FAULTY).sum())
     told = sum(map(len, warnings.values()))
-    body = (
-        f"<h1>The cohort</h1><p>{count(len(order), 'volume')}, "
-        + (
-            f"{count(told, 'warning')} on {len(warnings)} of them; those with most warnings first"
-            if told
-            else "no warning"
-        )
-        + ". A warning stops nothing."
-        + (f" <strong>{count(faulty, 'faulty volume')} left out</strong>, see below." if faulty else "")
-        + "</p>"
-        f"{page_table(cohort_table(cohort, volumes))}"
-        + (f"<h2>Excluded</h2><ul>{left_out}</ul>" if left_out else "")
-        + "<h2>Volumes</h2><div class='wide'><table><thead><tr><th>Volume</th><th>Sagittal, coronal, axial</th>"
-        "<th>Warnings</th><th>Site</th><th>Split</th><th>Grid</th><th>Liver [ml]</th>"
-        f"<th>Liver [HU]</th><th>Air [HU]</th></tr></thead><tbody>{cards}</tbody></table></div>"
-    )
-    return document("The cohort", body)
-
-
-def _card(measured: pd.Series, row: pd.Series, warnings: Iterable[str], volume: Preprocessed) -> str:
-    """Return the table row of one volume."""
-    size = "×".join(str(measured[name]) for name in ("columns", "rows", "slices"))
-    spacing = "×".join(f"{measured[f'spacing_{axis}']:.3g}" for axis in "xyz")
-    cells = (
-        f"<img alt='{html.escape(str(measured['volume']))}' src='data:image/png;base64,{thumbnail(volume)}'>",
-        "<br>".join(map(html.escape, warnings)) or "–",
-        html.escape(row["site"]),
-        html.escape(row["split"]),
-        f"{size}<br>{spacing} mm",
-        f"{measured['liver_ml']:.0f}",
-        f"{measured['liver_hu']:.0f}",
-        "–" if np.isnan(measured["air_hu"]) else f"{measured['air_hu']:.0f}",
-    )
-    return (
-        f"<tr><th scope='row'>{html.escape(str(measured['volume']))}</th>"
-        + "".join(f"<td{' class=words' * (number == 1)}>{cell}</td>" for number, cell in enumerate(cells))
-        + "</tr>"
+    warned = f"{count(told, 'warning')} on {len(warnings)} of them; those with most warnings first"
+    faulty = int(rows["exclude"].str.startswith(FAULTY).sum())
+    name = STRUCTURE.capitalize()
+    return filled(
+        "cohort.html",
+        title="The cohort",
+        found=f"{count(len(order), 'volume')}, {warned if told else 'no warning'}.",
+        faulty=count(faulty, "faulty volume") if faulty else "",
+        table=cohort_table(cohort, volumes),
+        excluded=rows.loc[rows["exclude"] != "", "exclude"].items(),
+        columns=["Site", "Split", "Grid", "Spacing [mm]", f"{name} [ml]", f"{name} [HU]", "Air [HU]"],
+        volumes=[
+            {
+                "name": row["volume"],
+                "picture": thumbnail(load(row["volume"])),
+                "warnings": warnings.get(row["volume"], []),
+                "cells": [
+                    *rows.loc[row["volume"], ["site", "split"]],
+                    "×".join(str(row[axis]) for axis in ("columns", "rows", "slices")),
+                    "×".join(f"{row[f'spacing_{axis}']:.3g}" for axis in "xyz"),
+                    *(number(row[name], 0) for name in ("liver_ml", "liver_hu", "air_hu")),
+                ],
+            }
+            for row in order
+        ],
     )
 
 
-def thumbnail(volume: Preprocessed) -> str:
-    """Return the sagittal, coronal and axial plane with most of the mask, outlined: a PNG in base64."""
+def thumbnail(volume: Preprocessed) -> bytes:
+    """Return the sagittal, coronal and axial plane with most of the mask, outlined, as PNG."""
     with matplotlib.style.context(["default", STYLE]):
         figure = Figure(figsize=THUMBNAIL)
         for axes, axis in zip(figure.subplots(1, 3), (2, 1, 0), strict=True):
@@ -94,4 +74,4 @@ def thumbnail(volume: Preprocessed) -> str:
         figure.subplots_adjust(0, 0, 1, 1, 0.02, 0)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=RESOLUTION, metadata={"Software": None})
-    return base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()

@@ -1,6 +1,5 @@
-"""The two pages of the report that tell about a run: what came out in words, and where it comes from."""
+"""The two pages of the report that tell about a run: what came out, and where it comes from."""
 
-import html
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,11 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from .. import STRUCTURE
 from ..annotation.strategies import STRATEGIES, strategies_in
-from ..evaluation.statistics import METRICS, summarise
-from .layout import Table, count, document, lay_out, number, page_table
-
-NAMES = {name: f"{strategy.title} ({name.upper()})" for name, strategy in STRATEGIES.items()}
+from ..evaluation.statistics import METRICS, SIGNIFICANCE
+from .layout import Table, count, join, lay_out, number
+from .pages import filled
+from .tables import POOL, about_empty, about_seed
 
 
 def overview(
@@ -21,28 +21,91 @@ def overview(
     metrics: pd.DataFrame,
     comparisons: pd.DataFrame,
     efficiency: pd.DataFrame,
+    picture: bytes,
     synthetic: bool,
 ) -> str:
-    """Return the page that says in words what the run found.
+    """Return the page that says what the run found: a picture, what it cannot show, the findings, and their numbers.
 
     cohort: `volume site split exclude`; annotations and metrics: the records of the evaluation; comparisons and
-    efficiency: the frames of supplements 2 and 4; synthetic: whether the volumes are.
+    efficiency: the frames of supplements 2 and 4; picture: the learning curves as PNG; synthetic: whether the volumes
+    are.
     """
-    paragraphs = []
-    if synthetic:
-        paragraphs.append(
-            "<strong>The volumes of this run are synthetic.</strong> Its numbers show that the workflow works; they "
-            "say nothing about patients."
-        )
-    paragraphs += map(
-        html.escape,
-        [_data(cohort, metrics), *_findings(annotations, metrics), _differences(comparisons), _cost(efficiency)],
+    limits = [
+        "The volumes are synthetic: the numbers show that the workflow works, and say nothing about patients."
+        if synthetic
+        else "",
+        about_seed(metrics, "the differences"),
+    ]
+    converged = metrics[metrics["converged"]]
+    findings = [
+        _best(annotations, converged),
+        _differences(comparisons),
+        _efficiency(efficiency),
+        about_empty(metrics),
+        _data(cohort, metrics),
+    ]
+    return filled(
+        "overview.html",
+        title="What this run found",
+        picture=picture,
+        caption=f"Test results against the number of annotated slices with {STRUCTURE}",
+        limits=join(*limits),
+        findings=filter(None, findings),
+        table=_numbers(annotations, converged),
     )
-    failed = int(metrics["degenerate"].sum())
-    if failed:
-        paragraphs.append(f"{failed} of {count(len(metrics), 'prediction')} found no liver; all of them are counted.")
-    body = "".join(f"<p>{text}</p>" for text in paragraphs if text)
-    return document("Overview", f"<h1>What this run found</h1>{body}")
+
+
+def _annotated(annotations: pd.DataFrame, strategy: str) -> pd.Series:
+    """Return how much was annotated in the end, mean over the seeds."""
+    own = annotations[annotations["strategy"] == strategy]
+    return own.loc[own["iteration"] == own["iteration"].max(), ["slices", "liver_slices"]].mean()
+
+
+def _best(annotations: pd.DataFrame, converged: pd.DataFrame) -> str:
+    """Say which strategy came out best, at what cost, and how far the data pool is."""
+    dice = converged.groupby("strategy")["dice"].mean()
+    strategies = strategies_in(converged)
+    if not strategies:
+        return ""
+    best = dice[strategies].idxmax()
+    slices = _annotated(annotations, best)["slices"]
+    claim = f"{best.upper()} has {'the highest Dice:' if len(strategies) > 1 else 'a Dice of'} {dice[best]:.3f}"
+    found = f"Trained until convergence, {claim} with {slices:.0f} annotated slices."
+    if "pool" not in dice:
+        return found
+    whole = _annotated(annotations, "pool")["slices"]
+    return f"{found} The model of the whole data pool has {dice['pool']:.3f} with {whole:.0f}."
+
+
+def _differences(comparisons: pd.DataFrame) -> str:
+    """Say which pairs of strategies differ beyond chance."""
+    if comparisons.empty:
+        return ""
+    pairs = comparisons[(comparisons["first"] != "pool") & (comparisons["second"] != "pool")]
+    found = pairs[pairs["p_holm"] < SIGNIFICANCE[-1][0]]
+    first_wins = (found["rank_biserial"] > 0) == found["metric"].map(lambda name: METRICS[name].larger_is_better)
+    found = found.assign(
+        better=found["first"].where(first_wins, found["second"]).str.upper(),
+        worse=found["second"].where(first_wins, found["first"]).str.upper(),
+        metric=found["metric"].map(lambda name: METRICS[name].name),
+    )
+    alike = found.groupby(["better", "worse"], sort=False, as_index=False)["metric"].agg(", ".join)
+    alike = alike.groupby(["worse", "metric"], sort=False, as_index=False)["better"].agg(", ".join)
+    listed = [f" {row.better} better than {row.worse} in {row.metric}." for row in alike.itertuples()]
+    return (
+        f"{len(found) or 'None'} of {count(len(pairs), 'difference')} between strategies "
+        f"{'are' if len(found) > 1 else 'is'} significant after correction for the number of tests (supplement 2)."
+        + "".join(listed)
+    )
+
+
+def _efficiency(efficiency: pd.DataFrame) -> str:
+    """Say which strategy was best over the whole way."""
+    rows = efficiency[(efficiency["metric"] == "dice") & (efficiency["cost"] == "minutes")]
+    if len(rows) < 2:
+        return ""
+    best = rows.loc[rows["area"].idxmax(), "strategy"].upper()
+    return f"For the same annotation time, averaged over the iterations, {best} has the highest Dice (supplement 4)."
 
 
 def _data(cohort: pd.DataFrame, metrics: pd.DataFrame) -> str:
@@ -57,71 +120,31 @@ def _data(cohort: pd.DataFrame, metrics: pd.DataFrame) -> str:
     )
 
 
-def _findings(annotations: pd.DataFrame, metrics: pd.DataFrame) -> list[str]:
-    """Return a sentence for each strategy, and one for the data pool."""
-    converged = metrics[metrics["converged"]]
-    pool = annotations[annotations["strategy"] == "pool"]
-    sentences = []
+def _numbers(annotations: pd.DataFrame, converged: pd.DataFrame) -> Table:
+    """Return what was annotated for each converged model, and what it reached."""
+    cells = {}
     for strategy in [*strategies_in(converged), "pool"]:
         rows = converged[converged["strategy"] == strategy]
         if rows.empty:
             continue
-        texts = []
-        for about in METRICS.values():
-            summary = summarise(rows[about.column])
-            tail = summary.p5 if about.larger_is_better else summary.p95
-            unit = f" {about.unit}" if about.unit else ""
-            texts.append(
-                f"{about.name} {number(summary.mean, about.decimals)}{unit} ({number(tail, about.decimals)}{unit})"
-            )
-        if strategy == "pool":
-            start = "The model of the whole data pool reached"
-        else:
-            own = annotations[annotations["strategy"] == strategy]
-            own = own[own["iteration"] == own["iteration"].max()]
-            share = 100 * own["slices"].mean() / pool["slices"].mean()
-            start = (
-                f"With {own['slices'].mean():.0f} annotated slices ({share:.1f} % of the data pool; "
-                f"{own['liver_slices'].mean():.0f} with liver), {NAMES.get(strategy, strategy.upper())} reached"
-            )
-        sentences.append(f"{start} {', '.join(texts)}.")
-    if sentences:
-        sentences[0] += " Means of the converged models; in brackets the 5th (Dice) or 95th percentile."
-    return sentences
-
-
-def _differences(comparisons: pd.DataFrame) -> str:
-    """Say which pairs of strategies differ beyond chance."""
-    if comparisons.empty:
-        return ""
-    pairs = comparisons[(comparisons["first"] != "pool") & (comparisons["second"] != "pool")]
-    proven = []
-    for row in pairs[pairs["p_holm"] < 0.05].to_dict("records"):
-        about = METRICS[row["metric"]]
-        first_wins = (row["rank_biserial"] > 0) == about.larger_is_better
-        better, worse = (row["first"], row["second"]) if first_wins else (row["second"], row["first"])
-        proven.append(f"{better.upper()} over {worse.upper()} in {about.name}")
-    if not proven:
-        return (
-            f"None of {count(len(pairs), 'difference')} between strategies is significant after correction for the "
-            "number of tests (supplement 2)."
-        )
-    return (
-        f"{len(proven)} of {count(len(pairs), 'difference')} between strategies are significant after correction for "
-        f"the number of tests (supplement 2): {'; '.join(proven)}."
-    )
-
-
-def _cost(efficiency: pd.DataFrame) -> str:
-    """Say what share of the data pool model's Dice each strategy reached, and who was best over the way."""
-    if "share_of_pool" not in efficiency:
-        return ""
-    rows = efficiency[(efficiency["metric"] == "dice") & (efficiency["cost"] == "minutes")]
-    shares = ", ".join(f"{row.strategy.upper()} {100 * row.share_of_pool:.1f} %" for row in rows.itertuples())
-    best = rows.loc[rows["area"].idxmax(), "strategy"].upper()
-    return (
-        f"Share of the data pool model's Dice after the last iteration (limited epochs): {shares}. Averaged over "
-        f"annotation time {best} had the highest Dice (supplement 4)."
+        annotated = _annotated(annotations, strategy)
+        name = POOL if strategy == "pool" else strategy.upper()
+        if strategy in STRATEGIES:  # a combination of the user's own has no title
+            name = f"{STRATEGIES[strategy].title} ({name})"
+        cells[name] = {
+            "Annotated slices": number(annotated["slices"], 0),
+            f"with {STRUCTURE}": number(annotated["liver_slices"], 0),
+        } | {
+            about.label: f"{number(rows[about.column].mean(), about.decimals)} "
+            f"({number(about.tail(rows[about.column]), about.decimals)})"
+            for about in METRICS.values()
+        }
+    return Table(
+        "overview",
+        "What the models trained until convergence cost and reached",
+        pd.DataFrame(),
+        lay_out(cells),
+        note="Mean over the cases; in brackets the 5th percentile of the Dice, the 95th of the errors.",
     )
 
 
@@ -136,11 +159,15 @@ def provenance_page(record: Mapping[str, Any], benchmarks: Path) -> str:
     facts = {"seeds": ", ".join(map(str, record["configuration"]["seeds"])), **facts}
     cells = {key.replace("_", " "): {"Value": str(value)} for key, value in facts.items()}
     cells |= {f"package {name}": {"Value": str(version)} for name, version in record["packages"].items()}
-    origin = Table("provenance", "Where the results come from", pd.DataFrame(), lay_out(cells))
-    stages = Table("stages", "Time and memory of each stage", pd.DataFrame(), lay_out(_stages(benchmarks)))
-    configuration = html.escape(json.dumps(record["configuration"], indent=2))
-    body = page_table(origin) + page_table(stages) + f"<h2>Configuration</h2><pre>{configuration}</pre>"
-    return document("Provenance", body)
+    return filled(
+        "provenance.html",
+        title="Where the results come from",
+        tables=[
+            Table("provenance", "Versions, device and seeds", pd.DataFrame(), lay_out(cells)),
+            Table("stages", "Time and memory of each stage", pd.DataFrame(), lay_out(_stages(benchmarks))),
+        ],
+        configuration=json.dumps(record["configuration"], indent=2),
+    )
 
 
 def _stages(benchmarks: Path) -> dict[str, dict[str, str]]:

@@ -14,11 +14,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from .. import STRUCTURE
 from ..annotation.strategies import by_strategies, strategies_in
 from ..evaluation.calibration import calibration_errors, pooled
 from ..evaluation.efficiency import COSTS
 from ..evaluation.statistics import LOWER_PERCENTILE, METRICS, UPPER_PERCENTILE, Metric
-from .style import COLUMN, PAGE, looks, styled, wrapped
+from .style import COLUMN, FONT, PAGE, looks, styled, wrapped
+from .tables import about_seed
 
 
 @styled
@@ -104,6 +106,7 @@ def performance_figure(curves: pd.DataFrame, metrics: pd.DataFrame, cost: str) -
         Line2D([], [], color="0.3", ls=":", label="5th (Dice), 95th percentile"),
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 9), columnspacing=0.9)
+    figure.supxlabel(about_seed(metrics, "the curves"), fontsize=FONT, x=0.01, ha="left")
     figure.align_ylabels()
     return figure
 
@@ -146,7 +149,7 @@ def selection_figure(ledgers: Mapping[str, pd.DataFrame], reference: pd.DataFram
         Patch(facecolor=colours(iteration), label=f"iter. {iteration}" if iteration else "initial")
         for iteration in range(last + 1)
     ]
-    handles.append(Patch(facecolor=matplotlib.colormaps["Greys"](0.5 / 3), label="liver, not annotated"))
+    handles.append(Patch(facecolor=matplotlib.colormaps["Greys"](0.5 / 3), label=f"{STRUCTURE}, not annotated"))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=1.2)
     return figure
 
@@ -193,13 +196,14 @@ def calibration_figure(calibration: pd.DataFrame) -> Figure:
                 alpha=0.25 + 0.75 * about["iteration"] / last if plain else 1.0,
                 ls="-" if plain or about["strategy"] == "initial" else "--",
             )
-        axes.set(title=drawn[strategy].label, xlabel="probability of liver", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        axes.set(title=drawn[strategy].label, xlabel=f"probability of {STRUCTURE}")
+        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
         if column:
             axes.tick_params(labelleft=False)
     if first is not None:
-        first.set_ylabel("share that is liver")
+        first.set_ylabel(f"share that is {STRUCTURE}")
     axes = figure.add_subplot(grid[1, :])
     for number, strategy in enumerate(strategies):
         look = drawn[strategy]

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 import numpy as np
 import pandas as pd
 
+from .. import STRUCTURE
 from ..annotation.strategies import SLICED, strategies_in
 from ..evaluation.calibration import calibration_errors
 from ..evaluation.efficiency import (
@@ -191,7 +192,7 @@ def learning_curves_table(
                     | {"tail": about.tail(cases), "tail_lower": tail_bounds[0], "tail_upper": tail_bounds[1]}
                 )
                 row = cells.setdefault(f"{strategy.upper()}, {f'iter. {iteration}' if iteration else INITIAL}", {})
-                row["Liver slices"] = thousands(cost["liver_slices"])
+                row[f"{STRUCTURE.capitalize()} slices"] = thousands(cost["liver_slices"])
                 row["Time [min]"] = thousands(cost["minutes"])
                 row[about.label] = _with_interval(float(cases.mean()), mean_bounds, about.decimals)
     return Table(
@@ -259,7 +260,7 @@ def efficiency_table(
             "Mean over time: the height of the learning curve over annotation time, averaged over the range that all "
             "strategies share (area under the curve, divided by the range). Share of data pool: mean of the last "
             "iteration's model (limited epochs) divided by that of the data pool model, for errors the inverse. Slices "
-            "and minutes: liver slices and annotation time at which the curve, linear between iterations, first "
+            f"and minutes: {STRUCTURE} slices and annotation time at which the curve, linear between iterations, first "
             "reaches that share; >: not reached.",
             _about_time(minutes_per_slice, ratio),
             _about_bootstrap(metrics),
@@ -343,7 +344,7 @@ def further_metrics_table(metrics: pd.DataFrame, calibration: pd.DataFrame) -> T
         note=join(
             "Mean (5th, 95th percentile). HD95: the larger of both surfaces' 95th percentiles of the distance. Surface "
             "Dice: share of both surfaces within that distance of the other. Components: mean number of face-connected "
-            "parts of a prediction. ECE: expected calibration error of the liver probability near the liver.",
+            f"parts of a prediction. ECE: expected calibration error of the probability near the {STRUCTURE}.",
             about_cases(shown),
         ),
     )
@@ -378,8 +379,8 @@ def _with_interval(value: float, bounds: tuple[float, float], decimals: int) -> 
 
 def _about_time(minutes_per_slice: float, ratio: float) -> str:
     return (
-        f"Time: {minutes_per_slice:g} min a liver slice, a {ratio:g}th of it in a volume that is annotated whole, none "
-        "for a slice without liver."
+        f"Time: {minutes_per_slice:g} min a {STRUCTURE} slice, a {ratio:g}th of it in a volume that is annotated "
+        f"whole, none for a slice without {STRUCTURE}."
     ).replace("a 3th", "a third")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .. import STRUCTURE
 from ..annotation.strategies import SLICED, STRATEGIES, UNCERTAIN, by_strategies, strategies_in
 from ..evaluation.statistics import (
     CASES_FOR_PERCENTILE,
@@ -24,7 +25,8 @@ from ..evaluation.statistics import (
     summarise,
     wilcoxon_against_best,
 )
-from .layout import MISSING, Table, comparison_page, count, join, lay_out, number, p_value_text, thousands
+from .layout import MISSING, Table, count, join, lay_out, number, p_value_text, thousands
+from .pages import filled
 
 INITIAL, POOL = "initial", "data pool"
 
@@ -103,10 +105,10 @@ def annotation_table(annotations: pd.DataFrame) -> Table:
     )
     return Table(
         "table2_annotations",
-        "Annotated slices, annotated slices with liver, and patients, over the iterations",
+        f"Annotated slices, annotated slices with {STRUCTURE}, and patients, over the iterations",
         annotations[["seed", "strategy", "iteration", *counts]].reset_index(drop=True),
         display,
-        note=join("Annotated slices / annotated slices with liver / patients.", _mean_over_seeds(annotations)),
+        note=join(f"Annotated slices / annotated slices with {STRUCTURE} / patients.", _mean_over_seeds(annotations)),
         spanning=frozenset({INITIAL, POOL}),
     )
 
@@ -300,11 +302,12 @@ def paper_comparison(
         converged_table(metrics),
         regression_table(metrics, uncertain, sliced),
     ]
-    return comparison_page(
-        "This run and the paper",
-        f"In each cell: this run, and below it, in blue, what the paper prints ({PAPER}).",
-        [
-            (replace(table, title=f"Table {number}: {table.title}"), paper_display(table.name))
+    return filled(
+        "tables.html",
+        title="This run and the paper",
+        note=f"In each cell: this run, and below it, in blue, what the paper prints ({PAPER}).",
+        tables=[
+            replace(table, title=f"Table {number}: {table.title}", below=paper_display(table.name))
             for number, table in enumerate(ours, start=2)
         ],
     )
@@ -402,8 +405,8 @@ def _mean_over_seeds(table: pd.DataFrame) -> str:
 
 
 def _about_tests(metrics: pd.DataFrame, records: Iterable[Mapping[str, object]]) -> str:
-    """Say what the signed-rank tests leave out, and what they count as independent though it is not."""
-    sentences = []
+    """Say what the signed-rank tests compare and leave out, and what they count as independent though it is not."""
+    sentences = [about_seed(metrics, "the stars")]
     equal = max((int(str(record.get("equal", 0))) for record in records), default=0)
     if equal:
         sentences.append(f"Cases without a difference (at most {equal} in a comparison) are left out of the test.")
@@ -412,11 +415,11 @@ def _about_tests(metrics: pd.DataFrame, records: Iterable[Mapping[str, object]])
         sentences.append(
             "The test counts all cases as independent, also those of one patient: supplement 2 has tests by patient."
         )
-    return " ".join(sentences)
+    return join(*sentences)
 
 
 def about_cases(metrics: pd.DataFrame) -> str:
-    """Say how many cases there are, whether they are few, and how many predictions were empty."""
+    """Say how many cases there are, whether they are few, and what else is not as it should be."""
     cases = metrics[["seed", "volume"]].drop_duplicates()
     seeds, volumes = cases["seed"].nunique(), cases["volume"].nunique()
     sentences = [f"{count(volumes, 'test volume')}{f', {seeds} seeds: {len(cases)} cases' if seeds > 1 else ''}."]
@@ -424,13 +427,23 @@ def about_cases(metrics: pd.DataFrame) -> str:
         sentences.append(
             f"With fewer than {CASES_FOR_PERCENTILE} cases the 5th and 95th percentiles lie close to the extreme cases."
         )
+    return join(*sentences, about_empty(metrics), about_computing(metrics))
+
+
+def about_empty(metrics: pd.DataFrame) -> str:
+    """Say how many predictions were empty, and how they are counted."""
     empty = int(metrics["degenerate"].sum())
-    if empty:
-        sentences.append(
-            f"{empty} of {count(len(metrics), 'prediction')} found no liver: Dice 0, RVE 100 %, MSD and HD the "
-            "diagonal of the volume; all are counted."
-        )
-    return join(*sentences, about_computing(metrics))
+    if not empty:
+        return ""
+    return (
+        f"{empty} of {count(len(metrics), 'prediction')} found no {STRUCTURE}: Dice 0, RVE 100 %, MSD and HD the "
+        "diagonal of the volume; all are counted."
+    )
+
+
+def about_seed(metrics: pd.DataFrame, what: str) -> str:
+    """Say what one seed cannot show: `what` then compares one training of each strategy."""
+    return f"One seed: {what} compare trainings, not strategies." if metrics["seed"].nunique() < 2 else ""
 
 
 def about_computing(rows: pd.DataFrame) -> str:

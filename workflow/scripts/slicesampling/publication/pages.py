@@ -1,0 +1,68 @@
+"""What fills the templates: pages in HTML, and tables in LaTeX and Markdown. Whatever is put in is escaped."""
+
+import base64
+import re
+from collections.abc import Callable
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+TEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "{": r"\{",
+        "}": r"\}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "[": "{[}",  # a bracket or star at the start of a row would be read as belonging to the \\ before it
+        "*": "{*}",
+        "×": r"$\times$",
+        "–": "--",
+        "−": r"$-$",
+        "\u00a0": "~",
+    }
+)
+"""What LaTeX would not print as it stands."""
+
+
+def _environment(escape: Callable[[str], str] | None = None, **options: Any) -> Environment:
+    """Return how templates are read; `escape` takes the place of HTML's own escaping. What is `safe` stays as it is."""
+    if escape:
+        options["finalize"] = lambda value: value if hasattr(value, "__html__") else escape(str(value))
+    loader = PackageLoader("slicesampling.publication")
+    return Environment(
+        loader=loader,
+        autoescape=escape is None,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        **options,
+    )
+
+
+ENVIRONMENTS = {
+    "html": _environment(),
+    "md": _environment(lambda text: re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", text)),
+    "tex": _environment(  # braces mean something else in LaTeX
+        lambda text: text.translate(TEX),
+        variable_start_string="<<",
+        variable_end_string=">>",
+        block_start_string="<%",
+        block_end_string="%>",
+    ),
+}
+# In lines of 76 characters: docutils, through which the overview gets into the report, refuses long ones.
+ENVIRONMENTS["html"].filters["png"] = lambda image: f"data:image/png;base64,{base64.encodebytes(image).decode()}"
+
+
+def filled(template: str, **values: Any) -> str:
+    """Return a template, filled and escaped by the rules of its suffix."""
+    return ENVIRONMENTS[template.rsplit(".", 1)[1]].get_template(template).render(values)
