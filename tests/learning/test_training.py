@@ -1,6 +1,7 @@
 """Laws of training: the loss is eq. 2, the same key gives the same weights, an interruption changes nothing."""
 
 import itertools
+import mmap
 import multiprocessing
 import os
 import signal
@@ -255,12 +256,12 @@ def test_the_expected_number_of_steps_is_right_in_the_end(tmp_path: Path) -> Non
 
 def test_memory_and_computation_are_recorded_for_each_interval(tmp_path: Path) -> None:
     """The peak of a stretch of training does not hold that of the validation before it, and so the other way round."""
-    ballast = []
 
     def fill(now: Progress) -> None:
-        if now.step == 4 and now.validation is None:
-            ballast.append(torch.ones(2**26))  # 256 MiB, in the second interval alone
-        ballast.clear()
+        if now.step == 4 and now.validation is None:  # in the second interval alone
+            with mmap.mmap(-1, 2**28) as ballast:  # 256 MiB that the heap cannot have held already
+                for page in range(0, len(ballast), mmap.PAGESIZE):
+                    ballast[page] = 1
 
     rows = run(tmp_path, progress=fill)["history"]
     assert rows[1]["memory_mib"] > rows[0]["memory_mib"] + 200
