@@ -203,7 +203,7 @@ def probability_of(network: AnisotropicUNet, image: np.ndarray, compute: Compute
 
 def entropy_of(network: AnisotropicUNet, image: np.ndarray, compute: Compute, samples: int) -> Tensor:
     """Return the predictive entropy (z, y, x) of Monte Carlo samples."""
-    return sample(network, image, WINDOW, compute, samples, ("gpu",)).entropy
+    return sample(network, image, WINDOW, compute, samples, ("gpu",)).measures["predictive_entropy"]
 
 
 class _Count(logging.Handler):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from slicesampling.learning.inference import sample
 from slicesampling.learning.network import AnisotropicUNet
-from slicesampling.learning.uncertainty import slice_uncertainty, volume_uncertainty
+from slicesampling.learning.uncertainty import slice_profiles, structure_region, volume_scores
 
 FILTERS, IN_PLANE = (4, 8, 16, 32, 64), 96
 """Narrow and small, so that all rows take minutes on two cores."""
@@ -38,8 +38,8 @@ def main() -> None:
         def work() -> None:
             for number in range(given.row["volumes"]):
                 result = sample(network, image, (-1000, 1000), compute, given.row["samples"], (number,))
-                slice_uncertainty(result.entropy)
-                volume_uncertainty(result.entropy, result.liver)
+                region = structure_region(result.liver)
+                volume_scores(result.measures, slice_profiles(result.measures, region), region)
 
         time = common.seconds(work, 1 if given.row["volumes"] * given.row["samples"] > 80 else 3, compute.device)
         print(json.dumps({"seconds": time, "memory": common.peak_gib(compute.device)}))

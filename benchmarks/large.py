@@ -46,7 +46,7 @@ def sample(folder: Path, samples: int) -> None:
     from slicesampling.learning.inference import sample
     from slicesampling.learning.models import computing
     from slicesampling.learning.network import AnisotropicUNet
-    from slicesampling.learning.uncertainty import slice_uncertainty, volume_uncertainty
+    from slicesampling.learning.uncertainty import slice_profiles, structure_region, volume_scores
 
     settings = {"device": "cpu", "precision": "float32", "threads": torch.get_num_threads()}
     settings |= {"tile_gib": "auto", "training_data": "auto"}
@@ -56,8 +56,8 @@ def sample(folder: Path, samples: int) -> None:
     volume = load_preprocessed(folder / "volume")
     print(f"{volume.image.shape} voxels on the common grid,", end=" ")
     result = sample(network, volume.image, (-1000, 1000), compute, samples, ("large",))
-    slice_uncertainty(result.entropy)
-    volume_uncertainty(result.entropy, result.liver)
+    region = structure_region(result.liver)
+    volume_scores(result.measures, slice_profiles(result.measures, region), region)
 
 
 def main() -> None:

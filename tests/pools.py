@@ -35,7 +35,7 @@ def run(pool: pd.DataFrame, name: str, budget: int, seed: int, iterations: int =
     """The ledgers of an experiment with one strategy, from the initial one on."""
     reference, strategy = pool[["volume", "slice", "liver"]], STRATEGIES[name]
     ledgers = [annotate_volumes(reference, ["v0", "v3"])]
-    hidden = pool.drop(columns="liver")
+    hidden = pool[["volume", "slice"]].assign(score=pool["slice_score" if strategy.slices else "volume_score"])
     for iteration in range(1, iterations + 1):
         query = strategy.choose(hidden, ledgers[-1], budget, generator(seed, name, iteration, "query"))
         limit = budget if strategy.until_liver else None

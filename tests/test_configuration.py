@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from slicesampling import UserError
-from slicesampling.annotation.strategies import STRATEGIES
+from slicesampling.annotation.strategies import STRATEGIES, strategies_of
 from slicesampling.configuration import check_configuration
 
 ROOT = Path(__file__).parents[1]
@@ -117,6 +117,71 @@ def test_a_strategy_that_is_described_is_accepted(monkeypatch: pytest.MonkeyPatc
         check_configuration(config, SCHEMA)
     monkeypatch.setitem(STRATEGIES, "every", STRATEGIES["rss"]._replace(title="every slice"))
     check_configuration(config, SCHEMA)
+
+
+OWN: dict[str, Any] = {
+    "bald": {"unit": "slice", "measure": "mutual_information", "region": "structure", "rule": "peaks"},
+    "noisy_2": {"unit": "slice", "rule": "power", "beta": 2},
+    "largest": {"unit": "volume", "measure": "variance", "region": "structure", "rule": "maximum"},
+    "whole": {"unit": "volume", "rule": "mean"},
+    "blind": {"unit": "volume", "rule": "random"},
+}
+
+
+def test_strategies_are_put_together_from_what_the_configuration_says() -> None:
+    config = changed("combinations", OWN)
+    config["strategies"] = ["uss", *OWN]
+    check_configuration(config, SCHEMA)
+    made = strategies_of(config)
+    assert list(made) == config["strategies"]
+    assert made["uss"] == STRATEGIES["uss"]
+    columns = {name: strategy.column for name, strategy in made.items() if strategy.uncertain}
+    assert columns == {
+        "uss": "predictive_entropy",
+        "bald": "mutual_information_selective",
+        "noisy_2": "predictive_entropy",
+        "largest": "variance_selective_maximum",
+        "whole": "predictive_entropy",
+    }
+    assert [made["noisy_2"].beta, made["bald"].beta] == [2, 1]
+    assert [name for name, strategy in made.items() if strategy.slices] == ["uss", "bald", "noisy_2"]
+    for name, paper in STRATEGIES.items():  # they are such combinations themselves
+        parts = {"unit": paper.unit, "rule": paper.rule, "measure": paper.measure, "region": paper.region}
+        given = {"own": {part: value for part, value in parts.items() if value is not None}}
+        again = strategies_of({"strategies": ["own"], "combinations": given})["own"]
+        assert again._replace(title=paper.title) == paper, name
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("pool", {}, "combinations.pool is no name of a strategy of one's own; accepted: lower-case letters, digits"),
+        ("uss", {}, "and none of uvs, rvs, uss, rss, initial, pool"),
+        ("my-own", {}, "combinations.my-own is no name"),
+        ("Own", {}, "combinations.Own is no name"),
+        ("own", {"unit": "voxel"}, "combinations.own.unit is 'voxel'; accepted: slice or volume"),
+        (
+            "own",
+            {"rule": "peak"},
+            "combinations.own.rule is 'peak'; accepted with unit slice: peaks or top or one_per_volume or power",
+        ),
+        ("own", {"unit": "volume"}, "own.rule is 'peaks'; accepted with unit volume: mean or maximum or random"),
+        ("own", {"measure": "entropy"}, "accepted with rule peaks: predictive_entropy or mutual_information or var"),
+        ("own", {"region": "volume"}, "own.region is 'volume'; accepted with rule peaks: slice or structure"),
+        ("own", {"region": ["slice"]}, "own.region is ['slice']; accepted with rule peaks: slice or structure"),
+        ("own", {"beta": 1}, "own.beta is no key of rule peaks; accepted: unit, rule, measure, region"),
+        ("own", {"rule": "power", "beta": 0}, "own.beta is 0; accepted: a number above 0"),
+        ("own", {"rule": "random"}, "own.measure is no key of rule random; accepted: unit, rule"),
+        ("own", None, "combinations.own is None; accepted: a group of keys: unit, rule, measure, region, beta"),
+    ],
+)
+def test_a_wrong_combination_is_one_line(name: str, change: dict[str, Any] | None, message: str) -> None:
+    whole = {"unit": "slice", "measure": "variance", "rule": "peaks"}
+    config = changed("combinations", {name: None if change is None else whole | change})
+    with pytest.raises(UserError) as caught:
+        check_configuration(config, SCHEMA)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_all_faults_are_listed_at_once() -> None:

@@ -8,15 +8,14 @@ import textwrap
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pools import make_pool, run
-from slicesampling.annotation import strategies
-from slicesampling.annotation.strategies import STRATEGIES
-from slicesampling.configuration import check_configuration
-from slicesampling.publication.style import looks
+from slicesampling.annotation import rules
+from slicesampling.annotation.rules import RULES
+from slicesampling.annotation.strategies import MEASURES, QUERY, REGIONS, STRATEGIES, Strategy
+from slicesampling.learning import uncertainty
 
 
 def keys(table: pd.DataFrame) -> set[tuple[str, int]]:
@@ -46,18 +45,68 @@ def test_what_every_ledger_obeys(name: str, seed: int) -> None:
         assert keys(run(shuffled, name, budget, seed)[-1]) == keys(ledgers[-1])
 
 
-def test_the_example_of_the_documentation_is_a_strategy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A function and an entry: then the configuration takes it, and it has a look and a title."""
+def test_the_example_of_the_documentation_is_a_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function and an entry: then a strategy can be put together with it."""
     page = (ROOT / "docs/strategies.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"^( +def .*?^ +STRATEGIES.*?)$", page, flags=re.MULTILINE | re.DOTALL)
-    monkeypatch.setattr(strategies, "STRATEGIES", dict(STRATEGIES))
-    exec(textwrap.dedent(example), vars(strategies))  # as if it stood at the end of that file
-    monkeypatch.setitem(STRATEGIES, "sss", strategies.STRATEGIES["sss"])
+    (example,) = re.findall(r"^( +def spaced.*?^ +RULES.*?)$", page, flags=re.MULTILINE | re.DOTALL)
+    monkeypatch.setitem(RULES, "slice", dict(RULES["slice"]))
+    exec(textwrap.dedent(example), vars(rules))  # as if it stood at the end of that file
+    monkeypatch.setitem(STRATEGIES, "sss", Strategy("spaced slice sampling", "slice", "spaced"))
+    assert not STRATEGIES["sss"].uncertain
     ledgers = run(make_pool(1), "sss", 6, seed=1)
     assert [len(ledger) - len(ledgers[0]) for ledger in ledgers] == [6 * k for k in range(len(ledgers))]
-    config = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
-    check_configuration(config | {"strategies": ["uvs", "sss"]}, ROOT / "workflow/schemas/config.schema.yaml")
-    assert looks(STRATEGIES)["sss"].label == "SSS"
+
+
+def test_measures_and_columns_are_those_of_the_uncertainty_tables() -> None:
+    assert tuple(uncertainty.MEASURES) == MEASURES
+    columns = {"slice": uncertainty.slice_columns(), "volume": uncertainty.volume_columns()}
+    named = {
+        (unit, Strategy("", unit, rule, measure, region).column)
+        for unit, of_unit in RULES.items()
+        for rule, how in of_unit.items()
+        for measure, region in itertools.product(MEASURES, REGIONS)
+        if how.ranks
+    }
+    assert named == {(unit, column) for unit, of_unit in columns.items() for column in of_unit}
+    assert [STRATEGIES[name].column for name in ("uvs", "uss")] == ["predictive_entropy"] * 2
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 9999), budget=st.integers(1, 60))
+def test_the_paper_s_four_ask_as_section_ii_d_says(seed: int, budget: int) -> None:
+    """Byte for byte what each strategy, written out for itself, asks for."""
+    pool = make_pool(seed)
+    ledger = pool.sample(frac=0.1 * (seed % 4), random_state=seed)[["volume", "slice"]]
+    annotated = keys(ledger)
+    left = [row for row in pool.itertuples() if (row.volume, row.slice) not in annotated]
+    volumes = sorted(set(pool["volume"]) - set(ledger["volume"]))
+    scores = pool.groupby("volume")["volume_score"].first()
+    candidates = sorted(
+        (row for row in left if row.candidate), key=lambda row: (-row.slice_score, row.volume, row.slice)
+    )
+    uncertain = sorted(volumes, key=lambda volume: (-scores[volume], volume))[:budget]
+    drawn = np.random.default_rng(seed).permutation(len(volumes))[:budget]
+    order = np.random.default_rng(seed).permutation(len(left))
+
+    def whole(chosen: list[str], known: bool) -> list[tuple[str, int, float, int]]:
+        return [
+            (row.volume, row.slice, row.volume_score if known else np.nan, rank)
+            for rank, volume in enumerate(chosen)
+            for row in pool.itertuples()
+            if row.volume == volume
+        ]
+
+    expected = {
+        "uvs": whole(uncertain, known=True),
+        "rvs": whole([volumes[place] for place in drawn], known=False),
+        "uss": [(row.volume, row.slice, row.slice_score, rank) for rank, row in enumerate(candidates[:budget])],
+        "rss": [(left[place].volume, left[place].slice, np.nan, rank) for rank, place in enumerate(order)],
+    }
+    for name, rows in expected.items():
+        strategy = STRATEGIES[name]
+        hidden = pool[["volume", "slice"]].assign(score=pool["slice_score" if strategy.slices else "volume_score"])
+        query = strategy.choose(hidden, ledger, budget, np.random.default_rng(seed))
+        assert query.to_csv(sep="\t") == pd.DataFrame(rows, columns=QUERY).to_csv(sep="\t"), name
 
 
 @pytest.mark.parametrize("name", ["uvs", "rvs"])

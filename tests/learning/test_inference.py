@@ -14,7 +14,7 @@ from slicesampling.learning.models import PRECISIONS, Compute
 from slicesampling.learning.network import AnisotropicUNet, keep_mask
 from slicesampling.learning.patches import extract, scale_intensities
 from slicesampling.learning.tiling import plan_tiles, tile_cost
-from slicesampling.learning.uncertainty import predictive_entropy
+from slicesampling.learning.uncertainty import MEASURES, predictive_entropy
 
 WINDOW = (-1000.0, 1000.0)
 CPU = Compute(torch.device("cpu"), "float32", 2.0**30)
@@ -59,7 +59,8 @@ def test_neither_tiles_nor_batches_of_samples_change_the_samples(
         for budget in (CPU.tile_memory, memory)
     )
     assert (whole.mean_probability - tiled.mean_probability).abs().max() < 2e-6
-    assert (whole.entropy - tiled.entropy).abs().max() < 1e-5
+    for name in MEASURES:
+        assert (whole.measures[name] - tiled.measures[name]).abs().max() < 1e-5
     assert (whole.liver != tiled.liver).float().mean() < 1e-3
     without = [Predictor(network, WINDOW, CPU._replace(tile_memory=budget))(image) for budget in (2.0**30, memory)]
     assert (without[0] - without[1]).abs().max() < 2e-6
@@ -96,7 +97,7 @@ def test_prediction_in_float16_falls_back_to_float32_where_it_overflows(
 def test_shared_deterministic_part_equals_full_passes_in_double_precision(
     network: AnisotropicUNet, image: np.ndarray
 ) -> None:
-    """Given the same dropout masks, mean and entropy equal those of n full passes of the trained network."""
+    """Given the same dropout masks, all measures equal those of n full passes of the trained network, all kept."""
     key, samples = (3, "model", "volume"), 6
     sampled = sample(network, image, WINDOW, CPU, samples, key, keep_mean=True)
     generator, block = torch.Generator(), 4  # slices of the volume that share a seed
@@ -121,7 +122,11 @@ def test_shared_deterministic_part_equals_full_passes_in_double_precision(
     z, y, x = image.shape
     expected = torch.stack(passes).mean(dim=0)[:, :z, :y, :x]
     assert (sampled.mean_probability - expected).abs().max() < 1e-5
-    assert (sampled.entropy - predictive_entropy(expected)).abs().max() < 1e-4
+    assert (sampled.measures["predictive_entropy"] - predictive_entropy(expected)).abs().max() < 1e-4
+    kept = torch.stack(passes)[..., :z, :y, :x]
+    information = predictive_entropy(expected) - torch.stack([predictive_entropy(one) for one in kept]).mean(dim=0)
+    assert (sampled.measures["mutual_information"] - information).abs().max() < 1e-4
+    assert (sampled.measures["variance"] - kept[:, 1].var(dim=0, correction=0)).abs().max() < 1e-5
     assert torch.stack(passes).std(dim=0).max() > 0.01  # or else there was nothing to compare
 
 
@@ -145,8 +150,8 @@ def test_samples_depend_on_the_key_alone(network: AnisotropicUNet, image: np.nda
     torch.manual_seed(99)
     again = sample(network, image, WINDOW, CPU, 3, (1, "volume"))
     other = sample(network, image, WINDOW, CPU, 3, (2, "volume"))
-    assert torch.equal(first.entropy, again.entropy)
-    assert not torch.equal(first.entropy, other.entropy)
+    assert torch.equal(first.measures["predictive_entropy"], again.measures["predictive_entropy"])
+    assert not torch.equal(first.measures["predictive_entropy"], other.measures["predictive_entropy"])
     assert first.mean_probability is None
 
 
@@ -165,6 +170,14 @@ def test_each_sample_drops_the_configured_share_anew(network: AnisotropicUNet, i
         count = min(first.numel(), second.numel())
         agreement = torch.corrcoef(torch.stack([first.flatten()[:count], second.flatten()[:count]]))[0, 1]
         assert abs(agreement.item()) < 5 / count**0.5
+
+
+def test_without_dropout_the_samples_agree(network: AnisotropicUNet, image: np.ndarray) -> None:
+    network.dropout = 0.0
+    measures = sample(network, image, WINDOW, CPU, 5, (1,)).measures
+    assert measures["predictive_entropy"].max() > 0.1
+    assert measures["mutual_information"].max() < 1e-6
+    assert measures["variance"].max() < 1e-6
 
 
 def test_sampling_leaves_the_network_alone(network: AnisotropicUNet, image: np.ndarray) -> None:
@@ -190,7 +203,8 @@ def test_memory_is_that_of_one_tile_and_of_the_result(network: AnisotropicUNet, 
     for memory in (4e5, 4e6, CPU.tile_memory):
         plan = plan_tiles(image.shape, network.architecture, memory, 6)
         tile = tile_cost(network.architecture, plan.shape, samples_at_once=plan.samples_at_once)
-        results = image.size * (2 + 4 + 1) + np.prod(plan.shape) * 8  # image, entropy, liver; the running mean
+        # Image, measures, liver; running sums of two probabilities, of entropies and of p·(1 - p).
+        results = image.size * (2 + 4 * len(MEASURES) + 1) + np.prod(plan.shape) * 4 * 4
         weights = 4 * sum(parameter.numel() for parameter in network.parameters())
         peak = peak_bytes(lambda: sample(network, image, WINDOW, CPU._replace(tile_memory=memory), 6, (1,)))  # noqa: B023
         assert tile.memory < peak < 1.05 * tile.memory + results + 2 * weights + 5e4
@@ -232,7 +246,7 @@ def test_out_of_memory_is_tried_once_more_with_smaller_tiles(
     SmallDevice.seen.clear()
     again = sample(network, image, WINDOW, CPU._replace(tile_memory=3e6), 2, (1,))
     assert SmallDevice.seen[0] > SmallDevice.limit >= max(SmallDevice.seen[1:])
-    assert (again.entropy - expected.entropy).abs().max() < 1e-5
+    assert (again.measures["predictive_entropy"] - expected.measures["predictive_entropy"]).abs().max() < 1e-5
     monkeypatch.setattr(SmallDevice, "limit", 0)
     with pytest.raises(UserError, match=r"compute\.tile_gib: cpu has no memory for tiles of 0\.0 GiB"):
         Predictor(network, WINDOW, CPU._replace(tile_memory=3e6))(image)

@@ -19,7 +19,7 @@ from matplotlib.text import Text
 from slicesampling.annotation.strategies import STRATEGIES as ALL_STRATEGIES
 from slicesampling.evaluation.calibration import BINS
 from slicesampling.publication import figures, plots, style
-from slicesampling.publication.style import LOOKS
+from slicesampling.publication.style import looks
 from slicesampling.publication.supplement import learning_curves_table
 
 STRATEGIES = tuple(ALL_STRATEGIES)
@@ -303,7 +303,7 @@ def test_images_are_radiological_and_true_to_the_voxels_shape(name: str) -> None
 def test_cases_show_each_models_own_mask_and_hide_none_of_it() -> None:
     (case,) = some_cases(1)
     (axes,) = images(figures.cases_figure([case]))
-    expected = {LOOKS[name.split("-")[0]].colour: mask for name, mask in case["outlines"].items()}
+    expected = {looks()[name.split("-")[0]].colour: mask for name, mask in case["outlines"].items()}
     expected[style.REFERENCE] = case["reference"]
     collections = [drawn for drawn in axes.collections if isinstance(drawn, LineCollection)]
     assert len(collections) == len(expected)

@@ -10,7 +10,7 @@ from matplotlib.colors import same_color, to_rgb
 from matplotlib.patches import PathPatch
 from slicesampling.evaluation.statistics import METRICS
 from slicesampling.publication import plots
-from slicesampling.publication.style import LOOKS, looks
+from slicesampling.publication.style import looks
 from test_figures import STRATEGIES, learning_curve, performance, some_annotations, some_calibration, some_metrics
 
 
@@ -53,16 +53,19 @@ def test_a_strategy_has_one_colour_and_marker_everywhere() -> None:
         alone = metrics[metrics["strategy"] == name]
         last = alone[alone["iteration"] == 3]
         (box, *_) = (p for p in plots.converged_figure(last).axes[0].patches if isinstance(p, PathPatch))
-        assert same_color(box.get_facecolor(), LOOKS[name].colour)
+        assert same_color(box.get_facecolor(), looks()[name].colour)
         for line in performance(alone, annotations).axes[0].lines[:2]:
-            assert same_color(line.get_color(), LOOKS[name].colour)
-            assert line.get_marker() == LOOKS[name].marker
+            assert same_color(line.get_color(), looks()[name].colour)
+            assert line.get_marker() == looks()[name].marker
 
 
 def test_a_dozen_strategies_have_looks_of_their_own() -> None:
-    drawn = looks([f"strategy{number}" for number in range(12)])
+    own = [f"strategy{number}" for number in range(8)]
+    drawn = looks([*own, "uss"])
+    assert list(drawn) == ["initial", *STRATEGIES, *own, "pool"]
     assert len({look.colour for look in drawn.values()}) == len({look.marker for look in drawn.values()}) == 14
-    assert all(LOOKS[name].label == name.upper() for name in STRATEGIES)
+    assert all(drawn[name] == looks()[name] for name in ("initial", *STRATEGIES, "pool"))
+    assert all(drawn[name].label == name.upper() for name in (*STRATEGIES, *own))
     apart = [(a, b) for a, b in itertools.combinations(drawn.values(), 2)]
     distances = [np.abs(np.subtract(to_rgb(a.colour), to_rgb(b.colour))).max() for a, b in apart]
     assert min(distances) > 0.1
@@ -79,13 +82,13 @@ def test_performance_shows_mean_and_bad_end_over_the_annotated_liver_slices() ->
     panels = performance(metrics, annotations).axes
     limited = metrics[~metrics["converged"]]
     for axes, (metric, bad) in zip(panels, {"dice": 5, "rve": 95, "msd": 95, "hd": 95}.items(), strict=True):
-        ends, means = (line for line in axes.lines if line.get_marker() == LOOKS["uss"].marker)
+        ends, means = (line for line in axes.lines if line.get_marker() == looks()["uss"].marker)
         samples = limited.groupby("iteration")[metric]
         np.testing.assert_allclose(means.get_ydata(), samples.mean())
         np.testing.assert_allclose(ends.get_ydata(), samples.agg(lambda sample, bad=bad: np.percentile(sample, bad)))
         np.testing.assert_allclose(means.get_xdata(), 300 + 201.5 * np.arange(4))
         pool = metrics.loc[metrics["strategy"] == "pool", metric]
-        heights = [line.get_ydata()[0] for line in axes.lines if same_color(line.get_color(), LOOKS["pool"].colour)]
+        heights = [line.get_ydata()[0] for line in axes.lines if same_color(line.get_color(), looks()["pool"].colour)]
         np.testing.assert_allclose(heights, [pool.mean(), np.percentile(pool, bad)])
 
 

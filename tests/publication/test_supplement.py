@@ -61,7 +61,7 @@ def six_tables(metrics, strategies=STRATEGIES, seeds=(1,)):
 
 
 @pytest.mark.parametrize(
-    ("strategies", "volumes", "seeds"), [(STRATEGIES, 30, (1,)), (("rss",), 1, (1,)), (("uvs", "uss"), 8, (1, 2))]
+    ("strategies", "volumes", "seeds"), [(STRATEGIES, 30, (1,)), (("rss",), 1, (1,)), (("uvs", "bald"), 8, (1, 2))]
 )
 def test_each_says_what_it_holds_and_where_it_is_weak(strategies, volumes, seeds, tmp_path):
     metrics = whole_experiment(strategies=strategies, volumes=volumes, seeds=seeds)

@@ -14,13 +14,14 @@ from slicesampling.publication.tables import (
     cohort_table,
     converged_table,
     metric_table,
+    paper_comparison,
     paper_values,
     regression_table,
     training_table,
 )
 
 STRATEGIES = ("uvs", "rvs", "uss", "rss")
-MEANS = {"initial": 0.70, "uvs": 0.80, "rvs": 0.75, "uss": 0.90, "rss": 0.85, "pool": 0.95}
+MEANS = {"bald": 0.93, "initial": 0.70, "uvs": 0.80, "rvs": 0.75, "uss": 0.90, "rss": 0.85, "pool": 0.95}
 
 
 def experiment(strategies=STRATEGIES, iterations=2, volumes=30, seeds=(1,), degenerate=0):
@@ -267,7 +268,7 @@ def test_notes_on_cases():
     assert "no liver" not in many
 
 
-@pytest.mark.parametrize("strategies", [("uss",), ("rss", "uvs"), ("rvs", "uss", "rss"), STRATEGIES])
+@pytest.mark.parametrize("strategies", [("uss",), ("rss", "uvs"), ("bald", "rvs", "uss"), STRATEGIES])
 @pytest.mark.parametrize("iterations", [1, 6])
 @pytest.mark.parametrize("volumes", [1, 3])
 def test_any_subset_of_strategies_and_few_cases(strategies, iterations, volumes, tmp_path):
@@ -277,7 +278,7 @@ def test_any_subset_of_strategies_and_few_cases(strategies, iterations, volumes,
         annotation_table(annotations(strategies=strategies)),
         training_table(training(strategies=strategies)),
     ]
-    ordered = [name.upper() for name in STRATEGIES if name in strategies]
+    ordered = [name.upper() for name in (*STRATEGIES, "bald") if name in strategies]
     assert list(made[0].display.columns) == ordered
     assert len(made[0].display) == iterations + 2
     if len(strategies) == 1:
@@ -287,6 +288,14 @@ def test_any_subset_of_strategies_and_few_cases(strategies, iterations, volumes,
         for path in write_table(table, tmp_path / table.name)[1:]:
             shown = re.sub(r"<(script|style)>.*?</\1>", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
             assert not re.search(r"\b(nan|None|inf)\b", shown, re.IGNORECASE)
+
+
+def test_a_strategy_of_one_s_own_stands_beside_the_paper_s():
+    metrics = experiment((*STRATEGIES, "bald"))
+    kinds = {"uncertain": ["uvs", "uss", "bald"], "sliced": ["uss", "rss", "bald"]}
+    assert regression_table(metrics, **kinds).frame["cases"].eq(5 * 30).all()
+    page = paper_comparison(annotations(strategies=(*STRATEGIES, "bald")), training(), metrics, **kinds)
+    assert "BALD" in page
 
 
 def test_models_that_are_not_there_are_dashes():

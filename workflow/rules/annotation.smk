@@ -71,8 +71,8 @@ rule query:
     conda:
         "../../envs/environment.yaml"
     params:
+        strategy=lambda wildcards: STRATEGIES[wildcards.strategy]._asdict(),
         volumes=config["volumes_per_iteration"],
-        measure=config["uncertainty"]["measure"],
         candidate_distance=config["uncertainty"]["candidate_distance"],
     script:
         "../scripts/query.py"

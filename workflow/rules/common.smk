@@ -16,7 +16,7 @@ from slicesampling.cohort.table import (
 )
 from slicesampling.configuration import check_configuration, job_counts
 from slicesampling.phantom.files import plan_cohort
-from slicesampling.annotation.strategies import STRATEGIES
+from slicesampling.annotation.strategies import strategies_of
 
 try:
     check_configuration(
@@ -42,6 +42,7 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 USED = used(COHORT)
+STRATEGIES = strategies_of(config)
 ITERATIONS = range(1, config["iterations"] + 1)
 LAST = config["iterations"]
 GPU = 1  # devices of a training, uncertainty or prediction job
@@ -125,22 +126,27 @@ def query_inputs(wildcards):
         "ledger": f"results/annotations/{folder}/{previous(wildcards)}.tsv",
     }
     if strategy.uncertain:
-        for table in ("volumes", "slices"):
-            inputs[table] = shards(
-                "uncertainty",
-                f"results/uncertainty/{folder}/{previous(wildcards)}/{table}-shard{{shard}}.tsv",
-            )
+        inputs["scores"] = shards(
+            "uncertainty",
+            f"results/uncertainty/{folder}/{previous(wildcards)}/{strategy.unit}s-shard{{shard}}.tsv",
+        )
     if strategy.slices:
         inputs["budget"] = f"results/annotations/{folder}/slice_budget.txt"
     return inputs
 
 
+# What a table cannot tell of its strategies: which of them ask the uncertainty, and which choose slices.
+KINDS = {
+    "uncertain": [name for name in STRATEGIES if STRATEGIES[name].uncertain],
+    "sliced": [name for name in STRATEGIES if STRATEGIES[name].slices],
+}
 METRICS_TABLE = {"metrics": "results/evaluation/metrics.tsv"}
 ANNOTATIONS_TABLE = {"annotations": "results/evaluation/annotations.tsv"}
 CALIBRATION_TABLE = {"calibration": "results/evaluation/calibration.tsv"}
 ANNOTATION_TIME = {
     "minutes_per_slice": config["annotation_minutes_per_slice"],
     "ratio": config["annotation_time_ratio"],
+    "sliced": KINDS["sliced"],
 }
 # Each table: the function of publication.tables that makes it, or of publication.supplement for those beyond the
 # paper; its further arguments; and the records it reads.
@@ -168,7 +174,7 @@ TABLES = {
     "table6_msd": ("metric_table", {"metric": "msd"}, METRICS_TABLE),
     "table7_hd": ("metric_table", {"metric": "hd"}, METRICS_TABLE),
     "table8_converged": ("converged_table", {}, METRICS_TABLE),
-    "table9_quantile_regression": ("regression_table", {}, METRICS_TABLE),
+    "table9_quantile_regression": ("regression_table", KINDS, METRICS_TABLE),
     "supplement1_intervals": ("intervals_table", {}, METRICS_TABLE),
     "supplement2_comparisons": ("comparisons_table", {}, METRICS_TABLE),
     "supplement3_learning_curves": (

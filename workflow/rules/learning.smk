@@ -72,8 +72,8 @@ rule uncertainty:
     threads: config["compute"]["threads"]
     resources:
         gpu=GPU,
-        # 6.1 GiB for 1160 slices without a GPU, where feature maps are in the same memory. Its time on a GPU has not been
-        # measured; `snakemake plan` does that on yours.
+        # 6.1 GiB for 1160 slices without a GPU, where feature maps are in the same memory, and 1.5 GiB since for the maps of
+        # two more measures. Its time on a GPU has not been measured; `snakemake plan` does that on yours.
         mem_mb=more_each_attempt(16000),
         runtime=more_each_attempt(12 * 60),
     params:

@@ -95,7 +95,7 @@ rule uncertainty_profile_figure:
         mem_mb=more_each_attempt(4000),
         runtime=more_each_attempt(60),
     params:
-        measure=config["uncertainty"]["measure"],
+        measure=lambda wildcards: STRATEGIES["uss"].column,
         candidate_distance=config["uncertainty"]["candidate_distance"],
     script:
         "../scripts/uncertainty_profile_figure.py"
@@ -299,6 +299,8 @@ rule paper_comparison:
         "results/logs/paper_comparison.log",
     conda:
         "../../envs/environment.yaml"
+    params:
+        **KINDS,
     script:
         "../scripts/paper_comparison.py"
 

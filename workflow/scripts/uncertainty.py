@@ -10,14 +10,20 @@ from slicesampling.jobs.tsv import joined, write_table
 from slicesampling.learning.inference import sample
 from slicesampling.learning.models import computing, load_model
 from slicesampling.learning.prefetch import read_ahead
-from slicesampling.learning.uncertainty import VolumeUncertainty, slice_uncertainty, volume_uncertainty
+from slicesampling.learning.uncertainty import (
+    slice_columns,
+    slice_profiles,
+    structure_region,
+    volume_columns,
+    volume_scores,
+)
 
 start(snakemake)
 params, wildcards = snakemake.params, snakemake.wildcards
 compute = computing(snakemake.config["compute"])
 model = load_model(snakemake.input.model, compute.device)
 folders = volume_folders(snakemake.input.volumes)
-slices, scores = [], []
+slices, volumes = [], []
 
 
 def read(name: str) -> torch.Tensor:
@@ -27,10 +33,11 @@ def read(name: str) -> torch.Tensor:
 for name, image in read_ahead(sound(params.volumes, folders), read, compute.device):
     key = (int(wildcards.seed), wildcards.model, name, "uncertainty")
     sampled = sample(model.network, image, model.window, compute, params.settings["samples"], key)
-    score = volume_uncertainty(sampled.entropy, sampled.liver, params.settings["dilation"])
-    profile = slice_uncertainty(sampled.entropy)
-    slices.append(pd.DataFrame({"volume": name, "slice": range(len(profile)), "predictive_entropy": profile}))
-    scores.append({"volume": name, **score._asdict()})
-    logging.info("%s: %.5f%s", name, score.predictive_entropy, "" if score.liver_found else " (no liver found)")
-write_table(snakemake.output.slices, joined(slices, ["volume", "slice", "predictive_entropy"]))
-write_table(snakemake.output.volumes, pd.DataFrame(scores, columns=["volume", *VolumeUncertainty._fields]))
+    region = structure_region(sampled.liver, params.settings["dilation"])
+    columns = slice_profiles(sampled.measures, region)
+    score = volume_scores(sampled.measures, columns, region)
+    slices.append(pd.DataFrame({"volume": name, "slice": range(len(image)), **columns}))
+    volumes.append({"volume": name, **score, "liver_found": region is not None})
+    logging.info("%s: %.5f%s", name, score["predictive_entropy"], "" if region is not None else " (no liver found)")
+write_table(snakemake.output.slices, joined(slices, ["volume", "slice", *slice_columns()]))
+write_table(snakemake.output.volumes, pd.DataFrame(volumes, columns=["volume", *volume_columns(), "liver_found"]))

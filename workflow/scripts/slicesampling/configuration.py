@@ -9,7 +9,7 @@ import jsonschema
 import yaml
 
 from . import UserError
-from .annotation.strategies import STRATEGIES
+from .annotation.strategies import STRATEGIES, combination_faults, strategies_of
 from .learning.geometry import Geometry
 
 
@@ -20,9 +20,12 @@ def check_configuration(config: dict[str, Any], schema: str | Path) -> None:
     """
     with Path(schema).open(encoding="utf-8") as file:
         content = yaml.safe_load(file)
-    content["properties"]["strategies"]["items"] = {"enum": list(STRATEGIES)}
+    combinations = config.get("combinations")
+    combinations = combinations if isinstance(combinations, dict) else {}
+    content["properties"]["strategies"]["items"] = {"enum": [*STRATEGIES, *combinations]}
     validator = jsonschema.Draft202012Validator(content)
     faults = list({message for error in validator.iter_errors(config) for message in fault_messages(error)})
+    faults += [fault for name, given in combinations.items() for fault in combination_faults(name, given)]
     if not faults:
         faults = contradictions(config)
     if faults:
@@ -110,7 +113,7 @@ def contradictions(config: dict[str, Any]) -> list[str]:
     for name in ("iteration", "converged"):
         if training[name]["epochs"] is None and training[name]["patience"] is None:
             faults.append(f"training.{name} never ends: epochs and patience are both null; accepted: a number for one")
-    sliced = [name for name in config["strategies"] if STRATEGIES[name].slices]
+    sliced = any(strategy.slices for strategy in strategies_of(config).values())
     if config["slices_per_iteration"] == "auto" and sliced and "uvs" not in config["strategies"]:
         faults.append(
             f"slices_per_iteration is auto, which needs uvs among the strategies ({', '.join(config['strategies'])}); "
@@ -124,7 +127,7 @@ def contradictions(config: dict[str, Any]) -> list[str]:
 def job_counts(config: dict[str, Any], models: Sequence[str], splits: dict[str, int]) -> dict[str, int]:
     """Return the number of jobs of each stage; splits: volumes in pool, val and test."""
     seeds, iterations = len(config["seeds"]), config["iterations"]
-    uncertain = sum(STRATEGIES[name].uncertain for name in config["strategies"])
+    uncertain = sum(strategy.uncertain for strategy in strategies_of(config).values())
     sampled = seeds * (1 + uncertain * (iterations - 1)) if uncertain else 0
     tested = seeds * len(models) * shards(config, "test", splits["test"])
     return {

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from .annotation.ledger import slice_budget
-from .annotation.strategies import STRATEGIES
+from .annotation.strategies import strategies_of
 from .cohort.grids import resample_mask
 from .cohort.table import preprocess_row
 from .cohort.volumes import save_preprocessed
@@ -206,7 +206,7 @@ def training_length(model: str, pool: pd.DataFrame, config: dict[str, Any]) -> t
     if name == "pool":
         tiles = len(pool) * tiles_of_volume
     elif rest:
-        strategy, iteration = STRATEGIES[name], int(rest[0])
+        strategy, iteration = strategies_of(config)[name], int(rest[0])
         if strategy.slices:
             asked = budget / float(pool["liver"].mean()) if strategy.until_liver else budget
             tiles += iteration * asked * tiles_of_slice
@@ -244,7 +244,7 @@ def data_path(model: str, pool: pd.DataFrame, config: dict[str, Any], compute: C
         volumes = len(pool)
     elif rest:
         slices = config["slices_per_iteration"]
-        added = config["volumes_per_iteration"] if not STRATEGIES[name].slices else slices
+        added = config["volumes_per_iteration"] if not strategies_of(config)[name].slices else slices
         volumes += len(pool) if added == "auto" else int(rest[0]) * added
     size = min(volumes, len(pool)) * float((pool["z"] * pool["y"] * pool["x"]).mean()) * VOXEL_BYTES
     if compute.training_data != "auto":
@@ -331,14 +331,16 @@ def estimate(
         }
     ).rename_axis("stage")
 
+    strategies = strategies_of(config)
+
     def loop(strategy: str) -> float:
         """Return the seconds from the first model to the last query's, one after the other."""
-        waits = one["uncertainty"] if STRATEGIES[strategy].uncertain else 0.0
+        waits = one["uncertainty"] if strategies[strategy].uncertain else 0.0
         return sum(waits + training[f"{strategy}-{k}"] for k in range(1, config["iterations"] + 1))
 
     chains = [training["pool-converged"]]
     for strategy in config["strategies"]:
-        before = loop("uvs") if config["slices_per_iteration"] == "auto" and STRATEGIES[strategy].slices else 0.0
+        before = loop("uvs") if config["slices_per_iteration"] == "auto" and strategies[strategy].slices else 0.0
         last = training[f"{strategy}-{config['iterations']}-converged"]
         chains.append(training["initial"] + before + loop(strategy) + last)
     return Plan(stages, (one["preprocess"] + max(chains) + one["predict"] + one["evaluate"]) / 3600)

@@ -1,112 +1,173 @@
 """The query strategies (section II-D): what should be annotated next.
 
-A strategy is a pure function of the data pool (a row for each slice, with what is known of it), the ledger, a budget
-and a random generator. It returns a query: a table of (volume, slice, score, rank) in the order in which it should be
-annotated, rank 0 first.
+A strategy is put together from a unit, a measure of uncertainty, the region that the measure is taken over, and a rule
+of choice. The paper's four are the entries of `STRATEGIES`; a configuration adds its own under `combinations`.
 """
 
 import logging
-from collections.abc import Callable
-from typing import NamedTuple
+import re
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+
+from .rules import RULES, Rule, Settings
 
 logger = logging.getLogger(__name__)
 
 QUERY = ["volume", "slice", "score", "rank"]
 
+MEASURES = ("predictive_entropy", "mutual_information", "variance")
+"""The measures of `learning.uncertainty`, which is not imported because a choice needs no network."""
 
-def unannotated_volumes(pool: pd.DataFrame, ledger: pd.DataFrame) -> list[str]:
-    """Return the volumes of the pool without any annotated slice, in alphabetical order."""
-    return sorted(set(pool["volume"]) - set(ledger["volume"]))
-
-
-def unannotated_slices(pool: pd.DataFrame, ledger: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the pool whose slice is not in the ledger."""
-    annotated = pd.MultiIndex.from_frame(ledger[["volume", "slice"]])
-    return pool[~pd.MultiIndex.from_frame(pool[["volume", "slice"]]).isin(annotated)]
-
-
-def volume_query(pool: pd.DataFrame, volumes: list[str], scores: dict[str, float], budget: int) -> pd.DataFrame:
-    """Return the query for all slices of the first `budget` of `volumes`, each volume with its own rank."""
-    if len(volumes) < budget:
-        logger.warning("only %d volumes are left to annotate, %d wanted", len(volumes), budget)
-    chosen = {volume: rank for rank, volume in enumerate(volumes[:budget])}
-    rows = pool[pool["volume"].isin(chosen)]
-    query = rows.assign(rank=rows["volume"].map(chosen), score=rows["volume"].map(scores).astype(float))
-    return query.sort_values(["rank", "slice"], ignore_index=True)[QUERY]
-
-
-def uncertainty_volume_sampling(
-    pool: pd.DataFrame, ledger: pd.DataFrame, budget: int, generator: np.random.Generator
-) -> pd.DataFrame:
-    """UVS: the `budget` volumes with the largest volume-level uncertainty; a tie goes to the smaller id.
-
-    pool: (volume, slice, volume_score), a row for each slice.
-    """
-    scores = pool.groupby("volume")["volume_score"].first().to_dict()
-    volumes = sorted(unannotated_volumes(pool, ledger), key=lambda volume: (-scores[volume], volume))
-    return volume_query(pool, volumes, scores, budget)
-
-
-def random_volume_sampling(
-    pool: pd.DataFrame, ledger: pd.DataFrame, budget: int, generator: np.random.Generator
-) -> pd.DataFrame:
-    """RVS: `budget` volumes at random. pool: (volume, slice)."""
-    volumes = unannotated_volumes(pool, ledger)
-    return volume_query(pool, [volumes[i] for i in generator.permutation(len(volumes))], {}, budget)
-
-
-def uncertainty_slice_sampling(
-    pool: pd.DataFrame, ledger: pd.DataFrame, budget: int, generator: np.random.Generator
-) -> pd.DataFrame:
-    """USS: the `budget` slices with the largest slice-level uncertainty among the candidates of all volumes.
-
-    pool: (volume, slice, slice_score, candidate); slices annotated already are no candidates. A tie goes to the smaller
-    (volume, slice).
-    """
-    left = unannotated_slices(pool, ledger)
-    query = left[left["candidate"]].rename(columns={"slice_score": "score"})
-    if len(query) < budget:
-        logger.warning("only %d candidate slices are left, %d wanted", len(query), budget)
-    query = query.sort_values(["score", "volume", "slice"], ascending=[False, True, True], ignore_index=True)
-    return query.head(budget).assign(rank=lambda rows: np.arange(len(rows)))[QUERY]
-
-
-def random_slice_sampling(
-    pool: pd.DataFrame, ledger: pd.DataFrame, budget: int, generator: np.random.Generator
-) -> pd.DataFrame:
-    """RSS: all slices that are left, in random order; the annotator stops once `budget` slices with liver are found."""
-    left = unannotated_slices(pool, ledger).sort_values(["volume", "slice"])
-    query = left.iloc[generator.permutation(len(left))].reset_index(drop=True)
-    return query.assign(score=np.nan, rank=np.arange(len(query)))[QUERY]
+REGIONS = ("slice", "structure")
+"""What a measure is taken over: the whole slice, or the predicted structure, dilated."""
 
 
 class Strategy(NamedTuple):
-    """How a strategy chooses, and what it needs: all that configuration, rules, tables and figures know of it.
+    """How a strategy chooses: all that configuration, rules, tables and figures know of it.
 
-    `title`: its name in a sentence; its key in `STRATEGIES`, in capitals, is the short one. `uncertain`: it ranks by
-    the previous model's uncertainty, which must be computed first. `slices`: its budget counts slices rather than
-    volumes. `until_liver`: the annotator stops when the budget of slices with liver is reached.
+    `title`: its name in a sentence; its key, in capitals, is the short one. `unit`: slice or volume, what it chooses
+    and what its budget counts. `rule`: one of `RULES`. `measure`, `region`: what it ranks by; None where it does not
+    rank. `beta`: see `Settings`.
     """
 
     title: str
-    choose: Callable[[pd.DataFrame, pd.DataFrame, int, np.random.Generator], pd.DataFrame]
-    uncertain: bool
-    slices: bool
-    until_liver: bool = False
+    unit: str
+    rule: str
+    measure: str | None = None
+    region: str | None = None
+    beta: float = 1.0
+
+    @property
+    def how(self) -> Rule:
+        return RULES[self.unit][self.rule]
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether it ranks by the previous model's uncertainty, which must be computed first."""
+        return self.how.ranks
+
+    @property
+    def slices(self) -> bool:
+        """Whether its budget counts slices rather than volumes."""
+        return self.unit == "slice"
+
+    @property
+    def until_liver(self) -> bool:
+        """Whether the annotator stops when the budget of slices with liver is reached."""
+        return self.how.until_liver
+
+    @property
+    def column(self) -> str:
+        """The column of the unit's uncertainty table by which it ranks."""
+        selective = "_selective" if self.region == "structure" and self.rule != "mean" else ""
+        return f"{self.measure}{selective}{'_maximum' if self.rule == 'maximum' else ''}"
+
+    def choose(
+        self, pool: pd.DataFrame, ledger: pd.DataFrame, budget: int, generator: np.random.Generator, distance: int = 5
+    ) -> pd.DataFrame:
+        """Return the query: a table of (volume, slice, score, rank) in the order of annotation, rank 0 first.
+
+        pool: (volume, slice, score), a row for each slice, `score` that of its unit, needed only to rank; ledger:
+        (volume, slice), what is annotated. If less than `budget` is left, all of it is asked for.
+        """
+        table = pool.sort_values(["volume", "slice"], ignore_index=True)
+        table = table.assign(score=table["score"].astype(float) if self.uncertain else np.nan)
+        table["annotated"] = pd.MultiIndex.from_frame(table[["volume", "slice"]]).isin(
+            pd.MultiIndex.from_frame(ledger[["volume", "slice"]])
+        )
+        units = table if self.slices else _volumes(table)
+        asked = self.how.order(units, generator, Settings(distance, self.beta))
+        if not self.until_liver:
+            if len(asked) < budget:
+                logger.warning("only %d %ss are left to choose from, %d wanted", len(asked), self.unit, budget)
+            asked = asked.head(budget)
+        asked = asked.assign(rank=np.arange(len(asked)))
+        if not self.slices:  # a volume is annotated completely, under one rank
+            asked = table[["volume", "slice"]].merge(asked[["volume", "score", "rank"]], on="volume")
+        return asked.sort_values(["rank", "slice"], ignore_index=True)[QUERY]
+
+
+def _volumes(slices: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each volume of a table of slices; a volume with any annotated slice counts as annotated."""
+    return slices.groupby("volume", as_index=False).agg(score=("score", "first"), annotated=("annotated", "any"))
 
 
 STRATEGIES = {
-    "uvs": Strategy("uncertainty volume sampling", uncertainty_volume_sampling, uncertain=True, slices=False),
-    "rvs": Strategy("random volume sampling", random_volume_sampling, uncertain=False, slices=False),
-    "uss": Strategy("uncertainty slice sampling", uncertainty_slice_sampling, uncertain=True, slices=True),
-    "rss": Strategy("random slice sampling", random_slice_sampling, uncertain=False, slices=True, until_liver=True),
+    "uvs": Strategy("uncertainty volume sampling", "volume", "mean", "predictive_entropy", "structure"),
+    "rvs": Strategy("random volume sampling", "volume", "random"),
+    "uss": Strategy("uncertainty slice sampling", "slice", "peaks", "predictive_entropy", "slice"),
+    "rss": Strategy("random slice sampling", "slice", "random"),
 }
+"""The paper's."""
+
+UNCERTAIN = tuple(name for name, strategy in STRATEGIES.items() if strategy.uncertain)
+SLICED = tuple(name for name, strategy in STRATEGIES.items() if strategy.slices)
+
+NO_STRATEGIES = ("initial", "pool")
+"""What stands in a column `strategy` for the model before all strategies, and for that of the whole data pool."""
+
+
+def strategies_of(config: dict[str, Any]) -> dict[str, Strategy]:
+    """Return the strategies of a configuration by name: the paper's, and those that `combinations` puts together."""
+    combinations = config["combinations"]
+    return {name: STRATEGIES.get(name) or _combined(**combinations[name]) for name in config["strategies"]}
+
+
+def _combined(
+    unit: str, rule: str, measure: str = MEASURES[0], region: str | None = None, beta: float = 1.0
+) -> Strategy:
+    """Return a strategy that is put together; what is left out is as the paper has it."""
+    if not RULES[unit][rule].ranks:
+        return Strategy(f"{unit}s by the rule {rule}", unit, rule)
+    region = region or _regions(rule)[0]
+    return Strategy(f"{unit}s by {measure} of the {region}, rule {rule}", unit, rule, measure, region, beta)
+
+
+def _regions(rule: str) -> tuple[str, ...]:
+    return ("structure",) if rule == "mean" else REGIONS
+
+
+def combination_faults(name: str, given: Any) -> list[str]:
+    """Return a line for each fault of an entry of `combinations`: its key, the value, and what is accepted."""
+    key, taken = f"combinations.{name}", (*STRATEGIES, *NO_STRATEGIES)
+    if not re.fullmatch("[a-z][a-z0-9_]*", str(name)) or name in taken:
+        names = f"lower-case letters, digits and _, a letter first, and none of {', '.join(taken)}"
+        return [f"{key} is no name of a strategy of one's own; accepted: {names}"]
+    if not isinstance(given, dict):
+        return [f"{key} is {given!r}; accepted: a group of keys: unit, rule, measure, region, beta"]
+    unit, rule = given.get("unit"), given.get("rule")
+    if unit not in list(RULES):
+        return [f"{key}.unit is {unit!r}; accepted: {' or '.join(RULES)}"]
+    if rule not in list(RULES[unit]):
+        return [f"{key}.rule is {rule!r}; accepted with unit {unit}: {' or '.join(RULES[unit])}"]
+    accepted: dict[str, tuple[str, ...]] = {"unit": (unit,), "rule": (rule,)}
+    if RULES[unit][rule].ranks:
+        accepted |= {"measure": MEASURES, "region": _regions(rule)}
+    if RULES[unit][rule].beta:
+        accepted["beta"] = ("a number above 0",)
+    faults = []
+    for part, value in given.items():
+        if part not in accepted:
+            faults.append(f"{key}.{part} is no key of rule {rule}; accepted: {', '.join(accepted)}")
+        elif part == "beta":
+            sound = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+            faults += [] if sound else [f"{key}.beta is {value!r}; accepted: {accepted['beta'][0]}"]
+        elif value not in accepted[part]:
+            faults.append(f"{key}.{part} is {value!r}; accepted with rule {rule}: {' or '.join(accepted[part])}")
+    return faults
+
+
+def by_strategies(table: pd.DataFrame) -> pd.Series:
+    """Return for each row of a table whether its column `strategy` holds a strategy, rather than initial or pool."""
+    return ~table["strategy"].isin(NO_STRATEGIES)
 
 
 def strategies_in(table: pd.DataFrame) -> list[str]:
-    """Return the strategies that a table's column `strategy` holds, in the paper's order."""
-    present = set(table["strategy"])
-    return [name for name in STRATEGIES if name in present]
+    """Return the strategies that a table's column `strategy` holds: the paper's in its order, then the others by name.
+
+    Any strategy has the same place in all tables of a run, whatever the order of their rows.
+    """
+    present = set(table.loc[by_strategies(table), "strategy"])
+    return [name for name in STRATEGIES if name in present] + sorted(present - set(STRATEGIES))

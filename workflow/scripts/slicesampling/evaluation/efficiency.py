@@ -1,6 +1,6 @@
 """What annotation buys: learning curves against slices and minutes, the area under them, the share of the data pool."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from .. import STRUCTURE
-from ..annotation.strategies import STRATEGIES
+from ..annotation.strategies import SLICED, strategies_in
 from .statistics import Metric, weighted_means
 
 COSTS = {"liver_slices": f"annotated {STRUCTURE} slices", "minutes": "annotation time [min]"}
@@ -30,17 +30,18 @@ class Curve(NamedTuple):
     means: npt.NDArray[np.float64]
 
 
-def annotation_costs(annotations: pd.DataFrame, minutes_per_slice: float, ratio: float) -> pd.DataFrame:
+def annotation_costs(
+    annotations: pd.DataFrame, minutes_per_slice: float, ratio: float, sliced: Collection[str] = SLICED
+) -> pd.DataFrame:
     """Return annotated liver slices and minutes for each strategy and iteration, mean over seeds (section IV).
 
     annotations: `seed strategy iteration liver_slices`, iteration 0 the initial set. Slices without liver take no time;
     a liver slice takes `minutes_per_slice`, or a `ratio`-th of it where its whole volume is annotated: in the initial
-    set, in what volume strategies add, and in the data pool.
+    set, in what volume strategies add, and in the data pool. `sliced` are the strategies that choose slices.
     """
     rows = annotations.sort_values("iteration")
     first = rows.groupby(["seed", "strategy"])["liver_slices"].transform("first")
-    sliced = rows["strategy"].map(lambda name: name in STRATEGIES and STRATEGIES[name].slices)
-    added = (rows["liver_slices"] - first) / np.where(sliced, 1, ratio)
+    added = (rows["liver_slices"] - first) / np.where(rows["strategy"].isin(list(sliced)), 1, ratio)
     costs = rows.assign(minutes=minutes_per_slice * (first / ratio + added))
     return costs.groupby(["strategy", "iteration"])[list(COSTS)].mean()
 
@@ -56,11 +57,9 @@ def learning_curves(
     limited = metrics[~metrics["converged"]].sort_values(["seed", "volume"])
     initial = limited[limited["strategy"] == "initial"]
     curves = {}
-    for strategy in STRATEGIES:
+    for strategy in strategies_in(limited):
         rows = limited[limited["strategy"] == strategy]
         iterations = sorted(rows["iteration"].unique())
-        if not iterations:
-            continue
         steps = [(0, initial)] if len(initial) else []
         steps += [(iteration, rows[rows["iteration"] == iteration]) for iteration in iterations]
         cases = np.stack([step[metric].to_numpy(dtype=float) for _, step in steps])

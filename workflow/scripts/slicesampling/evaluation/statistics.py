@@ -5,6 +5,7 @@ All functions read the table of metrics: one row a model and test volume, with t
 """
 
 import warnings
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from ..annotation.strategies import STRATEGIES
+from ..annotation.strategies import SLICED, UNCERTAIN, by_strategies
 
 LOWER_PERCENTILE, UPPER_PERCENTILE = 5, 95
 CONFIDENCE = 0.95
@@ -237,21 +238,28 @@ def stars(p_value: float) -> str:
     return next((mark for level, mark in SIGNIFICANCE if p_value < level), "")
 
 
-def quantile_regression(metrics: pd.DataFrame, metric: str, quantile: float) -> Regression:
+def quantile_regression(
+    metrics: pd.DataFrame,
+    metric: str,
+    quantile: float,
+    uncertain: Collection[str] = UNCERTAIN,
+    sliced: Collection[str] = SLICED,
+) -> Regression:
     """Regress a quantile of the converged models' cases on uncertainty vs. random and slice vs. volume sampling.
 
     The paper's table 9: value = intercept + uncertainty sampling (UVS, USS) + slice sampling (USS, RSS); an effect that
-    the strategies of the run cannot tell is NaN, and the note says why.
+    the strategies of the run cannot tell is NaN, and the note says why. `uncertain`: the strategies that ask the
+    uncertainty; `sliced`: those that choose slices.
     """
     from statsmodels.regression.quantile_regression import QuantReg  # seconds, for one table of nine
 
-    rows = metrics[metrics["converged"] & metrics["strategy"].isin(list(STRATEGIES))]
+    rows = metrics[metrics["converged"] & by_strategies(metrics)]
     outcome = rows[metric].to_numpy(dtype=float)
     design = pd.DataFrame(
         {
             "intercept": 1.0,
-            "uncertainty_sampling": [float(STRATEGIES[name].uncertain) for name in rows["strategy"]],
-            "slice_sampling": [float(STRATEGIES[name].slices) for name in rows["strategy"]],
+            "uncertainty_sampling": rows["strategy"].isin(list(uncertain)).astype(float),
+            "slice_sampling": rows["strategy"].isin(list(sliced)).astype(float),
         },
         index=rows.index,
     )

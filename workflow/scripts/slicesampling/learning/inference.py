@@ -1,7 +1,8 @@
 """Prediction of whole volumes in tiles, with and without Monte Carlo dropout (eq. 1)."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from .models import Compute
 from .network import AnisotropicUNet, Encoded, keep_mask
 from .patches import extract, scale_intensities
 from .tiling import TilePlan, plan_tiles, tile_starts
-from .uncertainty import predictive_entropy
+from .uncertainty import MEASURES, Moments, moments
 
 logger = logging.getLogger(__name__)
 
@@ -77,10 +78,10 @@ class Predictor:
 
 
 class Sampled(NamedTuple):
-    """What the Monte Carlo samples of a volume say: entropy of the mean probability (eq. 1), float32 (z, y, x); where
-    the mean says liver, bool (z, y, x); and, where asked for, the mean itself, float32 (class, z, y, x)."""
+    """What the Monte Carlo samples of a volume say: each of `MEASURES`, float32 (z, y, x); where the mean probability
+    (eq. 1) says liver, bool (z, y, x); and, where asked for, the mean itself, float32 (class, z, y, x)."""
 
-    entropy: Tensor
+    measures: dict[str, Tensor]
     liver: Tensor
     mean_probability: Tensor | None
 
@@ -98,7 +99,7 @@ def sample(
     """Return what `samples` Monte Carlo dropout samples of a volume of HU (z, y, x) make of it, on the device.
 
     Only dropout is stochastic: batch norm stays in inference mode. What lies before the first dropout is computed once
-    a tile, and the mean is kept as a running sum, so that memory does not grow with the number of samples. What is
+    a tile, and the samples' moments are running sums, so that memory does not grow with the number of samples. What is
     dropped depends on `key`, the sample and the place in the volume alone, not on the tiles: other tiles give the same
     result to rounding. Raises UserError where the device's memory does not suffice.
     """
@@ -106,27 +107,30 @@ def sample(
     volume = torch.as_tensor(image).to(compute.device)
     dropout = _Dropout(network, axes(volume.shape), key, compute)
 
-    def mean_of_tile(plan: TilePlan, start: Axes) -> Tensor:
+    def moments_of_tile(plan: TilePlan, start: Axes) -> Moments:
         encoded = _encode(deployed, volume, window, compute.dtype, plan, start)
-        total = torch.zeros((network.classes, *plan.shape), dtype=torch.float32, device=compute.device)
-        for first in range(0, samples, plan.samples_at_once):
-            numbers = range(first, min(first + plan.samples_at_once, samples))
-            for scores in deployed.decode(encoded, dropout.of(numbers, start)):
-                total += scores.float().softmax(dim=0)
-        return total.div_(samples)
+
+        def drawn() -> Iterator[Tensor]:
+            for first in range(0, samples, plan.samples_at_once):
+                numbers = range(first, min(first + plan.samples_at_once, samples))
+                yield from deployed.decode(encoded, dropout.of(numbers, start))
+
+        return moments(drawn())
 
     def attempt(memory: float) -> Sampled:
         plan = plan_tiles(volume.shape, network.architecture, memory, samples, compute.dtype.itemsize)
-        entropy = torch.empty(volume.shape, dtype=torch.float32, device=compute.device)
+        whole = partial(torch.empty, dtype=torch.float32, device=compute.device)
+        measures = {name: whole(volume.shape) for name in MEASURES}
         liver = torch.empty(volume.shape, dtype=torch.bool, device=compute.device)
-        mean_probability = entropy.new_empty((network.classes, *volume.shape)) if keep_mean else None
+        mean_probability = whole((network.classes, *volume.shape)) if keep_mean else None
         for start in tile_starts(plan):
-            mean = mean_of_tile(plan, start)
-            _put(predictive_entropy(mean), entropy, start)
-            _put(mean[1] > LIVER, liver, start)
+            known = moments_of_tile(plan, start)
+            for name, measure in MEASURES.items():
+                _put(measure(known), measures[name], start)
+            _put(known.probability[1] > LIVER, liver, start)
             if mean_probability is not None:
-                _put(mean, mean_probability, start)
-        return Sampled(entropy, liver, mean_probability)
+                _put(known.probability, mean_probability, start)
+        return Sampled(measures, liver, mean_probability)
 
     return _with_smaller_tiles(attempt, compute)
 

@@ -1,10 +1,44 @@
-"""Predictive entropy and what is made of it: slice profiles and volume scores (section II-C)."""
+"""What Monte Carlo samples say of a voxel, and what is made of it: slice profiles and volume scores (section II-C).
 
+A measure is a function of `Moments`: means over the samples, for which no sample has to be kept. `MEASURES` lists them
+all; each has its columns in the uncertainty tables.
+"""
+
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+
+class Moments(NamedTuple):
+    """Means over the Monte Carlo samples of a voxel: of the class probabilities (class, ...), which sum to one; of each
+    sample's entropy (...); and of each sample's p·(1 - p), p its probability of liver (...)."""
+
+    probability: Tensor
+    entropy: Tensor
+    doubt: Tensor
+
+
+def moments(samples: Iterable[Tensor]) -> Moments:
+    """Return the moments of samples, given as scores (class, ...) of background and liver, one after the other.
+
+    Sums run in float32, and no sample is kept: memory does not grow with their number.
+    """
+    total, count = torch.empty(0), 0
+    for count, scores in enumerate(samples, start=1):
+        probability = scores.float().softmax(dim=0)
+        classes = len(probability)
+        if count == 1:
+            total = probability.new_zeros((classes + 2, *probability.shape[1:]))
+        total[:classes] += probability
+        # xlogy, as in `predictive_entropy`, is not vectorised on a CPU: it took twice as long, for each sample.
+        logarithm = probability.clamp_min(torch.finfo(torch.float32).tiny).log_()
+        total[classes] -= logarithm.mul_(probability).sum(dim=0)
+        total[classes + 1] += probability[0] * probability[1]
+    total.div_(count)
+    return Moments(total[:-2], total[-2], total[-1])
 
 
 def predictive_entropy(mean_probability: Tensor) -> Tensor:
@@ -16,33 +50,104 @@ def predictive_entropy(mean_probability: Tensor) -> Tensor:
     return -mean_probability.xlogy(mean_probability).sum(dim=0)
 
 
-def slice_uncertainty(entropy: Tensor) -> np.ndarray:
-    """Return the slice-level uncertainty (z,): the mean entropy of all voxels of each axial slice of (z, y, x)."""
-    return entropy.mean(dim=(1, 2), dtype=torch.float64).cpu().numpy()
+def mutual_information(known: Moments) -> Tensor:
+    """Return the mutual information of class and weights (...), or BALD (Houlsby et al. 2011, arXiv:1112.5745, eq. 2).
+
+    It is the entropy of the mean less the mean of the entropies: what the samples disagree on, without what each is
+    unsure of. Rounding below zero counts as 0.
+    """
+    return (predictive_entropy(known.probability) - known.entropy).clamp_min_(0)
 
 
-class VolumeUncertainty(NamedTuple):
-    """A volume's score, and whether the model found any liver in it."""
+def variance(known: Moments) -> Tensor:
+    """Return the variance (...) over the samples of the probability of liver, between 0 and 1/4.
 
-    predictive_entropy: float
-    liver_found: bool
+    By m·(1 - m) less the mean of p·(1 - p), m the mean of p. Unlike the mean of p² less m², it loses no digits where p
+    is close to one. Rounding below zero counts as 0.
+    """
+    return (known.probability[0] * known.probability[1] - known.doubt).clamp_min_(0)
 
 
-def volume_uncertainty(entropy: Tensor, liver: Tensor, dilation: int = 11) -> VolumeUncertainty:
-    """Return the volume-level uncertainty: the mean entropy over the predicted liver, dilated by a box (section II-C).
+MEASURES: dict[str, Callable[[Moments], Tensor]] = {
+    "predictive_entropy": lambda known: predictive_entropy(known.probability),
+    "mutual_information": mutual_information,
+    "variance": variance,
+}
 
-    entropy, liver: (z, y, x); `dilation`: side of the box in voxels, odd. Where no liver was predicted the mean runs
-    over all voxels, and `liver_found` is false.
+
+def slice_uncertainty(values: Tensor) -> np.ndarray:
+    """Return the slice-level uncertainty (z,): the mean over all voxels of each axial slice of (z, y, x)."""
+    return values.mean(dim=(1, 2), dtype=torch.float64).cpu().numpy()
+
+
+class Region(NamedTuple):
+    """The predicted structure, dilated: the box around it, and the mask inside that box, bool (z, y, x)."""
+
+    box: tuple[slice, slice, slice]
+    mask: Tensor
+
+
+def structure_region(liver: Tensor, dilation: int = 11) -> Region | None:
+    """Return the predicted liver (z, y, x), dilated by a box (section II-C); None where there is none.
+
+    `dilation`: side of the box in voxels, odd.
     """
     box = []
     for axis in range(3):
         occupied = liver.any(dim=(axis + 1) % 3, keepdim=True).any(dim=(axis + 2) % 3, keepdim=True).flatten().nonzero()
         if not len(occupied):
-            return VolumeUncertainty(float(slice_uncertainty(entropy).mean()), liver_found=False)
+            return None
         first, last = int(occupied[0]), int(occupied[-1])
         box.append(slice(max(first - dilation // 2, 0), last + dilation // 2 + 1))
-    region = dilated(liver[tuple(box)], dilation)
-    return VolumeUncertainty(float(entropy[tuple(box)][region].double().mean()), liver_found=True)
+    place = (box[0], box[1], box[2])
+    return Region(place, dilated(liver[place], dilation))
+
+
+def selective_slice_uncertainty(values: Tensor, region: Region | None) -> np.ndarray:
+    """Return the mean over the region's voxels of each axial slice (z,) of (z, y, x); a slice without any scores 0."""
+    profile = np.zeros(len(values))
+    if region is not None:
+        inside = torch.where(region.mask, values[region.box], 0).sum(dim=(1, 2), dtype=torch.float64)
+        profile[region.box[0]] = (inside / region.mask.sum(dim=(1, 2)).clamp_min(1)).cpu().numpy()
+    return profile
+
+
+def volume_uncertainty(values: Tensor, region: Region | None) -> float:
+    """Return the volume-level uncertainty: the mean over the region (section II-C), or over all voxels without one."""
+    if region is None:
+        return float(slice_uncertainty(values).mean())
+    return float(values[region.box][region.mask].double().mean())
+
+
+SELECTIVE, MAXIMUM = "_selective", "_maximum"
+"""What is added to a measure's name where its mean runs over the region only, or where the largest slice counts."""
+
+
+def slice_columns() -> list[str]:
+    """Return the columns of a volume's slice profiles, as `slice_profiles` names them."""
+    return [f"{name}{suffix}" for name in MEASURES for suffix in ("", SELECTIVE)]
+
+
+def volume_columns() -> list[str]:
+    """Return the columns of the volumes' scores, as `volume_scores` names them."""
+    return [*MEASURES, *(name + MAXIMUM for name in slice_columns())]
+
+
+def slice_profiles(measures: dict[str, Tensor], region: Region | None) -> dict[str, np.ndarray]:
+    """Return each measure's slice profiles (z,), over the whole slice and over the region. measures: (z, y, x) each."""
+    columns = {}
+    for name, values in measures.items():
+        columns[name] = slice_uncertainty(values)
+        columns[name + SELECTIVE] = selective_slice_uncertainty(values, region)
+    return columns
+
+
+def volume_scores(
+    measures: dict[str, Tensor], profiles: dict[str, np.ndarray], region: Region | None
+) -> dict[str, float]:
+    """Return each measure's volume-level uncertainty, and the largest value of each of the volume's `profiles`."""
+    means = {name: volume_uncertainty(values, region) for name, values in measures.items()}
+    return means | {name + MAXIMUM: float(profile.max()) for name, profile in profiles.items()}
 
 
 def dilated(mask: Tensor, side: int) -> Tensor:

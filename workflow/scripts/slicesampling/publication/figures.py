@@ -8,7 +8,7 @@ shown as they are stored, they are the radiological view, the patient's right on
 import itertools
 import math
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,19 +21,20 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from ..annotation.strategies import STRATEGIES
+from ..annotation.strategies import by_strategies, strategies_in
 from ..evaluation.statistics import METRICS
 from ..learning.geometry import CONVOLUTIONS
 from .style import (
     CHARACTER,
     COLUMN,
     FONT,
-    LOOKS,
     PAGE,
     REFERENCE,
     Array,
+    Look,
     aspect_of,
     draw_outline,
+    looks,
     show_slice,
     styled,
     wrapped,
@@ -313,11 +314,12 @@ def cases_figure(cases: Sequence[Mapping[str, Any]]) -> Figure:
         union = np.any([case["reference"], *case["outlines"].values()], axis=0)
         show_slice(axes, case["image"], case["spacing"], ratio, union)
         draw_outline(axes, case["reference"], REFERENCE, width=2.2)
-        models = sorted(case["outlines"], key=lambda model: list(LOOKS).index(_strategy(model)))
+        drawn = _looks(case["outlines"])
+        models = sorted(case["outlines"], key=lambda model: list(drawn).index(_strategy(model)))
         # Later outlines are thinner, so that an earlier one still shows where they run together.
         widths = np.linspace(1.5, 0.7, max(2, len(models)))
         for model, thin in zip(reversed(models), widths, strict=False):
-            draw_outline(axes, case["outlines"][model], LOOKS[_strategy(model)].colour, width=thin)
+            draw_outline(axes, case["outlines"][model], drawn[_strategy(model)].colour, width=thin)
         _metrics_table(
             background, left, top - ratio * panel - 0.05, panel, line, heading_lines, models, case["metrics"]
         )
@@ -353,8 +355,9 @@ def _metrics_table(
             weight = "bold" if text == best else "normal"
             axes.text(end, centre, text, ha="right", va="center", weight=weight)
     axes.plot([left, left + width], [rule] * 2, color="0.4", lw=0.5)
-    looks = [LOOKS[_strategy(model)] for model in models]
-    names = [*((look.label, look.colour, "-") for look in looks), ("reference", REFERENCE, "-")]
+    drawn = _looks(models)
+    shown = [drawn[_strategy(model)] for model in models]
+    names = [*((look.label, look.colour, "-") for look in shown), ("reference", REFERENCE, "-")]
     for centre, (label, colour, dash) in zip(centres, names, strict=True):
         # The yellow of the reference needs a dark ground on white paper.
         axes.add_patch(Rectangle((left, centre - 0.4 * line), swatch, 0.8 * line, facecolor="0.45", edgecolor="none"))
@@ -389,9 +392,9 @@ def representative_cases(metrics: pd.DataFrame) -> list[tuple[str, str]]:
     between strategies; where each strategy leads the other ones most; where the data pool model falls farthest behind
     the best strategy; and a typical one, nearest to the median. A rule that nothing fulfils is passed over.
     """
-    used = metrics[metrics["converged"] & metrics["strategy"].isin([*STRATEGIES, "pool"])]
+    used = metrics[metrics["converged"] & (by_strategies(metrics) | (metrics["strategy"] == "pool"))]
     dice = used.pivot_table(index="volume", columns="strategy", values="dice", aggfunc="mean")
-    strategies = dice[[name for name in STRATEGIES if name in dice]]
+    strategies = dice[strategies_in(used)]
     mean = dice.mean(axis="columns")
     rules = {"hardest case": -mean}
     if strategies.shape[1] > 1:
@@ -399,7 +402,7 @@ def representative_cases(metrics: pd.DataFrame) -> list[tuple[str, str]]:
         rules["largest disagreement of the strategies"] = spread[spread > 0]
         for name in strategies:
             lead = strategies[name] - strategies.drop(columns=name).max(axis="columns")
-            rules[f"largest lead of {LOOKS[name].label}"] = lead[lead > 0]
+            rules[f"largest lead of {name.upper()}"] = lead[lead > 0]
     if "pool" in dice and strategies.shape[1]:
         lag = strategies.max(axis="columns") - dice["pool"]
         rules["largest lag of the data pool model"] = lag[lag > 0]
@@ -411,6 +414,10 @@ def representative_cases(metrics: pd.DataFrame) -> list[tuple[str, str]]:
         if len(left):
             chosen[str(left.idxmax())] = title
     return [(title, volume) for volume, title in chosen.items()]
+
+
+def _looks(models: Iterable[str]) -> dict[str, Look]:
+    return looks(strategies_in(pd.DataFrame({"strategy": list(map(_strategy, models))})))
 
 
 def _strategy(model: str) -> str:

@@ -128,7 +128,9 @@ def _numbers(annotations: pd.DataFrame, converged: pd.DataFrame) -> Table:
         if rows.empty:
             continue
         annotated = _annotated(annotations, strategy)
-        name = POOL if strategy == "pool" else f"{STRATEGIES[strategy].title} ({strategy.upper()})"
+        name = POOL if strategy == "pool" else strategy.upper()
+        if strategy in STRATEGIES:  # a combination of the user's own has no title
+            name = f"{STRATEGIES[strategy].title} ({name})"
         cells[name] = {
             "Annotated slices": number(annotated["slices"], 0),
             f"with {STRUCTURE}": number(annotated["liver_slices"], 0),

@@ -15,11 +15,11 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from .. import STRUCTURE
-from ..annotation.strategies import STRATEGIES, strategies_in
+from ..annotation.strategies import by_strategies, strategies_in
 from ..evaluation.calibration import calibration_errors, pooled
 from ..evaluation.efficiency import COSTS
 from ..evaluation.statistics import LOWER_PERCENTILE, METRICS, UPPER_PERCENTILE, Metric
-from .style import COLUMN, FONT, LOOKS, PAGE, styled, wrapped
+from .style import COLUMN, FONT, PAGE, looks, styled, wrapped
 from .tables import about_seed
 
 
@@ -51,7 +51,7 @@ def converged_figure(metrics: pd.DataFrame) -> Figure:
     metrics, boxes and caps are those of `iterations_figure`.
     """
     last = max(_iterations(metrics), default=0)
-    final = metrics[metrics["strategy"].isin(list(STRATEGIES)) & (metrics["iteration"] == last)]
+    final = metrics[by_strategies(metrics) & (metrics["iteration"] == last)]
     groups = [
         ("limited epochs", final[~final["converged"]]),
         ("converged", final[final["converged"]]),
@@ -75,30 +75,31 @@ def performance_figure(curves: pd.DataFrame, metrics: pd.DataFrame, cost: str) -
     """
     pool = metrics[metrics["strategy"] == "pool"]
     strategies = strategies_in(curves)
+    drawn = looks(strategies)
     figure = Figure(figsize=(PAGE, 4.6), layout="constrained")
     for axes, about in zip(figure.subplots(2, 2).flat, METRICS.values(), strict=True):
         if len(pool):
-            axes.axhline(pool[about.column].mean(), color=LOOKS["pool"].colour, ls="--", zorder=1.5)
-            axes.axhline(about.tail(pool[about.column]), color=LOOKS["pool"].colour, ls=":", zorder=1.5)
+            axes.axhline(pool[about.column].mean(), color=drawn["pool"].colour, ls="--", zorder=1.5)
+            axes.axhline(about.tail(pool[about.column]), color=drawn["pool"].colour, ls=":", zorder=1.5)
         for strategy in strategies:
-            look = LOOKS[strategy]
+            look = drawn[strategy]
             rows = curves[(curves["strategy"] == strategy) & (curves["metric"] == about.column)].sort_values(cost)
             points: dict[str, Any] = {"color": look.colour, "marker": look.marker, "mec": "white"}
             axes.fill_between(rows[cost], rows["mean_lower"], rows["mean_upper"], color=look.colour, alpha=0.15, lw=0)
             axes.plot(rows[cost], rows["tail"], ls=":", lw=0.8, mew=0.3, ms=3.5, **points)
             axes.plot(rows[cost], rows["mean"], zorder=3, mew=0.4, ms=5, **points)
             start = rows[rows["iteration"] == 0]
-            look = LOOKS["initial"]
+            look = drawn["initial"]
             axes.plot(start[cost], start["mean"], look.marker, color=look.colour, mec="white", mew=0.4, ms=5, zorder=4)
         axes.set(ylabel=about.label, xlabel=COSTS[cost])
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
         _limit(axes, about)
     shown = [*strategies, *(["initial"] if (curves["iteration"] == 0).any() else [])]
     handles: list[Any] = [
-        Line2D([], [], color=LOOKS[name].colour, marker=LOOKS[name].marker, label=LOOKS[name].label) for name in shown
+        Line2D([], [], color=drawn[name].colour, marker=drawn[name].marker, label=drawn[name].label) for name in shown
     ]
     if len(pool):
-        handles.append(Line2D([], [], color=LOOKS["pool"].colour, ls="--", label=LOOKS["pool"].label))
+        handles.append(Line2D([], [], color=drawn["pool"].colour, ls="--", label=drawn["pool"].label))
     handles += [
         Line2D([], [], color="0.3", label="mean"),
         Patch(facecolor="0.3", alpha=0.15, label="its 95 % interval"),
@@ -135,7 +136,7 @@ def selection_figure(ledgers: Mapping[str, pd.DataFrame], reference: pd.DataFram
         axes.imshow(np.where(np.isnan(livers), np.nan, 0.5), cmap="Greys", vmin=0, vmax=3, **grid)
         axes.imshow(picked, cmap=colours, vmin=-0.5, vmax=last + 0.5, **grid)
         axes.hlines([border - 0.5 for border in borders], 0, 100, color="0.4", lw=0.4)
-        axes.set(title=LOOKS[strategy].label, xlabel="position (% feet → head)", xticks=[0, 50, 100])
+        axes.set(title=strategy.upper(), xlabel="position (% feet → head)", xticks=[0, 50, 100])
         axes.grid(visible=False)
         axes.spines[:].set_visible(True)
     edges = [0, *borders, len(volumes)]
@@ -175,6 +176,7 @@ def calibration_figure(calibration: pd.DataFrame) -> Figure:
     models = calibration[["model", "strategy", "iteration", "converged"]].drop_duplicates("model").set_index("model")
     errors = calibration_errors(calibration).set_index("model")["ece"]
     strategies = strategies_in(models)
+    drawn = looks(strategies)
     last = max(_iterations(models), default=1)
     figure = Figure(figsize=(PAGE, 4.3), layout="constrained")
     grid = figure.add_gridspec(2, max(1, len(strategies)), height_ratios=[1.25, 1])
@@ -190,11 +192,11 @@ def calibration_figure(calibration: pd.DataFrame) -> Figure:
             axes.plot(
                 rows["probability"],
                 rows["liver"],
-                color=LOOKS[about["strategy"]].colour,
+                color=drawn[about["strategy"]].colour,
                 alpha=0.25 + 0.75 * about["iteration"] / last if plain else 1.0,
                 ls="-" if plain or about["strategy"] == "initial" else "--",
             )
-        axes.set(title=LOOKS[strategy].label, xlabel=f"probability of {STRUCTURE}")
+        axes.set(title=drawn[strategy].label, xlabel=f"probability of {STRUCTURE}")
         axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
@@ -204,7 +206,7 @@ def calibration_figure(calibration: pd.DataFrame) -> Figure:
         first.set_ylabel(f"share that is {STRUCTURE}")
     axes = figure.add_subplot(grid[1, :])
     for number, strategy in enumerate(strategies):
-        look = LOOKS[strategy]
+        look = drawn[strategy]
         beside = last + 0.5 + 0.05 * (number - (len(strategies) - 1) / 2)  # so that no marker hides another
         rows = models[(models["strategy"] == strategy) & ~models["converged"]].sort_values("iteration")
         start = models[models["strategy"] == "initial"]
@@ -213,10 +215,10 @@ def calibration_figure(calibration: pd.DataFrame) -> Figure:
         for model in models.index[(models["strategy"] == strategy) & models["converged"]]:
             axes.plot([beside], errors[model], look.marker, color=look.colour, mec="white", mew=0.4, ms=5)
     for model in models.index[models["strategy"] == "initial"]:
-        look = LOOKS["initial"]
+        look = drawn["initial"]
         axes.plot([0], errors[model], look.marker, color=look.colour, mec="white", mew=0.4, ms=5, zorder=4)
     for model in models.index[models["strategy"] == "pool"]:
-        axes.axhline(errors[model], color=LOOKS["pool"].colour, ls="--")
+        axes.axhline(errors[model], color=drawn["pool"].colour, ls="--")
     ticks = list(range(last + 1))
     axes.set_xticks([*ticks, last + 0.5], ["initial", *map(str, ticks[1:]), "converged"])
     axes.set(ylabel="expected calibration error", xlabel="iteration", xlim=(-0.2, last + 0.8))
@@ -225,12 +227,12 @@ def calibration_figure(calibration: pd.DataFrame) -> Figure:
         Line2D(
             [],
             [],
-            color=LOOKS[name].colour,
-            marker=LOOKS[name].marker if name != "pool" else "",
+            color=drawn[name].colour,
+            marker=drawn[name].marker if name != "pool" else "",
             ls="--" if name == "pool" else "-",
-            label=LOOKS[name].label,
+            label=drawn[name].label,
         )
-        for name in LOOKS
+        for name in drawn
         if (models["strategy"] == name).any()
     ]
     handles += [
@@ -278,13 +280,14 @@ def box_statistics(values: npt.ArrayLike) -> dict[str, Any]:
 def _grouped_boxes(axes: Axes, groups: Sequence[tuple[str, pd.DataFrame]], about: Metric) -> None:
     """Draw a box for each strategy of each group of rows, side by side, the groups at 0, 1, 2, …"""
     present = strategies_in(pd.concat([rows for _, rows in groups]))
+    drawn = looks(present)
     step = 0.8 / max(len(present), 2)
     for position, (_, rows) in enumerate(groups):
-        named = [name for name in LOOKS if (rows["strategy"] == name).any()]
+        named = [name for name in drawn if (rows["strategy"] == name).any()]
         for name in named:
             # A strategy keeps its place in the group, even where another one has no result.
             offset = (present.index(name) - (len(present) - 1) / 2) * step if name in present else 0
-            look = LOOKS[name]
+            look = drawn[name]
             axes.bxp(
                 [box_statistics(rows.loc[rows["strategy"] == name, about.column])],
                 positions=[position + offset],
@@ -323,13 +326,14 @@ def _limit(axes: Axes, about: Metric) -> None:
 
 def _strategy_legend(figure: Figure, metrics: pd.DataFrame) -> None:
     """Name the colours and markers of the strategies above the panels."""
+    drawn = looks(strategies_in(metrics))
     handles = [
-        Patch(facecolor=LOOKS[name].colour, edgecolor="0.15", linewidth=0.5, label=LOOKS[name].label)
-        for name in LOOKS
+        Patch(facecolor=drawn[name].colour, edgecolor="0.15", linewidth=0.5, label=drawn[name].label)
+        for name in drawn
         if (metrics["strategy"] == name).any()
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=1.2)
 
 
 def _iterations(metrics: pd.DataFrame) -> list[int]:
-    return sorted({int(number) for number in metrics.loc[metrics["strategy"].isin(list(STRATEGIES)), "iteration"]})
+    return sorted({int(number) for number in metrics.loc[by_strategies(metrics), "iteration"]})

@@ -76,9 +76,11 @@ STRATEGY_COLOURS = (
 STRATEGY_MARKERS = ("s", "D", "o", "^", "v", "p", "<", ">", "h", "*", "d", "8")
 
 
-def looks(strategies: Iterable[str]) -> dict[str, Look]:
-    """Return the look of the initial model, of each strategy by its place in the list, and of the data pool model."""
-    drawn = zip(strategies, itertools.cycle(STRATEGY_COLOURS), itertools.cycle(STRATEGY_MARKERS), strict=False)
+def looks(strategies: Iterable[str] = ()) -> dict[str, Look]:
+    """Return the looks of the initial model, of the paper's strategies, of further `strategies` in their order, and of
+    the data pool model."""
+    names = dict.fromkeys([*STRATEGIES, *strategies])
+    drawn = zip(names, itertools.cycle(STRATEGY_COLOURS), itertools.cycle(STRATEGY_MARKERS), strict=False)
     return {
         "initial": Look("initial", "#7F7F7F", "X"),
         **{name: Look(name.upper(), colour, marker) for name, colour, marker in drawn},
@@ -86,7 +88,6 @@ def looks(strategies: Iterable[str]) -> dict[str, Look]:
     }
 
 
-LOOKS = looks(STRATEGIES)
 REFERENCE = "#F0E442"  # the reference mask's outline
 
 

@@ -1,13 +1,13 @@
 """Tables beyond the paper: intervals, pairwise comparisons, learning curves, what annotation buys, groups of cases."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import pandas as pd
 
 from .. import STRUCTURE
-from ..annotation.strategies import STRATEGIES, strategies_in
+from ..annotation.strategies import SLICED, strategies_in
 from ..evaluation.calibration import calibration_errors
 from ..evaluation.efficiency import (
     COSTS,
@@ -164,14 +164,18 @@ def comparisons_table(metrics: pd.DataFrame) -> Table:
 
 
 def learning_curves_table(
-    metrics: pd.DataFrame, annotations: pd.DataFrame, minutes_per_slice: float, ratio: float
+    metrics: pd.DataFrame,
+    annotations: pd.DataFrame,
+    minutes_per_slice: float,
+    ratio: float,
+    sliced: Collection[str] = SLICED,
 ) -> Table:
     """Supplement 3: each metric against annotated liver slices and annotation minutes, with 95 % bootstrap intervals.
 
-    metrics: as for `intervals_table`; annotations: `seed strategy iteration liver_slices`; minutes_per_slice and ratio:
-    of the time model, see `efficiency.annotation_costs`.
+    metrics: as for `intervals_table`; annotations: `seed strategy iteration liver_slices`; minutes_per_slice, ratio
+    and sliced: of the time model, see `efficiency.annotation_costs`.
     """
-    costs = annotation_costs(annotations, minutes_per_slice, ratio)
+    costs = annotation_costs(annotations, minutes_per_slice, ratio, sliced)
     weights = _weights(metrics)
     records: list[dict[str, object]] = []
     cells: dict[str, dict[str, str]] = {}
@@ -200,12 +204,18 @@ def learning_curves_table(
     )
 
 
-def efficiency_table(metrics: pd.DataFrame, annotations: pd.DataFrame, minutes_per_slice: float, ratio: float) -> Table:
+def efficiency_table(
+    metrics: pd.DataFrame,
+    annotations: pd.DataFrame,
+    minutes_per_slice: float,
+    ratio: float,
+    sliced: Collection[str] = SLICED,
+) -> Table:
     """Supplement 4: area under the learning curves, share of the data pool model, annotation needed to come near it.
 
     Arguments: as for `learning_curves_table`.
     """
-    costs = annotation_costs(annotations, minutes_per_slice, ratio)
+    costs = annotation_costs(annotations, minutes_per_slice, ratio, sliced)
     weights = _weights(metrics)
     records: list[dict[str, object]] = []
     cells: dict[str, dict[str, str]] = {}
@@ -351,7 +361,7 @@ def _weights(metrics: pd.DataFrame) -> np.ndarray:
 
 def _models(metrics: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield each model's name and cases (of all seeds, sorted by seed and volume), strategies in the paper's order."""
-    order = {name: position for position, name in enumerate(["initial", *STRATEGIES, "pool"])}
+    order = {name: position for position, name in enumerate(["initial", *strategies_in(metrics), "pool"])}
     ranked = metrics.assign(order=metrics["strategy"].map(order)).sort_values(
         ["converged", "order", "iteration", "seed", "volume"]
     )

@@ -4,7 +4,7 @@ A table's frame holds what was computed, at full precision and in long form; its
 paper prints it. Strategies stand in the paper's order, whatever the order or subset of the run.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from .. import STRUCTURE
-from ..annotation.strategies import STRATEGIES, strategies_in
+from ..annotation.strategies import SLICED, STRATEGIES, UNCERTAIN, by_strategies, strategies_in
 from ..evaluation.statistics import (
     CASES_FOR_PERCENTILE,
     COVARIATES,
@@ -186,7 +186,7 @@ def converged_table(metrics: pd.DataFrame) -> Table:
     metrics: as for `metric_table`, with the columns of all metrics.
     """
     shown = metrics[metrics["converged"]]
-    rows, pool = shown[shown["strategy"].isin(list(STRATEGIES))], shown[shown["strategy"] == "pool"]
+    rows, pool = shown[by_strategies(shown)], shown[shown["strategy"] == "pool"]
     records, bold = [], set()
     cells: dict[str, dict[str, str]] = {name: {} for name in [*map(str.upper, strategies_in(rows)), POOL]}
     for about in METRICS.values():
@@ -209,16 +209,18 @@ def converged_table(metrics: pd.DataFrame) -> Table:
     )
 
 
-def regression_table(metrics: pd.DataFrame) -> Table:
+def regression_table(
+    metrics: pd.DataFrame, uncertain: Collection[str] = UNCERTAIN, sliced: Collection[str] = SLICED
+) -> Table:
     """Table 9: what uncertainty sampling and slice sampling change at the bad end of each metric, converged models.
 
-    metrics: as for `converged_table`.
+    metrics: as for `converged_table`; uncertain, sliced: as for `statistics.quantile_regression`.
     """
     records: list[dict[str, object]] = []
     cells: dict[str, dict[str, str]] = {name: {} for name in COVARIATES}
     notes: dict[str, list[str]] = {}  # what there is to say, and of which metrics
     for about in METRICS.values():
-        result = quantile_regression(metrics, about.column, about.tail_quantile)
+        result = quantile_regression(metrics, about.column, about.tail_quantile, uncertain, sliced)
         for covariate, row in zip(COVARIATES, result.coefficients.to_dict("records"), strict=True):
             records.append(
                 {
@@ -235,7 +237,7 @@ def regression_table(metrics: pd.DataFrame) -> Table:
             notes.setdefault(result.note.replace(f"the {about.tail_quantile:g} quantile", "the quantile"), []).append(
                 about.name
             )
-    shown = metrics[metrics["converged"] & metrics["strategy"].isin(list(STRATEGIES))]
+    shown = metrics[metrics["converged"] & by_strategies(metrics)]
     return Table(
         "table9_quantile_regression",
         "Effect of uncertainty (against random) and slice (against volume) sampling: quantile regression",
@@ -285,14 +287,20 @@ def paper_display(name: str) -> pd.DataFrame:
     return lay_out(cells)
 
 
-def paper_comparison(annotations: pd.DataFrame, training: pd.DataFrame, metrics: pd.DataFrame) -> str:
+def paper_comparison(
+    annotations: pd.DataFrame,
+    training: pd.DataFrame,
+    metrics: pd.DataFrame,
+    uncertain: Collection[str] = UNCERTAIN,
+    sliced: Collection[str] = SLICED,
+) -> str:
     """Return a page with tables 2 to 9, the values of this run above those of the paper."""
     ours = [
         annotation_table(annotations),
         training_table(training),
         *[metric_table(metrics, metric) for metric in METRICS],
         converged_table(metrics),
-        regression_table(metrics),
+        regression_table(metrics, uncertain, sliced),
     ]
     return filled(
         "tables.html",
@@ -314,7 +322,7 @@ def _iterations(table: pd.DataFrame) -> range:
 
 
 def _last(table: pd.DataFrame) -> int:
-    rows = table.loc[table["strategy"].isin(list(STRATEGIES)), "iteration"]
+    rows = table.loc[by_strategies(table), "iteration"]
     return int(rows.max()) if len(rows) else 0
 
 
