@@ -167,6 +167,8 @@ def test_the_page_shows_the_oddest_first_and_nothing_unescaped():
     assert "x: &lt;b&gt;bad" in page
     assert "<i>" not in page
     assert page.count("data:image/png;base64,") == 3
+    assert "120×120×60\n2×2×3 mm" in page
+    assert "Excluded" not in cohort_page(cohort[:3], volumes, lambda name: volume(names.index(name)))
 
 
 def test_thumbnails_are_three_planes_with_the_head_up():

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from typing import Any
 
 import matplotlib.style
 import numpy as np
@@ -40,23 +41,25 @@ def cohort_page(cohort: pd.DataFrame, volumes: pd.DataFrame, load: Callable[[str
         found=f"{count(len(order), 'volume')}, {warned if told else 'no warning'}.",
         faulty=count(faulty, "faulty volume") if faulty else "",
         table=cohort_table(cohort, volumes),
-        excluded=rows.loc[rows["exclude"] != "", "exclude"].items(),
-        columns=["Site", "Split", "Grid", "Spacing [mm]", f"{name} [ml]", f"{name} [HU]", "Air [HU]"],
+        excluded=rows.loc[rows["exclude"] != "", "exclude"].to_dict(),
+        columns=["Site", "Split", "Grid", f"{name} [ml]", f"{name} [HU]", "Air [HU]"],
         volumes=[
             {
                 "name": row["volume"],
                 "picture": thumbnail(load(row["volume"])),
                 "warnings": warnings.get(row["volume"], []),
-                "cells": [
-                    *rows.loc[row["volume"], ["site", "split"]],
-                    "×".join(str(row[axis]) for axis in ("columns", "rows", "slices")),
-                    "×".join(f"{row[f'spacing_{axis}']:.3g}" for axis in "xyz"),
-                    *(number(row[name], 0) for name in ("liver_ml", "liver_hu", "air_hu")),
-                ],
+                "cells": [*rows.loc[row["volume"], ["site", "split"]], *_measured(row)],
             }
             for row in order
         ],
     )
+
+
+def _measured(row: dict[str, Any]) -> list[str]:
+    """Return grid, volume and HU of a measured volume as text."""
+    size = "×".join(str(row[axis]) for axis in ("columns", "rows", "slices"))
+    spacing = "×".join(f"{row[f'spacing_{axis}']:.3g}" for axis in "xyz")
+    return [f"{size}\n{spacing} mm", *(number(row[name], 0) for name in ("liver_ml", "liver_hu", "air_hu"))]
 
 
 def thumbnail(volume: Preprocessed) -> bytes:
