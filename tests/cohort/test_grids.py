@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nibabel.orientations import apply_orientation, inv_ornt_aff
 from scans import CANONICAL, ball, dice, grid_of, rotated, world
 from slicesampling.cohort import grids
 from slicesampling.cohort.grids import Grid
@@ -101,12 +102,95 @@ def test_the_fast_path_agrees_with_the_general_one(shape, spacing, factor):
     assert grids.resample(array, grid, target, fill=-9.0) == pytest.approx(expected, abs=1e-4)
 
 
-def test_exactly_one_half_is_not_liver():
-    mask = np.zeros((1, 1, 4), bool)
+# Spacings whose voxel centres often lie midway between those of the canonical grid, on the way there or back.
+halves = st.sampled_from([(1.5, 0.5, 0.5), (3.0, 0.5, 0.5), (1.0, 0.75, 0.75), (0.75, 0.5, 0.5), (2.5, 0.8, 0.8)])
+
+
+def shape_on(grid, offset, radii, ellipsoid):
+    """Return an ellipsoid or a box of radii (z, y, x) in mm around the middle of the grid, moved by an offset in mm."""
+    middle = (np.array(grid.shape) - 1) / 2 * grid.spacing + grid.affine[:3, 3] + offset
+    away = (world(grid) - middle.reshape(3, 1, 1, 1)) / np.reshape(radii, (3, 1, 1, 1))
+    return (away**2).sum(axis=0) <= 1 if ellipsoid else np.abs(away).max(axis=0) <= 1
+
+
+def there_and_back(mask, grid):
+    canonical = grids.canonical_grid(grid, CANONICAL)
+    moved = grids.resample_mask(mask, grid, canonical)
+    return moved, grids.resample_mask(moved, canonical, grid)
+
+
+@given(lengths, halves | spacings, origins, angles, planes, st.booleans(), st.integers(0, 2**32 - 1))
+@settings(max_examples=50, deadline=None)
+def test_the_complement_of_a_mask_becomes_the_complement(shape, spacing, origin, angle, axes, oblique, seed):
+    grid = grid_of(shape, spacing, origin)
+    target = grids.canonical_grid(grid, CANONICAL)
+    grid = rotated(grid, angle, axes) if oblique else grid
+    mask = np.random.default_rng(seed).random(shape) < 0.5
+    inside = grids.resample(np.ones(shape), grid, target, fill=0) > 0
+    moved, complement = (grids.resample_mask(one, grid, target) for one in (mask, ~mask))
+    assert (moved ^ complement == inside).all()
+
+
+@given(lengths, spacings, origins, st.integers(0, 2**32 - 1))
+@settings(max_examples=50, deadline=None)
+def test_a_mask_stays_as_it_is_on_its_own_grid(shape, spacing, origin, seed):
+    grid = grid_of(shape, spacing, origin)
+    mask = np.random.default_rng(seed).random(shape) < 0.5
+    assert np.array_equal(grids.resample_mask(mask, grid, grid), mask)
+
+
+@given(lengths, halves, st.permutations(range(3)), st.lists(st.booleans(), min_size=3, max_size=3), st.booleans())
+@settings(max_examples=50, deadline=None)
+def test_halves_do_not_depend_on_how_a_file_stores_its_axes(shape, spacing, order, flips, canonical_first):
+    grid = grid_of(shape, spacing)
+    source, target = grid, grids.canonical_grid(grid, CANONICAL)
+    if canonical_first:
+        source, target = target, source
+    mask = np.random.default_rng(0).random(source.shape) < 0.5
+    orientation = np.column_stack([np.argsort(order), np.where(flips, -1, 1)])
+
+    def stored(array, on):
+        turned = apply_orientation(array, orientation)
+        return turned, Grid(turned.shape, on.affine @ inv_ornt_aff(orientation, on.shape))
+
+    turned_target = stored(np.empty(target.shape), target)[1]
+    expected = apply_orientation(grids.resample_mask(mask, source, target), orientation)
+    assert np.array_equal(grids.resample_mask(*stored(mask, source), turned_target), expected)
+
+
+def test_exactly_one_half_is_what_either_neighbour_is_in_turn():
+    mask = np.zeros((1, 6, 4), bool)
     mask[..., 1:3] = True
-    # Twice the spacing: each new centre lies midway between two old ones.
-    found = grids.resample_mask(mask, grid_of((1, 1, 4), (1, 1, 1)), grid_of((1, 1, 2), (1, 1, 2), (0, 0, 0.5)))
-    assert not found.any()
+    # Twice the spacing along x: each new centre lies midway between two old ones.
+    found = grids.resample_mask(mask, grid_of((1, 6, 4), (1, 1, 1)), grid_of((1, 6, 2), (1, 1, 2), (0, 0, 0.5)))
+    assert found[0].tolist() == [[False, False], [True, True]] * 3
+
+
+@pytest.mark.parametrize("spacing", [(1.5, 0.5, 0.5), (1.0, 0.75, 0.75), (0.75, 0.5, 0.5), (2.5, 0.8, 0.8)])
+def test_volumes_are_not_biased_by_halves(spacing):
+    """Ellipsoids at any place keep their volume; with halves as background they lost 0.6 to 1.1 %."""
+    random, changes = np.random.default_rng(0), []
+    grid = grid_of(tuple(round(72 / s) for s in spacing), spacing)
+    for _ in range(4):
+        mask = shape_on(grid, random.uniform(-2, 2, 3), (27.0, 32.5, 32.5), ellipsoid=True)
+        changes.append(there_and_back(mask, grid)[1].sum() / mask.sum() - 1)
+    # What is left is what linear interpolation takes from a curved surface.
+    assert abs(np.mean(changes)) < 0.002
+
+
+def test_boxes_of_halves_find_their_way_back():
+    """Faces midway between voxel centres become checkerboards, from which the way back restores all but the edges.
+
+    With halves as background the mean Dice index was .967, and .968 with all halves from the lower neighbour.
+    """
+    random, found = np.random.default_rng(0), []
+    grid = grid_of((48, 72, 72), (0.75, 0.5, 0.5))
+    for _ in range(8):
+        mask = shape_on(grid, random.uniform(-2, 2, 3), (12.0, 13.0, 14.0), ellipsoid=False)
+        moved, back = there_and_back(mask, grid)
+        assert moved.sum() * np.prod(CANONICAL) == pytest.approx(mask.sum() * np.prod(grid.spacing), rel=0.01)
+        found.append(dice(back, mask))
+    assert np.mean(found) > 0.995
 
 
 @given(

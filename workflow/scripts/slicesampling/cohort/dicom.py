@@ -18,7 +18,7 @@ from pydicom.pixels import get_decoder
 
 from .. import UserError, one_line
 from .dicom_files import GEOMETRY, RESCALE, UNREADABLE, choose_series, read_folder
-from .grids import TIE, Grid
+from .grids import TIE, Grid, checkerboard
 
 LARGEST_SLICE_GAP = 5.0
 """mm. A wider gap in an uneven stack is not bridged: no liver is scanned with thicker slices, so some are missing."""
@@ -110,7 +110,8 @@ class Stack:
     def evened(self, array: np.ndarray) -> np.ndarray:
         """Interpolate an array on the slices linearly at the slices of `grid`: HU to int16, a bool mask above one half.
 
-        The array of an even stack is returned as it is.
+        Midway between two slices mask voxels take the one and the other in turn, as in `resample_mask`. The array of an
+        even stack is returned as it is.
         """
         if self.even:
             return array
@@ -120,8 +121,13 @@ class Stack:
         part = ((wanted - heights[upper - 1]) / (heights[upper] - heights[upper - 1])).astype(np.float32)
         result = np.empty((len(wanted), *array.shape[1:]), array.dtype)
         for k, (high, share) in enumerate(zip(upper, part, strict=True)):
-            plane = (1 - share) * array[high - 1].astype(np.float32) + share * array[high].astype(np.float32)
-            result[k] = plane > 0.5 + TIE if array.dtype == bool else np.rint(plane)
+            if array.dtype == bool:
+                midway = abs(share - 0.5) <= TIE
+                above = checkerboard(k, *np.indices(array.shape[1:], sparse=True)) if midway else share > 0.5
+                result[k] = np.where(above, array[high], array[high - 1])
+            else:
+                below = (1 - share) * array[high - 1].astype(np.float32)
+                result[k] = np.rint(below + share * array[high].astype(np.float32))
         return result
 
     def nearest(self, height: float) -> int:
