@@ -82,7 +82,9 @@ def test_the_plan_grows_as_the_work_does(volumes: pd.DataFrame) -> None:
     steps = (slow - fast).loc["train", "device_hours"] * 3600 / 0.5
     pool = volumes[volumes["split"] == "pool"].join(preprocessed_shapes(volumes, [1.5, 1.0, 1.0]))
     pool = pool.assign(liver=pool["liver_slices"] / pool["slices"])
-    assert steps == pytest.approx(sum(training_length(model, pool, PAPER)[0] for model in MODELS))
+    lengths = {model: training_length(model, pool, PAPER)[0] for model in MODELS}
+    begun = [lengths[f"{strategy}-5"] for strategy in PAPER["strategies"]]  # which the converged models do not repeat
+    assert steps == pytest.approx(sum(lengths.values()) - sum(begun))
 
     more = copy.deepcopy(PAPER)
     more["uncertainty"]["samples"] = 40

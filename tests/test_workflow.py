@@ -127,6 +127,8 @@ def test_a_converged_model_is_the_training_of_the_last_iteration_carried_on(run:
         shared = iteration[iteration["step"] % 10 == 0]
         assert 0 < len(shared) < len(converged)
         pd.testing.assert_frame_equal(converged.head(len(shared)), shared)
+        log = (run / f"results/logs/models/seed1/{strategy}-2-converged.log").read_text()
+        assert f"continuing after step {iteration['step'].iloc[-1]}" in log
 
 
 def test_a_second_run_does_nothing_and_a_lost_figure_is_made_alone(run: Path) -> None:

@@ -53,10 +53,8 @@ ITERATION_MODELS = ["initial"] + [
     for strategy in config["strategies"]
     for iteration in ITERATIONS
 ]
-CONVERGED_MODELS = [
-    f"{name}-converged"
-    for name in [f"{strategy}-{LAST}" for strategy in config["strategies"]] + ["pool"]
-]
+CARRIED_ON = [f"{strategy}-{LAST}-converged" for strategy in config["strategies"]]
+CONVERGED_MODELS = [*CARRIED_ON, "pool-converged"]
 MODELS = ITERATION_MODELS + CONVERGED_MODELS
 
 

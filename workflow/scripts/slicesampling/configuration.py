@@ -111,8 +111,10 @@ def contradictions(config: dict[str, Any]) -> list[str]:
     if training["window"][0] >= training["window"][1]:
         faults.append(f"training.window is {training['window']}; accepted: a lower and a higher HU value")
     for name in ("iteration", "converged"):
-        if training[name]["epochs"] is None and training[name]["patience"] is None:
-            faults.append(f"training.{name} never ends: epochs and patience are both null; accepted: a number for one")
+        if all(limit is None for limit in training[name].values()):
+            faults.append(
+                f"training.{name} never ends: {', '.join(training[name])} are all null; accepted: a number for one"
+            )
     sliced = any(strategy.slices for strategy in strategies_of(config).values())
     if config["slices_per_iteration"] == "auto" and sliced and "uvs" not in config["strategies"]:
         faults.append(
