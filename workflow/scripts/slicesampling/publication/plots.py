@@ -19,8 +19,8 @@ from ..annotation.strategies import by_strategies, strategies_in
 from ..evaluation.calibration import calibration_errors, pooled
 from ..evaluation.efficiency import COSTS
 from ..evaluation.statistics import LOWER_PERCENTILE, METRICS, UPPER_PERCENTILE, Metric
+from .notes import about_seed
 from .style import COLUMN, FONT, PAGE, looks, styled, wrapped
-from .tables import about_seed
 
 
 @styled

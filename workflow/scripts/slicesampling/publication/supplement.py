@@ -34,7 +34,8 @@ from ..evaluation.statistics import (
 )
 from ..jobs import randomness
 from .layout import MISSING, Table, join, lay_out, number, p_value_text, thousands
-from .tables import INITIAL, POOL, about_cases, described, summary_cell
+from .notes import about_cases
+from .tables import INITIAL, POOL, described, summary_cell
 
 PATIENTS_FOR_INTERVALS = 100
 """With fewer, intervals of the 5th and 95th percentile are too narrow: in a simulation of log-normal errors the 95 %
