@@ -153,8 +153,8 @@ ANNOTATION_TIME = {
     "ratio": config["annotation_time_ratio"],
     "sliced": KINDS["sliced"],
 }
-# Each table: the function of publication.tables that makes it, or of publication.supplement for those beyond the
-# paper; its further arguments; and the records it reads.
+# Each table: the function of publication.tables that makes it, or of publication.supplement or .seeds for those beyond
+# the paper; its further arguments; and the records it reads.
 TABLES = {
     "table1_cohort": (
         "cohort_table",
@@ -198,6 +198,15 @@ TABLES = {
         {},
         METRICS_TABLE | CALIBRATION_TABLE,
     ),
+    # of publication.seeds
+    "supplement8_areas": (
+        "areas_table",
+        ANNOTATION_TIME,
+        METRICS_TABLE | ANNOTATIONS_TABLE,
+    ),
+    "supplement9_spread": ("spreads_table", {}, METRICS_TABLE),
+    "supplement10_same_strategy": ("same_strategy_table", {}, METRICS_TABLE),
+    "supplement11_penalties": ("penalties_table", {}, METRICS_TABLE),
 }
 TABLE_FORMATS = ["csv", "md", "tex", "html"]
 FIGURE_FORMATS = ["png", "pdf"]
@@ -218,6 +227,11 @@ PLOTS = {
         CURVES_TABLE | METRICS_TABLE,
     ),
     "calibration": ("calibration_figure", {}, CALIBRATION_TABLE),
+    "pairwise_penalties": (
+        "penalties_figure",
+        {"metric": "dice"},
+        {"penalties": "results/tables/supplement11_penalties.csv"},
+    ),
 }
 
 SHOWN_SEED = config["seeds"][0]
