@@ -67,6 +67,15 @@ def test_intervals_widen_where_trainings_shift_and_find_a_planted_effect():
     assert planted.loc["slice_sampling", "lower"] < 0.1 < planted.loc["slice_sampling", "upper"]
 
 
+def test_intervals_do_not_depend_on_the_order_of_rows():
+    metrics = simulated_metrics()
+    results = [
+        quantile_regression(rows, "dice", 0.05, random=np.random.default_rng(1)).coefficients
+        for rows in (metrics, metrics.sample(frac=1, random_state=2))
+    ]
+    np.testing.assert_allclose(results[0][["lower", "upper"]], results[1][["lower", "upper"]], atol=1e-9)
+
+
 def test_one_seed_keeps_the_asymptotic_intervals():
     one, other = effect(seeds=1), effect(np.random.default_rng(1), seeds=1)
     assert one.coefficients.equals(other.coefficients)

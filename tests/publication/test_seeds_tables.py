@@ -59,7 +59,12 @@ def test_areas_lie_between_the_seeds_and_count_the_seeds_won():
 
 
 def test_area_over_iterations_is_the_trapezoid_of_the_printed_curve():
-    table = areas(simulated_metrics())
+    metrics = simulated_metrics()
+    table = areas(metrics)
+    by_seed = table.frame[(table.frame["metric"] == "rve") & (table.frame["quantity"] == "mean")]
+    for row in by_seed[(by_seed["seed"] != "all") & (by_seed["iteration"] > 0)].itertuples():
+        own = metrics[(metrics["model"] == f"{row.strategy}-{row.iteration}") & (metrics["seed"] == row.seed)]
+        assert row.value == pytest.approx(own["rve"].mean())
     rows = table.frame[(table.frame["metric"] == "hd") & (table.frame["seed"] == "all")]
     for _, own in rows.groupby("strategy"):
         heights = own.loc[own["quantity"] == "mean"].sort_values("iteration")["value"].to_numpy(dtype=float)
