@@ -53,7 +53,7 @@ def test_areas_lie_between_the_seeds_and_count_the_seeds_won():
         by_seed, (whole,) = rows.loc[rows["seed"] != "all", "value"], rows.loc[rows["seed"] == "all", "value"]
         assert len(by_seed) == 5
         assert by_seed.mean() == pytest.approx(whole)
-        ends = [float(end) for end in table.display.loc[strategy.upper(), "Seeds"].split("–")]
+        ends = [float(end) for end in table.display.loc[strategy.upper(), "of single seeds"].split("–")]
         assert ends == pytest.approx([by_seed.min(), by_seed.max()], abs=6e-4)
     assert table.display["Largest in"].to_dict() == {"UVS": "0 of 5", "RVS": "0 of 5", "USS": "5 of 5", "RSS": "0 of 5"}
 

@@ -30,6 +30,7 @@ from .tables import INITIAL
 
 ONE_SEED = "One seed: this table needs several (the key seeds of the configuration)."
 IN_ALL = "in all"
+AREA_COLUMNS = ("Area over iterations", "of single seeds", "Largest in", "Area over time")
 AREAS = ["metric", "strategy", "quantity", "iteration", "seed", "value", "lower", "upper"]
 
 
@@ -50,14 +51,16 @@ def areas_table(
     seeds = metrics[["seed", "volume"]].drop_duplicates().sort_values(["seed", "volume"])["seed"].to_numpy()
     weights = run_weights(metrics)
     records: list[list[object]] = []
-    cells: dict[str, dict[str, str]] = {}
+    cells: dict[str, dict[str, str]] = {
+        name.upper(): dict.fromkeys(AREA_COLUMNS, "") for name in strategies_in(metrics)
+    }
     for about in METRICS.values():
         areas: dict[str, pd.Series] = {}  # over the iterations, one a seed
-        for cost, label in (("iteration", "Area over iterations"), ("minutes", "Area over time")):
+        for cost, label in (("iteration", AREA_COLUMNS[0]), ("minutes", AREA_COLUMNS[-1])):
             curves = learning_curves(metrics, costs, about.column, cost, weights)
             limits = common_range(curves) if curves else (0.0, 0.0)
             for strategy, curve in curves.items():
-                row = cells.setdefault(strategy.upper(), {})
+                row = cells[strategy.upper()]
                 by_seed = {seed: curve.cases[:, seeds == seed].mean(axis=1) for seed in np.unique(seeds)}
                 if cost == "iteration":
                     for point, iteration in enumerate(curve.costs.astype(int)):
@@ -89,7 +92,7 @@ def areas_table(
             for strategy in areas:
                 ends = (table[strategy].min(), table[strategy].max())
                 row = cells[strategy.upper()]
-                row["Seeds"] = "–".join(number(end, about.decimals) for end in ends)
+                row["of single seeds"] = "–".join(number(end, about.decimals) for end in ends)
                 row["Largest in"] = f"{first[strategy]} of {len(table)}"
     return Table(
         "supplement8_areas",
@@ -99,8 +102,8 @@ def areas_table(
         note=join(
             ONE_SEED if metrics["seed"].nunique() < 2 else "",
             "Area: under the curve of the mean Dice, linear between iterations, divided by its range: the mean height "
-            "over the iterations, or over the annotation time that all strategies share. Seeds: smallest and largest "
-            "area over iterations of one seed. Largest in: in how many seeds the strategy's area over iterations is "
+            "over the iterations, or over the annotation time that all strategies share. Of single seeds: smallest and "
+            "largest area over iterations. Largest in: in how many seeds the strategy's area over iterations is "
             "the largest. Costs are means over the seeds. The CSV file has all four metrics by seed.",
             about_time(minutes_per_slice, ratio),
             about_bootstrap(metrics),
