@@ -16,7 +16,7 @@ from slicesampling.annotation.strategies import STRATEGIES
 from slicesampling.evaluation.statistics import quantile_regression
 
 RUNS = 200
-CASES = [(40, 5, 0.1), (40, 5, 0.0), (40, 3, 0.1), (40, 10, 0.1), (120, 1, 0.1), (120, 5, 0.1)]
+CASES = [(40, 1, 0.1), (120, 1, 0.1), (234, 1, 0.1), (40, 5, 0.1), (120, 5, 0.1)]
 
 
 def simulated(random: np.random.Generator, patients: int, seeds: int, shift: float) -> pd.DataFrame:
