@@ -109,6 +109,11 @@ def test_metrics_cover_every_model_and_test_volume(run: Path) -> None:
     assert len(metrics) == 14 * 3
     assert metrics.groupby("model")["volume"].nunique().eq(3).all()
     assert metrics[["dice", "rve", "msd", "hd"]].notna().all().all()
+    limit = pd.read_csv(run / "results/evaluation/grid_limit.tsv", sep="\t")
+    assert set(limit["volume"]) == set(metrics["volume"])
+    assert limit["dice"].between(0.85, 1).all()  # voxels of 8 and 12 mm
+    for table in ("table4_dice", "table8_converged"):
+        assert "limit of the grid" in (run / f"results/tables/{table}.md").read_text()
     record = json.loads((run / "results/provenance.json").read_text())
     assert record["configuration"]["seeds"] == [1]
     assert record["packages"]["torch"] == torch.__version__

@@ -131,13 +131,15 @@ def job_counts(config: dict[str, Any], models: Sequence[str], splits: dict[str, 
     seeds, iterations = len(config["seeds"]), config["iterations"]
     uncertain = sum(strategy.uncertain for strategy in strategies_of(config).values())
     sampled = seeds * (1 + uncertain * (iterations - 1)) if uncertain else 0
-    tested = seeds * len(models) * shards(config, "test", splits["test"])
+    tests = shards(config, "test", splits["test"])
+    tested = seeds * len(models) * tests
+    limit = tests if config["evaluation"]["grid"] == "native" else 0
     return {
         "preprocess": shards(config, "preprocessing", sum(splits.values())),
         "train": seeds * len(models),
         "uncertainty": sampled * shards(config, "uncertainty", splits["pool"]),
         "predict": tested,
-        "evaluate": tested,
+        "evaluate": tested + limit,
     }
 
 
