@@ -13,6 +13,7 @@ from slicesampling.publication.supplement import (
     groups_table,
     intervals_table,
     learning_curves_table,
+    relative_efficiency_table,
 )
 from slicesampling.publication.tables import paper_comparison, paper_display
 from test_tables import MEANS, STRATEGIES, annotations, experiment, training
@@ -143,6 +144,25 @@ def test_efficiency_ranks_the_planted_order():
     assert table.display.loc["Dice: RVS", "Slices to 95 %"] == "> 50"
     without = efficiency_table(whole_experiment()[lambda rows: rows["strategy"] != "pool"], spent(), **TIME)
     assert "share_of_pool" not in without.frame
+
+
+def test_relative_efficiency_prints_what_is_needed_to_do_as_well_as_each_other(tmp_path):
+    metrics = whole_experiment(volumes=60)
+    table = relative_efficiency_table(metrics, spent(), **TIME)
+    assert table.name == "supplement8_relative_efficiency"
+    assert list(table.display.columns) == [f"as {name}" for name in table.display.index]
+    assert all(table.display.loc[name, f"as {name}"] == "–" for name in table.display.index)
+    rows = table.frame[(table.frame["metric"] == "dice") & (table.frame["cost"] == "liver_slices")]
+    rows = rows.set_index(["strategy", "other"])
+    assert len(rows) == 12
+    # The planted order: the best reaches all others, and none of them reaches it.
+    assert (rows.loc["uss", "ratio"] < 1).all()
+    assert np.isinf(rows.loc[("rvs", "uss"), "ratio"])
+    assert table.display.loc["RVS", "as USS"].startswith("> 50 (> 1.00 [")
+    assert "nan" not in table.display.to_string() + table.note
+    alone = relative_efficiency_table(whole_experiment(strategies=("uss",)), spent(("uss",)), **TIME)
+    assert alone.display.to_numpy().tolist() == [["–"]]
+    assert all(path.stat().st_size for made in (table, alone) for path in write_table(made, tmp_path / made.name))
 
 
 def test_groups_are_those_of_the_cohort():

@@ -219,6 +219,11 @@ TABLES = {
         if SCORED_MODELS
         else {}
     ),
+    "supplement8_relative_efficiency": (
+        "relative_efficiency_table",
+        ANNOTATION_TIME,
+        METRICS_TABLE | ANNOTATIONS_TABLE,
+    ),
 }
 TABLE_FORMATS = ["csv", "md", "tex", "html"]
 FIGURE_FORMATS = ["png", "pdf"]

@@ -20,8 +20,8 @@ LEGEND_ROW = 0.16  # inches
 NO_REFERENCE = "no reference"
 """What stands where no volume of the data pool has a reference."""
 
-CHOICES = {"share": "Errors [%]", "random": "Random [%]", "best": "Best [%]"}
-"""The printed shares of the wrong voxels, by the columns of `error_detection.shares`."""
+CHOICES = ("share", "random", "best")
+"""Whose share of the wrong voxels is printed, by the columns of `error_detection.shares`."""
 
 
 def error_detection_table(found: pd.DataFrame) -> Table:
@@ -35,10 +35,10 @@ def error_detection_table(found: pd.DataFrame) -> Table:
         for iteration, each in rows.groupby("iteration"):
             row = cells.setdefault(f"{strategy.upper()}, iter. {iteration}", {})
             row["Picked slices"] = f"{thousands(each['picked'].mean())} of {thousands(each['slices'].mean())}"
-            row |= {name: number(100 * each[key].mean(), 1) for key, name in CHOICES.items()}
+            row["Errors [%]"] = " / ".join(number(100 * each[name].mean(), 1) for name in CHOICES)
             row["× random"] = number(each["times_random"].mean(), 2)
             for score, name in SCORES.items():
-                label = name.removeprefix("predictive ").capitalize()
+                label = name.removeprefix("predictive ").replace("information", "inf.").capitalize()
                 row[label] = " / ".join(number(each[f"{score}_{scope}"].mean(), 2) for scope in SCOPES)
     seeds = found["seed"].nunique()
     return Table(
@@ -50,8 +50,8 @@ def error_detection_table(found: pd.DataFrame) -> Table:
             "No volume of the data pool has a reference: errors cannot be counted." if not cells else "",
             "Each row is a choice: the slices of the data pool that are left before it, as the model of the iteration "
             "before segments and scores them; in iteration 1 that is the initial model for all strategies. Errors: the "
-            "share of all wrong voxels that the picked slices hold, beside that of as many slices by a random choice "
-            "(on average) and by the best one. Last columns: Spearman's rank correlation of a slice's uncertainty "
+            "share of all wrong voxels that the picked slices hold / that of as many slices by a random choice, on "
+            "average / by the best one. Last columns: Spearman's rank correlation of a slice's uncertainty "
             f"(mean over the whole slice, or over the predicted, dilated {STRUCTURE}) with its wrong voxels, "
             f"{' / '.join(SCOPES.values())} (mean). Strategies that ask no uncertainty appear where another one has "
             "asked the same model.",
