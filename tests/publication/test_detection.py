@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from slicesampling.evaluation.error_detection import SCOPES, SCORES
 from slicesampling.publication.detection import NO_REFERENCE, error_detection_figure, error_detection_table
-from slicesampling.publication.layout import write_table
+from slicesampling.publication.layout import write_files
 
 COLUMNS = [f"{score}_{scope}" for score in SCORES for scope in SCOPES]
 
@@ -32,7 +32,7 @@ def test_the_table_holds_shares_and_correlations_of_each_choice(seeds, tmp_path)
     assert row["Entropy, slice"] == row["Mutual inf., structure"] == "0.20 / 0.20"
     assert ("One seed" in table.note) == (len(seeds) == 1)
     assert len(table.frame) == 4 * len(seeds)
-    assert all(path.stat().st_size for path in write_table(table, tmp_path / table.name))
+    assert all(path.stat().st_size for path in write_files(table, tmp_path / table.name))
 
 
 def test_the_figure_shows_means_over_seeds_and_begins_with_the_initial_model() -> None:
@@ -59,6 +59,6 @@ def test_without_reference_they_say_so(tmp_path) -> None:
     table = error_detection_table(found)
     assert list(table.display.index) == [NO_REFERENCE]
     assert "errors cannot be counted" in table.note
-    assert all(path.stat().st_size for path in write_table(table, tmp_path / table.name))
+    assert all(path.stat().st_size for path in write_files(table, tmp_path / table.name))
     texts = [text.get_text() for axes in error_detection_figure(found).axes for text in axes.texts]
     assert texts == [NO_REFERENCE] * 5

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from slicesampling.evaluation.calibration import BINS
 from slicesampling.evaluation.statistics import FURTHER_METRICS, METRICS
-from slicesampling.publication.layout import write_table
+from slicesampling.publication.layout import write_files
 from slicesampling.publication.supplement import (
     comparisons_table,
     efficiency_table,
@@ -74,7 +74,7 @@ def test_each_says_what_it_holds_and_where_it_is_weak(strategies, volumes, seeds
         assert f"{volumes} test volume" in table.note
         assert ("fewer than 20 cases" in table.note) == (volumes * len(seeds) < 20)
         assert "nan" not in table.note
-        assert all(path.stat().st_size for path in write_table(table, tmp_path / table.name))
+        assert all(path.stat().st_size for path in write_files(table, tmp_path / table.name))
     notes = intervals_table(metrics).note
     assert f"bootstrap over {volumes} patients" in notes
     assert ("One seed" in notes) == (seeds == (1,))
@@ -162,7 +162,7 @@ def test_relative_efficiency_prints_what_is_needed_to_do_as_well_as_each_other(t
     assert "nan" not in table.display.to_string() + table.note
     alone = relative_efficiency_table(whole_experiment(strategies=("uss",)), spent(("uss",)), **TIME)
     assert alone.display.to_numpy().tolist() == [["–"]]
-    assert all(path.stat().st_size for made in (table, alone) for path in write_table(made, tmp_path / made.name))
+    assert all(path.stat().st_size for made in (table, alone) for path in write_files(made, tmp_path / made.name))
 
 
 def test_groups_are_those_of_the_cohort():
