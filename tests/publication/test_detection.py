@@ -18,7 +18,7 @@ def some_found(strategies=("uss", "rss"), iterations=3, seeds=(1,)) -> pd.DataFr
             for iteration in range(1, 2 if strategy == "rss" else iterations + 1):
                 found = {"slices": 100, "picked": 10, "wrong": 1000, "wrong_picked": 100 * iteration * seed}
                 names = {"seed": seed, "strategy": strategy, "iteration": iteration, "model": "any"}
-                rows.append(names | found | {"wrong_best": 900} | dict.fromkeys(COLUMNS, 0.1 * iteration))
+                rows.append(names | found | {"wrong_best": 900} | dict.fromkeys(COLUMNS, 0.1 * iteration * seed))
     return pd.DataFrame(rows)
 
 
@@ -29,7 +29,7 @@ def test_the_table_holds_shares_and_correlations_of_each_choice(seeds, tmp_path)
     row = table.display.loc["USS, iter. 2"]
     assert row["Errors [%]"] == f"{20 * np.mean(seeds):.1f} / 10.0 / 90.0"
     assert row["× random"] == f"{2 * np.mean(seeds):.2f}"
-    assert row["Entropy, slice"] == row["Mutual inf., structure"] == "0.20 / 0.20"
+    assert row["Entropy, slice"] == row["Mutual inf., structure"] == f"{0.2 * np.mean(seeds):.2f} / {0.2 * np.mean(seeds):.2f}"
     assert ("One seed" in table.note) == (len(seeds) == 1)
     assert len(table.frame) == 4 * len(seeds)
     assert all(path.stat().st_size for path in write_files(table, tmp_path / table.name))
@@ -42,7 +42,7 @@ def test_the_figure_shows_means_over_seeds_and_begins_with_the_initial_model() -
     assert any(list(line.get_ydata()) == pytest.approx([1.5]) for line in above.lines)  # rss, in iteration 1
     for axes in panels:
         heights = [list(line.get_ydata()) for line in axes.lines if line.get_marker() not in ("", "None")]
-        assert heights == [pytest.approx([0.1, 0.2, 0.3]), pytest.approx([0.1])]
+        assert heights == [pytest.approx([0.15, 0.3, 0.45]), pytest.approx([0.15])]
 
 
 def test_sixteen_strategies_fit() -> None:
