@@ -13,15 +13,22 @@ LIMIT = "limit of the grid"
 
 REGRESSION_WEAKNESS = (
     "The intervals are asymptotic, and count the strategies' results on one volume as independent: in a simulation of "
-    "log-normal errors without effect they held zero in 91 % of runs with 234 cases a strategy, in 87 % with 120; in 72 % and 79 % if "
-    "each training shifts all its errors by 10 %."
+    "log-normal errors without effect they held zero in 91 % of runs with 234 cases a strategy, in 87 % with 120; in "
+    "72 % and 79 % if each training shifts all its errors by 10 %."
 )
 
 REGRESSION_WITH_SEEDS = (
-    "Intervals and p-values are those of a bootstrap over patients and {seeds} seeds. They are rather too wide than too "
-    "narrow: in a simulation of 5 seeds in which each training shifts all its errors by 10 % they held zero in 99 % of "
-    "runs."
+    "Intervals and p-values are those of a bootstrap over patients and {seeds} seeds. They are rather too wide than "
+    "too narrow: in a simulation of 5 seeds in which each training shifts all its errors by 10 % they held zero "
+    "in 99 % of runs."
 )
+
+PATIENTS_FOR_INTERVALS = 100
+"""With fewer, intervals of the 5th and 95th percentile are too narrow: in a simulation of log-normal errors the 95 %
+intervals held the true percentile in 93 % of runs with 234 patients, in 83 % with 60 and in 78 % with 30."""
+
+SEEDS_FOR_INTERVALS = 5
+"""With fewer, the bootstrap understates what the choice of the seed adds."""
 
 
 def mean_over_seeds(table: pd.DataFrame) -> str:
@@ -91,3 +98,28 @@ def about_computing(rows: pd.DataFrame) -> str:
         return ""
     listed = ", ".join(f"{row.device} in {row.precision}" for row in kinds.itertuples())
     return f"The models were not all trained alike: {listed}. Rounding differs, and may pass for an effect."
+
+
+def about_time(minutes_per_slice: float, ratio: float) -> str:
+    """Say what an annotated slice takes."""
+    return (
+        f"Time: {minutes_per_slice:g} min a {STRUCTURE} slice, a {ratio:g}th of it in a volume that is annotated "
+        f"whole, none for a slice without {STRUCTURE}."
+    ).replace("a 3th", "a third")
+
+
+def about_bootstrap(metrics: pd.DataFrame) -> str:
+    """Say what was resampled, and where the intervals are not to be trusted."""
+    patients, seeds = metrics["patient"].nunique(), metrics["seed"].nunique()
+    drawn = f"{patients} patients" + (f" and {seeds} seeds" if seeds > 1 else "")
+    sentences = [f"In brackets: 95 % interval of a paired bootstrap over {drawn}."]
+    if patients < PATIENTS_FOR_INTERVALS:
+        sentences.append(
+            f"With fewer than {PATIENTS_FOR_INTERVALS} patients intervals of the 5th and 95th percentiles are too "
+            "narrow."
+        )
+    if seeds == 1:
+        sentences.append("One seed: how results vary from training to training is not in the intervals.")
+    elif seeds < SEEDS_FOR_INTERVALS:
+        sentences.append(f"With fewer than {SEEDS_FOR_INTERVALS} seeds intervals are too narrow.")
+    return " ".join(sentences)

@@ -217,7 +217,7 @@ def calibration_figure(calibration: pd.DataFrame) -> Figure:
         path = pd.concat([start, rows])
         axes.plot(path["iteration"], errors[path.index], color=look.colour, marker=look.marker, mec="white", mew=0.4)
         for model in models.index[(models["strategy"] == strategy) & models["converged"]]:
-            axes.plot([beside], errors[model], look.marker, color=look.colour, mec="white", mew=0.4, ms=5)
+            axes.plot([beside], errors[model], marker=look.marker, color=look.colour, mec="white", mew=0.4, ms=5)
     for model in models.index[models["strategy"] == "initial"]:
         look = drawn["initial"]
         axes.plot([0], errors[model], look.marker, color=look.colour, mec="white", mew=0.4, ms=5, zorder=4)
@@ -251,7 +251,7 @@ def calibration_figure(calibration: pd.DataFrame) -> Figure:
 def penalties_figure(penalties: pd.DataFrame, metric: str) -> Figure:
     """Draw in what share of the iterations each strategy beats each other one, without and with Holm's correction.
 
-    penalties: the frame of supplement 11, `metric iteration first second difference p_value p_holm`, empty with one
+    penalties: the frame of supplement 12, `metric iteration first second difference p_value p_holm`, empty with one
     seed. Below each matrix the mean of its columns: how often a strategy is beaten.
     """
     strategies = strategies_in(pd.concat([penalties["first"], penalties["second"]]).to_frame("strategy"))

@@ -24,8 +24,8 @@ from ..evaluation.seeds import (
 )
 from ..evaluation.statistics import METRICS, SIGNIFICANCE, interval
 from .layout import MISSING, Table, join, lay_out, number
-from .notes import about_cases
-from .supplement import about_bootstrap, about_time, printed, run_weights, with_interval
+from .notes import about_bootstrap, about_cases, about_time
+from .supplement import printed, run_weights, with_interval
 from .tables import INITIAL
 
 ONE_SEED = "One seed: this table needs several (the key seeds of the configuration)."
@@ -41,7 +41,7 @@ def areas_table(
     ratio: float,
     sliced: Collection[str] = SLICED,
 ) -> Table:
-    """Supplement 8: learning curves and the area under them, over iterations and over annotation time, by seed.
+    """Supplement 9: learning curves and the area under them, over iterations and over annotation time, by seed.
 
     annotations: `seed strategy iteration liver_slices`; minutes_per_slice, ratio and sliced: of the time model, see
     `efficiency.annotation_costs`.
@@ -95,7 +95,7 @@ def areas_table(
                 row["of single seeds"] = "–".join(number(end, about.decimals) for end in ends)
                 row["Largest in"] = f"{first[strategy]} of {len(table)}"
     return Table(
-        "supplement8_areas",
+        "supplement9_areas",
         "Beyond the paper: learning curves of the Dice and the area under them, over all seeds and by seed",
         pd.DataFrame(records, columns=AREAS),
         lay_out(cells),
@@ -113,8 +113,8 @@ def areas_table(
 
 
 def spreads_table(metrics: pd.DataFrame) -> Table:
-    """Supplement 9: the spread between seeds beside the spread between cases; the converged models are printed."""
-    name, title = "supplement9_spread", "Beyond the paper: spread between seeds and between cases"
+    """Supplement 10: the spread between seeds beside the spread between cases; the converged models are printed."""
+    name, title = "supplement10_spread", "Beyond the paper: spread between seeds and between cases"
     if metrics["seed"].nunique() < 2:
         return _without(metrics, name, title, SPREADS)
     frame = spreads(metrics)
@@ -148,8 +148,8 @@ def spreads_table(metrics: pd.DataFrame) -> Table:
 
 
 def same_strategy_table(metrics: pd.DataFrame) -> Table:
-    """Supplement 10: how often the paper's own test calls two trainings of one strategy different."""
-    name, title = "supplement10_same_strategy", "Beyond the paper: how often one strategy, trained twice, differs"
+    """Supplement 11: how often the paper's own test calls two trainings of one strategy different."""
+    name, title = "supplement11_same_strategy", "Beyond the paper: how often one strategy, trained twice, differs"
     if metrics["seed"].nunique() < 2:
         return _without(metrics, name, title, TRAININGS)
     frame = same_strategy_twice(metrics)
@@ -186,9 +186,9 @@ def same_strategy_table(metrics: pd.DataFrame) -> Table:
 
 
 def penalties_table(metrics: pd.DataFrame) -> Table:
-    """Supplement 11: in what share of the iterations a strategy beats another over the seeds, by the Dice."""
+    """Supplement 12: in what share of the iterations a strategy beats another over the seeds, by the Dice."""
     name, title = (
-        "supplement11_penalties",
+        "supplement12_penalties",
         "Beyond the paper: pairwise penalty matrix of the Dice, in % of the iterations",
     )
     if metrics["seed"].nunique() < 2:

@@ -16,6 +16,7 @@ from ..evaluation.efficiency import (
     area_under,
     common_range,
     cost_to_reach,
+    costs_to_match,
     learning_curves,
     share_of_pool,
 )
@@ -34,15 +35,8 @@ from ..evaluation.statistics import (
 )
 from ..jobs import randomness
 from .layout import MISSING, Table, join, lay_out, number, p_value_text, thousands
-from .notes import about_cases
+from .notes import about_bootstrap, about_cases, about_time
 from .tables import INITIAL, POOL, described, summary_cell
-
-PATIENTS_FOR_INTERVALS = 100
-"""With fewer, intervals of the 5th and 95th percentile are too narrow: in a simulation of log-normal errors the 95 %
-intervals held the true percentile in 93 % of runs with 234 patients, in 83 % with 60 and in 78 % with 30."""
-
-SEEDS_FOR_INTERVALS = 5
-"""With fewer, the bootstrap understates what the choice of the seed adds."""
 
 
 def intervals_table(metrics: pd.DataFrame) -> Table:
@@ -246,7 +240,7 @@ def efficiency_table(
                         100 * float(shares[-1]), (100 * share_bounds[0], 100 * share_bounds[1]), 1
                     )
                     for level in SHARES:
-                        needed = cost_to_reach(curve.costs, shares, level)
+                        needed = float(cost_to_reach(curve.costs, shares, level))
                         record[f"to_{level:g}"] = needed
                         row[f"{'Slices' if cost == 'liver_slices' else 'Minutes'} to {100 * level:g} %"] = (
                             f"> {curve.costs[-1]:.0f}" if np.isnan(needed) else f"{needed:.0f}"
@@ -263,6 +257,47 @@ def efficiency_table(
             "iteration's model (limited epochs) divided by that of the data pool model, for errors the inverse. Slices "
             f"and minutes: {STRUCTURE} slices and annotation time at which the curve, linear between iterations, first "
             "reaches that share; >: not reached.",
+            about_time(minutes_per_slice, ratio),
+            about_bootstrap(metrics),
+            about_cases(metrics),
+        ),
+    )
+
+
+def relative_efficiency_table(
+    metrics: pd.DataFrame,
+    annotations: pd.DataFrame,
+    minutes_per_slice: float,
+    ratio: float,
+    sliced: Collection[str] = SLICED,
+) -> Table:
+    """Supplement 8: what each strategy needs to do as well as each other one does in the end; printed is the Dice.
+
+    Arguments: as for `learning_curves_table`.
+    """
+    costs, weights = annotation_costs(annotations, minutes_per_slice, ratio, sliced), run_weights(metrics)
+    frame = pd.concat(
+        costs_to_match(learning_curves(metrics, costs, column, cost, weights), about).assign(metric=column, cost=cost)
+        for (column, about), cost in itertools.product(METRICS.items(), COSTS)
+    )
+    names = strategies_in(metrics)
+    cells = {name.upper(): {f"as {other.upper()}": MISSING for other in names} for name in names}
+    for row in frame[(frame["metric"] == "dice") & (frame["cost"] == "liver_slices")].to_dict("records"):
+        ends = ", ".join(_or_more(row[name], row["limit"]) for name in ("lower", "upper"))
+        needed = number(row["needed"], 0) if np.isfinite(row["needed"]) else f"> {number(row['end'], 0)}"
+        text = f"{needed} ({_or_more(row['ratio'], row['limit'])} [{ends}])"
+        cells[row["strategy"].upper()][f"as {row['other'].upper()}"] = text
+    return Table(
+        "supplement8_relative_efficiency",
+        f"Beyond the paper: {STRUCTURE} slices that a strategy needs to reach the Dice of another",
+        frame.reset_index(drop=True),
+        lay_out(cells),
+        note=join(
+            f"The annotated {STRUCTURE} slices at which the learning curve of the row's strategy, linear between "
+            "iterations, first has the mean Dice of the column's strategy after its last iteration; in brackets their "
+            "ratio to what the other needed, without the initial set. Below 1: fewer; >: not reached. Columns of "
+            "random strategies are the efficiency relative to random. Other metrics and minutes: the CSV file (inf: "
+            "not reached).",
             about_time(minutes_per_slice, ratio),
             about_bootstrap(metrics),
             about_cases(metrics),
@@ -378,25 +413,5 @@ def with_interval(value: float, bounds: tuple[float, float], decimals: int) -> s
     return f"{number(value, decimals)} [{number(bounds[0], decimals)}, {number(bounds[1], decimals)}]"
 
 
-def about_time(minutes_per_slice: float, ratio: float) -> str:
-    return (
-        f"Time: {minutes_per_slice:g} min a {STRUCTURE} slice, a {ratio:g}th of it in a volume that is annotated "
-        f"whole, none for a slice without {STRUCTURE}."
-    ).replace("a 3th", "a third")
-
-
-def about_bootstrap(metrics: pd.DataFrame) -> str:
-    """Say what was resampled, and where the intervals are not to be trusted."""
-    patients, seeds = metrics["patient"].nunique(), metrics["seed"].nunique()
-    drawn = f"{patients} patients" + (f" and {seeds} seeds" if seeds > 1 else "")
-    sentences = [f"In brackets: 95 % interval of a paired bootstrap over {drawn}."]
-    if patients < PATIENTS_FOR_INTERVALS:
-        sentences.append(
-            f"With fewer than {PATIENTS_FOR_INTERVALS} patients intervals of the 5th and 95th percentiles are too "
-            "narrow."
-        )
-    if seeds == 1:
-        sentences.append("One seed: how results vary from training to training is not in the intervals.")
-    elif seeds < SEEDS_FOR_INTERVALS:
-        sentences.append(f"With fewer than {SEEDS_FOR_INTERVALS} seeds intervals are too narrow.")
-    return " ".join(sentences)
+def _or_more(ratio: float, limit: float) -> str:
+    return f"> {number(limit, 2)}" if np.isinf(ratio) else number(ratio, 2)
