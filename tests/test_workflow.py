@@ -59,11 +59,12 @@ def test_the_plan_counts_the_jobs_and_the_disk_of_the_run(run: Path, tmp_path: P
 
 def test_every_table_and_figure_is_there(run: Path) -> None:
     tables = {path.name for path in (run / "results/tables").iterdir()}
-    assert len(tables) == (9 + 8) * 4
+    assert len(tables) == (9 + 8 + 4) * 4
     for path in (run / "results/tables").glob("*.md"):
         assert "nan" not in path.read_text(encoding="utf-8").lower()
     figures = {path.stem for path in (run / "results/figures").glob("*.png")}
     beyond = {"performance_slices", "performance_minutes", "selected_slices", "calibration", "error_detection"}
+    beyond |= {"pairwise_penalties"}
     assert beyond < figures
     assert {name.split("_")[0] for name in figures - beyond} == {f"figure{k}" for k in range(1, 8)}
     for path in (run / "results/figures").rglob("*.png"):

@@ -273,6 +273,30 @@ def test_table_9_says_what_it_cannot_tell():
     assert "uncertainty sampling is the same for all strategies" in table.note
 
 
+def test_with_several_seeds_each_patient_is_tested_once():
+    """Seeds that repeat the first change no star; seeds whose differences cancel out leave none."""
+    one, random = experiment(), np.random.default_rng(0)
+    one[list(METRICS)] += random.normal(0, 0.01, (len(one), len(METRICS)))
+    repeated = pd.concat([one.assign(seed=seed) for seed in (1, 2, 3)])
+    for table in (lambda metrics: metric_table(metrics, "hd"), converged_table):
+        columns = ["mean", "p_value", "stars", "equal"]
+        pd.testing.assert_frame_equal(table(one).frame[columns], table(repeated).frame[columns])
+        assert "counts each patient once, by the mean over 3 seeds" in table(repeated).note
+        assert "counts each patient once" not in table(one).note
+    mirrored = pd.concat([one, one.assign(seed=2, strategy=one["strategy"].replace({"uss": "uvs", "uvs": "uss"}))])
+    frame = metric_table(mirrored[mirrored["strategy"].isin(["uvs", "uss"])], "dice").frame
+    assert frame["p_value"].dropna().tolist() == [1.0, 1.0]
+    assert frame["equal"].max() == 30
+
+
+def test_table_9_says_where_its_intervals_come_from():
+    one, several = (regression_table(experiment(volumes=40, seeds=seeds)).note for seeds in ((1,), (1, 2)))
+    assert "One seed: the effects compare trainings" in one
+    assert "asymptotic" in one
+    assert "bootstrap over patients and 2 seeds" in several
+    assert "asymptotic" not in several
+
+
 def test_notes_on_cases():
     few = metric_table(experiment(volumes=5, degenerate=2), "dice").note
     assert "5 test volumes." in few
@@ -440,7 +464,8 @@ def test_what_one_seed_what_the_tests_leave_out_and_count_twice_is_said():
     alike = experiment()
     alike.loc[alike["strategy"].isin(["uss", "rss"]) & (alike["volume"] == "v3"), "dice"] = 0.5
     assert "without a difference (at most 1 in a comparison)" in metric_table(alike, "dice").note
-    assert "all cases as independent" in metric_table(experiment(seeds=(1, 2)), "dice").note
+    paired_volumes = experiment().assign(patient=lambda rows: rows["volume"].str[:2])
+    assert "all cases as independent" in metric_table(paired_volumes, "dice").note
     assert "all cases as independent" in converged_table(experiment().assign(patient="one")).note
 
 

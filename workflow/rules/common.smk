@@ -169,8 +169,8 @@ ANNOTATION_TIME = {
     "ratio": config["annotation_time_ratio"],
     "sliced": KINDS["sliced"],
 }
-# Each table: the function of publication.tables that makes it, or of publication.supplement for those beyond the
-# paper; its further arguments; and the records it reads.
+# Each table: the function of publication.tables that makes it, or of publication.supplement or .seeds for those beyond
+# the paper; its further arguments; and the records it reads.
 TABLES = {
     "table1_cohort": (
         "cohort_table",
@@ -224,6 +224,15 @@ TABLES = {
         ANNOTATION_TIME,
         METRICS_TABLE | ANNOTATIONS_TABLE,
     ),
+    # of publication.seeds
+    "supplement9_areas": (
+        "areas_table",
+        ANNOTATION_TIME,
+        METRICS_TABLE | ANNOTATIONS_TABLE,
+    ),
+    "supplement10_spread": ("spreads_table", {}, METRICS_TABLE),
+    "supplement11_same_strategy": ("same_strategy_table", {}, METRICS_TABLE),
+    "supplement12_penalties": ("penalties_table", {}, METRICS_TABLE),
 }
 TABLE_FORMATS = ["csv", "md", "tex", "html"]
 FIGURE_FORMATS = ["png", "pdf"]
@@ -248,6 +257,11 @@ PLOTS = {
         {"error_detection": ("error_detection_figure", {}, ERRORS_TABLE)}
         if SCORED_MODELS
         else {}
+    ),
+    "pairwise_penalties": (
+        "penalties_figure",
+        {"metric": "dice"},
+        {"penalties": "results/tables/supplement12_penalties.csv"},
     ),
 }
 

@@ -11,8 +11,9 @@ from .. import STRUCTURE
 from ..annotation.strategies import STRATEGIES, strategies_in
 from ..evaluation.statistics import METRICS, SIGNIFICANCE
 from .layout import Table, count, join, lay_out, number
+from .notes import about_empty, about_seed
 from .pages import filled
-from .tables import POOL, about_empty, about_seed
+from .tables import POOL
 
 
 def overview(

@@ -18,9 +18,13 @@ from .. import STRUCTURE
 from ..annotation.strategies import by_strategies, strategies_in
 from ..evaluation.calibration import calibration_errors, pooled
 from ..evaluation.efficiency import COSTS
+from ..evaluation.seeds import LEVEL, penalty_matrix
 from ..evaluation.statistics import LOWER_PERCENTILE, METRICS, UPPER_PERCENTILE, Metric
+from .notes import about_seed
 from .style import COLUMN, FONT, PAGE, looks, styled, wrapped
-from .tables import about_seed
+
+LARGE_MATRIX = 12  # strategies; with more, numbers of three digits need a smaller font
+DARK = 65  # %: above it a cell of a matrix is too dark for black numbers
 
 
 @styled
@@ -240,6 +244,41 @@ def calibration_figure(calibration: pd.DataFrame) -> Figure:
         Line2D([], [], color="0.6", lw=0.6, label="ideal"),
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), columnspacing=1.2)
+    return figure
+
+
+@styled
+def penalties_figure(penalties: pd.DataFrame, metric: str) -> Figure:
+    """Draw in what share of the iterations each strategy beats each other one, without and with Holm's correction.
+
+    penalties: the frame of supplement 12, `metric iteration first second difference p_value p_holm`, empty with one
+    seed. Below each matrix the mean of its columns: how often a strategy is beaten.
+    """
+    strategies = strategies_in(pd.concat([penalties["first"], penalties["second"]]).to_frame("strategy"))
+    figure = Figure(figsize=(PAGE, 1.3 + 0.24 * max(4, len(strategies))), layout="constrained")
+    if not strategies:
+        figure.text(0.5, 0.5, "Several seeds and strategies are needed.", ha="center", va="center")
+        return figure
+    labels = [looks(strategies)[name].label for name in strategies]
+    panels = figure.subplots(1, 2, sharey=True)
+    titles = (f"p < {LEVEL:g}", f"p < {LEVEL:g} after Holm's correction")
+    for axes, column, title in zip(panels, ("p_value", "p_holm"), titles, strict=True):
+        matrix = 100 * penalty_matrix(penalties, metric, strategies, column)
+        shown = np.vstack([matrix, np.full(len(matrix), np.nan), matrix.mean()])  # a gap above the means
+        axes.pcolormesh(np.ma.masked_invalid(shown), cmap="Blues", vmin=0, vmax=100, edgecolors="white", linewidth=0.5)
+        for (row, place), share in np.ndenumerate(shown):
+            look: dict[str, Any] = {"color": "white" if share > DARK else "black", "ha": "center", "va": "center"}
+            look |= {"fontsize": FONT if len(matrix) <= LARGE_MATRIX else FONT - 1}
+            if row != len(matrix):
+                axes.text(place + 0.5, row + 0.5, "–" if np.isnan(share) else f"{share:.0f}", **look)
+        axes.set_xticks(np.arange(len(labels)) + 0.5, labels, rotation=90)
+        axes.set_yticks(np.array([*range(len(labels)), len(labels) + 1]) + 0.5, [*labels, "mean"])
+        axes.set(title=f"{METRICS[metric].name}, {title}", xlabel="is beaten")
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+    panels[0].invert_yaxis()
+    panels[0].set_ylabel("beats, in % of iterations")
     return figure
 
 
