@@ -117,16 +117,20 @@ def training_ledger(wildcards):
 
 
 def query_inputs(wildcards):
-    """What a query needs: the uncertainty of the model before it, or the budget of slices, only where it uses them."""
+    """What a query needs: of the model before it, or the budget of slices, only what its strategy uses."""
     strategy, folder = STRATEGIES[wildcards.strategy], f"seed{wildcards.seed}"
+    model = f"results/uncertainty/{folder}/{previous(wildcards)}"
     inputs = {
         "reference": "results/annotations/reference.tsv",
         "ledger": f"results/annotations/{folder}/{previous(wildcards)}.tsv",
     }
-    if strategy.uncertain:
+    if strategy.columns:
         inputs["scores"] = shards(
-            "uncertainty",
-            f"results/uncertainty/{folder}/{previous(wildcards)}/{strategy.unit}s-shard{{shard}}.tsv",
+            "uncertainty", f"{model}/{strategy.unit}s-shard{{shard}}.tsv"
+        )
+    if strategy.how.features:
+        inputs["features"] = shards(
+            "uncertainty", f"{model}/features-shard{{shard}}.npz"
         )
     if strategy.slices:
         inputs["budget"] = f"results/annotations/{folder}/slice_budget.txt"
