@@ -171,10 +171,11 @@ def test_strategies_are_put_together_from_what_the_configuration_says() -> None:
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("pool", {}, "combinations.pool is no name of a strategy of one's own; accepted: lower-case letters, digits"),
+        ("pool", {}, "combinations.pool is no name of a strategy of one's own; accepted: up to 12 lower-case letters"),
         ("uss", {}, "and none of uvs, rvs, uss, rss, initial, pool"),
         ("my-own", {}, "combinations.my-own is no name"),
         ("Own", {}, "combinations.Own is no name"),
+        ("name_of_13_le", {}, "combinations.name_of_13_le is no name"),
         ("own", {"unit": "voxel"}, "combinations.own.unit is 'voxel'; accepted: slice or volume"),
         (
             "own",

@@ -106,13 +106,13 @@ def test_ledgers_add_up(run: Path) -> None:
 
 def test_metrics_cover_every_model_and_test_volume(run: Path) -> None:
     metrics = pd.read_csv(run / "results/evaluation/metrics.tsv", sep="\t")
-    assert len(metrics) == 14 * 3
+    assert len(metrics) == 17 * 3
     assert metrics.groupby("model")["volume"].nunique().eq(3).all()
     assert metrics[["dice", "rve", "msd", "hd"]].notna().all().all()
     record = json.loads((run / "results/provenance.json").read_text())
     assert record["configuration"]["seeds"] == [1]
     assert record["packages"]["torch"] == torch.__version__
-    assert sum(record["trainings_by_device_and_precision"].values()) == 14
+    assert sum(record["trainings_by_device_and_precision"].values()) == 17
 
 
 def test_a_converged_model_is_the_training_of_the_last_iteration_carried_on(run: Path) -> None:
@@ -205,7 +205,7 @@ def test_the_report_opens_in_a_browser_without_network(run: Path, tmp_path: Path
                     driver.switch_to.default_content()
                 shown[category] = number + 1
             first(driver, "//a[normalize-space()='Results']").click()
-        assert shown == {"1 Overview": 4, "2 Tables": 9, "3 Figures": 7, "4 Beyond the paper": 10, "5 Trainings": 14}
+        assert shown == {"1 Overview": 4, "2 Tables": 9, "3 Figures": 7, "4 Beyond the paper": 10, "5 Trainings": 17}
         assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
         events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
         sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]

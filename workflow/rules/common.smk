@@ -17,6 +17,7 @@ from slicesampling.cohort.table import (
 from slicesampling.configuration import check_configuration, job_counts
 from slicesampling.phantom.files import plan_cohort
 from slicesampling.annotation.strategies import strategies_of
+from slicesampling.publication.layout import MANY
 
 try:
     check_configuration(
@@ -141,6 +142,12 @@ def query_inputs(wildcards):
 KINDS = {
     "uncertain": [name for name in STRATEGIES if STRATEGIES[name].uncertain],
     "sliced": [name for name in STRATEGIES if STRATEGIES[name].slices],
+}
+# What the notes and captions say of strategies that are not the paper's.
+OWN_TITLES = {
+    name: strategy.title
+    for name, strategy in STRATEGIES.items()
+    if name in config["combinations"]
 }
 METRICS_TABLE = {"metrics": "results/evaluation/metrics.tsv"}
 ANNOTATIONS_TABLE = {"annotations": "results/evaluation/annotations.tsv"}

@@ -180,6 +180,9 @@ def _combined(unit: str, rule: str, measure: str | None = None, region: str | No
     return made._replace(title=f"{title}: an upper bound that looks into the reference" if made.upper_bound else title)
 
 
+LONGEST_NAME = 12
+"""Letters of a strategy's name, at most, so that tables and legends of figures hold it."""
+
 KEYS = ("unit", "rule", "measure", "region", *PARAMETERS)
 """What an entry of `combinations` may say."""
 
@@ -187,8 +190,8 @@ KEYS = ("unit", "rule", "measure", "region", *PARAMETERS)
 def combination_faults(name: str, given: Any) -> list[str]:
     """Return a line for each fault of an entry of `combinations`: its key, the value, and what is accepted."""
     key, taken = f"combinations.{name}", (*STRATEGIES, *NO_STRATEGIES)
-    if not re.fullmatch("[a-z][a-z0-9_]*", str(name)) or name in taken:
-        names = f"lower-case letters, digits and _, a letter first, and none of {', '.join(taken)}"
+    if not re.fullmatch(f"[a-z][a-z0-9_]{{0,{LONGEST_NAME - 1}}}", str(name)) or name in taken:
+        names = f"up to {LONGEST_NAME} lower-case letters, digits and _, a letter first, and none of {', '.join(taken)}"
         return [f"{key} is no name of a strategy of one's own; accepted: {names}"]
     if not isinstance(given, dict):
         return [f"{key} is {given!r}; accepted: a group of keys: {', '.join(KEYS)}"]
