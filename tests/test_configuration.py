@@ -1,13 +1,16 @@
 """The paper's numbers are the defaults; each wrong key, type, range or name is one line that says what is accepted."""
 
 import copy
+import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from slicesampling import UserError
-from slicesampling.annotation.strategies import STRATEGIES, strategies_of
+from slicesampling.annotation.rules import RULES
+from slicesampling.annotation.strategies import ERROR, MEASURES, STRATEGIES, strategies_of
 from slicesampling.configuration import check_configuration
 
 ROOT = Path(__file__).parents[1]
@@ -218,6 +221,40 @@ def test_a_wrong_combination_is_one_line(name: str, change: dict[str, Any] | Non
         check_configuration(config, SCHEMA)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+PAGE = (ROOT / "docs/strategies.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"^    strategies:.*?(?=^\S|\Z)", PAGE, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_examples_of_the_documentation_are_accepted(example: str) -> None:
+    config = load("config.yaml") | yaml.safe_load(textwrap.dedent(example))
+    check_configuration(config, SCHEMA)
+    made = strategies_of(config)
+    assert set(config["combinations"]) < set(made)
+    assert [name for name, strategy in made.items() if strategy.upper_bound] == ["by_error"] * ("by_error" in made)
+
+
+def test_the_documentation_has_all_rules_and_measures_with_their_parameters() -> None:
+    """A row each, in the tables of rules and of measures; a row without a unit has that of the one above it."""
+    assert len(EXAMPLES) == 2
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("|")]
+    found: dict[str, dict[str, list[str]]] = {"slice": {}, "volume": {}}
+    unit = ""
+    for first, *cells in (row for row in rows if len(row) == 5 and row[3] in ("slices", "liver slices", "volumes")):
+        before, _, name = first.rpartition(", ")
+        unit = before or unit
+        found[unit][name.strip("`")] = cells
+    assert {unit: list(of_unit) for unit, of_unit in found.items()} == {unit: list(RULES[unit]) for unit in RULES}
+    for of_unit, (unit, rules) in zip(found.values(), RULES.items(), strict=True):
+        for name, rule in rules.items():
+            _, parameters, budget, _ = of_unit[name]
+            told = [f"`{key}`" + ("" if value is None else f" {value:g}") for key, value in rule.parameters.items()]
+            assert parameters == ", ".join(told), name
+            assert budget == ("liver slices" if rule.until_liver else f"{unit}s"), name
+    measures = [row[0].strip("`") for row in rows if len(row) == 3]
+    assert [name for name in measures if name in (*MEASURES, ERROR)] == [*MEASURES, ERROR]
 
 
 def test_all_faults_are_listed_at_once() -> None:

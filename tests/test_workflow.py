@@ -147,6 +147,40 @@ def test_another_way_to_compute_reruns_nothing_but_the_record_of_it(run: Path, t
     assert counts == {"provenance": 1, "all": 1, "total": 2}
 
 
+def test_another_combination_reruns_its_queries_and_what_follows_from_them_alone(run: Path, tmp_path: Path) -> None:
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("combinations: {core: {unit: slice, rule: k_centre, foreground: 1}}")
+    output = snakemake(run, *SMALLEST, str(overlay), "--dry-run")
+    jobs = re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)+)", output, flags=re.MULTILINE)
+    models = [
+        (rule, re.findall(r"wildcards: .*\b(?:strategy|model)=([a-z]+)", text))
+        for rule, text in jobs
+        if rule in ("query", "annotate", "train", "uncertainty", "features", "predict", "evaluate")
+    ]
+    assert all(strategies == ["core"] for _, strategies in models), models
+    ran = [rule for rule, _ in models]
+    counts = {"query": 2, "annotate": 2, "train": 3, "uncertainty": 2, "features": 2, "predict": 3, "evaluate": 3}
+    assert {rule: ran.count(rule) for rule in counts} == counts
+
+
+def test_own_strategies_are_told_in_full(run: Path) -> None:
+    title = "slices by features, rule k_centre, foreground 0.5"
+    for name in ("tables/table8_converged.md", "tables/table4_dice.html", "overview.html"):
+        assert f"CORE: {title}" in (run / "results" / name).read_text(encoding="utf-8"), name
+    query = read_table(run / "results/queries/seed1/core-1.tsv")
+    assert len(query) == int((run / "results/annotations/seed1/slice_budget.txt").read_text())
+
+
+def test_the_uncertainty_stage_counts_right_and_wrong_voxels(run: Path) -> None:
+    """Every slice of the data pool has its counts, and as many are wrong as the reference and the prediction allow."""
+    shards = sorted((run / "results/uncertainty/seed1/initial").glob("slices-shard*.tsv"))
+    slices = pd.concat([read_table(path) for path in shards]).set_index(["volume", "slice"])
+    reference = read_table(run / "results/annotations/reference.tsv").set_index(["volume", "slice"])
+    assert set(slices.index) == set(reference.index)
+    empty = ~reference.loc[slices.index, "liver"].astype(bool)
+    assert (slices["wrong_voxels"][empty] == slices["structure_voxels"][empty]).all()
+
+
 def test_the_report_bundles_all_of_it(run: Path) -> None:
     snakemake(run, *SMALLEST, "--report", "report.html")
     report = (run / "report.html").read_text(encoding="utf-8")

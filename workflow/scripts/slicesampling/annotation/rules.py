@@ -82,7 +82,7 @@ def stratified(table: pd.DataFrame, generator: np.random.Generator, settings: Se
 def stochastic_batches(table: pd.DataFrame, generator: np.random.Generator, settings: Settings) -> pd.DataFrame:
     """Cut the pool into random batches as large as the budget, and choose the one of the largest mean score.
 
-    Gaillochet et al. 2023 (doi:10.1016/j.media.2023.102958). What is left of the pool after the last whole batch is no
+    Gaillochet et al. 2023 (arXiv:2301.07670). What is left of the pool after the last whole batch is no
     batch of its own and comes last.
     """
     left = table[~table["annotated"]]
