@@ -60,3 +60,11 @@ def test_another_process_writes_the_same_files(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "there")], env=environment, check=True)
     for suffix in ("png", "pdf"):
         assert (tmp_path / f"here.{suffix}").read_bytes() == (tmp_path / f"there.{suffix}").read_bytes()
+
+
+def test_a_legend_has_as_many_columns_as_fit() -> None:
+    assert style.legend_columns(["USS", "RSS"]) == 2
+    assert style.legend_columns(["x" * 500]) == 1
+    many = [style.legend_columns(["strategy"] * 16, inches) for inches in (2, 4, 8, 40)]
+    assert many == sorted(many)
+    assert many[-1] == 16

@@ -91,7 +91,7 @@ def error_detection_figure(found: pd.DataFrame, measure: str = MEASURES[0]) -> F
         for axes, column in panels:
             values = rows.groupby("iteration")[column].mean()
             if len(values) > 1:  # one alone is the initial model's
-                _draw(axes, values.index, values, drawn[strategy])
+                _draw(axes, values.index + np.where(values.index > 1, beside, 0), values, drawn[strategy])
     first = frame[frame["iteration"] == 1].drop_duplicates("seed")
     for axes, column in panels:
         _draw(axes, [1], pd.Series([first[column].mean()]), drawn["initial"])
@@ -117,7 +117,7 @@ def error_detection_figure(found: pd.DataFrame, measure: str = MEASURES[0]) -> F
     handles.append(Line2D([], [], color="0.3", ls="--", lw=0.8, label="random choice"))
     columns = legend_columns([str(handle.get_label()) for handle in handles])
     figure.set_figheight(4.8 + LEGEND_ROW * -(-len(handles) // columns))
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), columns), columnspacing=1.0)
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns, columnspacing=1.0)
     figure.supxlabel(about_seed(found, "the curves"), fontsize=FONT, x=0.01, ha="left")
     figure.align_ylabels()
     return figure

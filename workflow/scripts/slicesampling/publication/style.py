@@ -165,8 +165,9 @@ def aspect_of(spacing: Sequence[float]) -> float:
 
 
 def legend_columns(labels: Iterable[str], inches: float = PAGE) -> int:
-    """Return how many columns of a legend with these labels fit into a width."""
-    return max(1, int(inches / (LEGEND_HANDLE + CHARACTER * max(map(len, labels)))))
+    """Return how many columns of a legend with these labels fit into a width; all of them where one row holds them."""
+    widths = [LEGEND_HANDLE + CHARACTER * len(label) for label in labels]
+    return len(widths) if sum(widths) <= inches else max(1, int(inches / max(widths)))
 
 
 def wrapped(text: str, inches: float) -> str:
