@@ -18,6 +18,7 @@ from slicesampling.cohort.table import (
 from slicesampling.configuration import check_configuration, job_counts
 from slicesampling.phantom.files import plan_cohort
 from slicesampling.annotation.strategies import strategies_of
+from slicesampling.publication.layout import MANY
 
 try:
     check_configuration(
@@ -118,16 +119,20 @@ def training_ledger(wildcards):
 
 
 def query_inputs(wildcards):
-    """What a query needs: the uncertainty of the model before it, or the budget of slices, only where it uses them."""
+    """What a query needs: of the model before it, or the budget of slices, only what its strategy uses."""
     strategy, folder = STRATEGIES[wildcards.strategy], f"seed{wildcards.seed}"
+    model = f"results/uncertainty/{folder}/{previous(wildcards)}"
     inputs = {
         "reference": "results/annotations/reference.tsv",
         "ledger": f"results/annotations/{folder}/{previous(wildcards)}.tsv",
     }
-    if strategy.uncertain:
+    if strategy.columns:
         inputs["scores"] = shards(
-            "uncertainty",
-            f"results/uncertainty/{folder}/{previous(wildcards)}/{strategy.unit}s-shard{{shard}}.tsv",
+            "uncertainty", f"{model}/{strategy.unit}s-shard{{shard}}.tsv"
+        )
+    if strategy.how.features:
+        inputs["features"] = shards(
+            "uncertainty", f"{model}/features-shard{{shard}}.npz"
         )
     if strategy.slices:
         inputs["budget"] = f"results/annotations/{folder}/slice_budget.txt"
@@ -152,6 +157,12 @@ SCORED_MODELS = list(
 KINDS = {
     "uncertain": [name for name in STRATEGIES if STRATEGIES[name].uncertain],
     "sliced": [name for name in STRATEGIES if STRATEGIES[name].slices],
+}
+# What the notes and captions say of strategies that are not the paper's.
+OWN_TITLES = {
+    name: strategy.title
+    for name, strategy in STRATEGIES.items()
+    if name in config["combinations"]
 }
 METRICS_TABLE = {"metrics": "results/evaluation/metrics.tsv"}
 # On the preprocessed grid a perfect model loses nothing.

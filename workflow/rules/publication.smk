@@ -41,6 +41,7 @@ rule table:
     params:
         function=lambda wildcards: TABLES[wildcards.table][0],
         arguments=lambda wildcards: TABLES[wildcards.table][1],
+        titles=OWN_TITLES,
     script:
         "../scripts/table.py"
 
@@ -158,7 +159,9 @@ rule plot:
         mem_mb=more_each_attempt(4000),
         runtime=more_each_attempt(60),
     params:
-        cases=len(split_volumes(USED, "test")),  # for the caption
+        cases=len(split_volumes(USED, "test")),  # for the caption, as what follows
+        titles=OWN_TITLES,
+        many=len(STRATEGIES) > MANY,
         function=lambda wildcards: PLOTS[wildcards.plot][0],
         arguments=lambda wildcards: PLOTS[wildcards.plot][1],
     script:
@@ -223,7 +226,8 @@ rule cases_figure:
         runtime=more_each_attempt(60),
     params:
         seed=SHOWN_SEED,
-        cases=len(split_volumes(USED, "test")),  # for the caption
+        cases=len(split_volumes(USED, "test")),  # for the caption, as what follows
+        titles=OWN_TITLES,
     script:
         "../scripts/cases_figure.py"
 
@@ -252,6 +256,8 @@ rule selection_figure:
     resources:
         mem_mb=more_each_attempt(4000),
         runtime=more_each_attempt(60),
+    params:
+        titles=OWN_TITLES,  # for the caption
     script:
         "../scripts/selection_figure.py"
 
@@ -327,6 +333,7 @@ rule overview:
         "../../envs/environment.yaml"
     params:
         synthetic=config["cohort"] == "phantom",
+        titles={name: strategy.title for name, strategy in STRATEGIES.items()},
     script:
         "../scripts/overview.py"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 from slicesampling.jobs.job import start
 from slicesampling.publication import detection, seeds, supplement, tables
-from slicesampling.publication.layout import write_files
+from slicesampling.publication.layout import with_strategies, write_files
 
 start(snakemake)
 # Ids and reasons stay text; an empty cell of the cohort table is an empty text.
@@ -14,4 +14,4 @@ records = {name: pd.read_csv(path, **text, keep_default_na=name != "cohort") for
 name = snakemake.params.function
 (make,) = (getattr(module, name) for module in (tables, supplement, detection, seeds) if hasattr(module, name))
 table = make(**records, **snakemake.params.arguments)
-write_files(table, Path(snakemake.output[0]).with_suffix(""))
+write_files(with_strategies(table, snakemake.params.titles), Path(snakemake.output[0]).with_suffix(""))

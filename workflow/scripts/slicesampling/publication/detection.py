@@ -91,7 +91,7 @@ def error_detection_figure(found: pd.DataFrame, measure: str = MEASURES[0]) -> F
         for axes, column in panels:
             values = rows.groupby("iteration")[column].mean()
             if len(values) > 1:  # one alone is the initial model's
-                _draw(axes, values.index, values, drawn[strategy])
+                _draw(axes, values.index + np.where(values.index > 1, beside, 0), values, drawn[strategy])
     first = frame[frame["iteration"] == 1].drop_duplicates("seed")
     for axes, column in panels:
         _draw(axes, [1], pd.Series([first[column].mean()]), drawn["initial"])
@@ -112,12 +112,13 @@ def error_detection_figure(found: pd.DataFrame, measure: str = MEASURES[0]) -> F
         axes.set_xlabel("iteration in which the slices are picked")
     shown = [*judged, *(["initial"] if (frame["iteration"] == 1).any() and judged else [])]
     handles = [
-        Line2D([], [], color=drawn[name].colour, marker=drawn[name].marker, label=drawn[name].label) for name in shown
+        Line2D([], [], color=look.colour, marker=look.marker, ls=look.line, label=look.label)
+        for look in (drawn[name] for name in shown)
     ]
     handles.append(Line2D([], [], color="0.3", ls="--", lw=0.8, label="random choice"))
     columns = legend_columns([str(handle.get_label()) for handle in handles])
     figure.set_figheight(4.8 + LEGEND_ROW * -(-len(handles) // columns))
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), columns), columnspacing=1.0)
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns, columnspacing=1.0)
     figure.supxlabel(about_seed(found, "the curves"), fontsize=FONT, x=0.01, ha="left")
     figure.align_ylabels()
     return figure
@@ -131,5 +132,12 @@ def _judged(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 def _draw(axes: Axes, places: object, values: pd.Series, look: Look) -> None:
     size = 5 if isinstance(look.marker, str) else 7  # stars of few points look smaller
-    points: dict[str, Any] = {"color": look.colour, "marker": look.marker, "mec": "white", "mew": 0.4, "ms": size}
+    points: dict[str, Any] = {
+        "color": look.colour,
+        "marker": look.marker,
+        "mec": "white",
+        "mew": 0.4,
+        "ms": size,
+        "ls": look.line,
+    }
     axes.plot(np.asarray(places), values.to_numpy(), **points)
