@@ -199,6 +199,8 @@ TABLES = {
         METRICS_TABLE | CALIBRATION_TABLE,
     ),
 }
+COMPOSITION_TABLE = {"composition": "results/evaluation/composition.tsv"}
+TABLES["supplement12_composition"] = ("composition_table", {}, COMPOSITION_TABLE)
 TABLE_FORMATS = ["csv", "md", "tex", "html"]
 FIGURE_FORMATS = ["png", "pdf"]
 
@@ -261,7 +263,7 @@ def jobs_in_all():
         2 + sliced + 2 * queries + 1
     )  # initial and pool ledger, budget, queries and answers, learning curves
     figures = 5 + ("uss" in config["strategies"])
-    once = 3 + len(TABLES) + len(PLOTS) + figures + 4  # three summaries; four pages
+    once = 4 + len(TABLES) + len(PLOTS) + figures + 4  # four summaries; four pages
     cohort = 2 + (config["cohort"] == "phantom")  # check, reference slices
     counts = job_counts(
         config,

@@ -2,7 +2,7 @@
 
 in:  results/models/, results/preprocessed/, results/annotations/
 out: results/predictions/seed*/MODEL/shard*/VOLUME.nii.gz (on the preprocessed grid),
-     results/evaluation/{metrics,grid_limit,calibration,training,annotations}.tsv
+     results/evaluation/{metrics,grid_limit,calibration,training,annotations,composition}.tsv
 """
 
 
@@ -10,6 +10,7 @@ localrules:
     metrics,
     training_summary,
     annotation_summary,
+    composition,
 
 
 rule predict:
@@ -150,3 +151,23 @@ rule annotation_summary:
         last=LAST,
     script:
         "../scripts/annotation_summary.py"
+
+
+rule composition:
+    """Find out of what each annotated set consists after the last iteration: patients, sites, hard cases, ends of the organ."""
+    input:
+        ledgers=expand(
+            "results/annotations/seed{seed}/{ledger}.tsv",
+            seed=config["seeds"],
+            ledger=[f"{strategy}-{LAST}" for strategy in config["strategies"]],
+        ),
+        reference="results/annotations/reference.tsv",
+        cohort="results/cohort/cohort.tsv",
+    output:
+        "results/evaluation/composition.tsv",
+    log:
+        "results/logs/evaluation/composition.log",
+    conda:
+        "../../envs/environment.yaml"
+    script:
+        "../scripts/composition.py"
