@@ -251,6 +251,7 @@ def publications():
         "results/this_run_and_the_paper.html",
         "results/cohort_report.html",
         "results/overview.html",
+        "results/claims.html",
         "results/provenance.json",
     ]
 
@@ -263,7 +264,7 @@ def jobs_in_all():
         2 + sliced + 2 * queries + 1
     )  # initial and pool ledger, budget, queries and answers, learning curves
     figures = 5 + ("uss" in config["strategies"])
-    once = 4 + len(TABLES) + len(PLOTS) + figures + 4  # four summaries; four pages
+    once = 4 + len(TABLES) + len(PLOTS) + figures + 5  # four summaries; five pages
     cohort = 2 + (config["cohort"] == "phantom")  # check, reference slices
     counts = job_counts(
         config,

@@ -25,9 +25,10 @@ def composition_table(composition: pd.DataFrame) -> Table:
             for column, label in counts.items():
                 cells[label] = {_printed(name): _spread(rows[name][column], percent=False) for name in rows}
         else:
-            label = f"{part.removeprefix('all ').capitalize() if part in (ALL_HARD, ENDS) else part} [%]"
+            named = part.removeprefix("all ")
+            label = f"{named[0].upper()}{named[1:]} [%]"
             cells[label] = {_printed(name): _spread(rows[name]["share"], percent=True) for name in rows}
-    named = (composition["part"] == ALL_HARD).any()
+    has_hard = (composition["part"] == ALL_HARD).any()
     return Table(
         "supplement12_composition",
         "Beyond the paper: what the annotated sets consist of after the last iteration, against the data pool",
@@ -37,7 +38,7 @@ def composition_table(composition: pd.DataFrame) -> Table:
             f"In per cent of the set's slices with {STRUCTURE}; the initial set is part of each. {ENDS.capitalize()}: "
             f"the first and the last {100 * END_SHARE:.0f} % of a volume's slices with {STRUCTURE}, at least one slice "
             "each.",
-            "" if named else "The cohort table names no hard cases in the data pool (its column hard_case).",
+            "" if has_hard else "The cohort table names no hard cases in the data pool (its column hard_case).",
             f"Mean over {seeds} seeds, in brackets the smallest and the largest."
             if seeds > 1
             else "One seed: how the sets vary from seed to seed is not in the table.",
