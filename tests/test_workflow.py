@@ -59,11 +59,12 @@ def test_the_plan_counts_the_jobs_and_the_disk_of_the_run(run: Path, tmp_path: P
 
 def test_every_table_and_figure_is_there(run: Path) -> None:
     tables = {path.name for path in (run / "results/tables").iterdir()}
-    assert len(tables) == (9 + 6) * 4
+    assert len(tables) == (9 + 8 + 4) * 4
     for path in (run / "results/tables").glob("*.md"):
         assert "nan" not in path.read_text(encoding="utf-8").lower()
     figures = {path.stem for path in (run / "results/figures").glob("*.png")}
-    beyond = {"performance_slices", "performance_minutes", "selected_slices", "calibration"}
+    beyond = {"performance_slices", "performance_minutes", "selected_slices", "calibration", "error_detection"}
+    beyond |= {"pairwise_penalties"}
     assert beyond < figures
     assert {name.split("_")[0] for name in figures - beyond} == {f"figure{k}" for k in range(1, 8)}
     for path in (run / "results/figures").rglob("*.png"):
@@ -106,7 +107,7 @@ def test_ledgers_add_up(run: Path) -> None:
 
 def test_metrics_cover_every_model_and_test_volume(run: Path) -> None:
     metrics = pd.read_csv(run / "results/evaluation/metrics.tsv", sep="\t")
-    assert len(metrics) == 14 * 3
+    assert len(metrics) == 17 * 3
     assert metrics.groupby("model")["volume"].nunique().eq(3).all()
     assert metrics[["dice", "rve", "msd", "hd"]].notna().all().all()
     limit = pd.read_csv(run / "results/evaluation/grid_limit.tsv", sep="\t")
@@ -117,7 +118,7 @@ def test_metrics_cover_every_model_and_test_volume(run: Path) -> None:
     record = json.loads((run / "results/provenance.json").read_text())
     assert record["configuration"]["seeds"] == [1]
     assert record["packages"]["torch"] == torch.__version__
-    assert sum(record["trainings_by_device_and_precision"].values()) == 14
+    assert sum(record["trainings_by_device_and_precision"].values()) == 17
 
 
 def test_a_converged_model_is_the_training_of_the_last_iteration_carried_on(run: Path) -> None:
@@ -150,6 +151,40 @@ def test_another_way_to_compute_reruns_nothing_but_the_record_of_it(run: Path, t
     overlay.write_text("compute: {tile_gib: 0.5, threads: 2, precision: bfloat16, checkpoint_minutes: 1}")
     counts = job_counts(snakemake(run, *SMALLEST, str(overlay), "--dry-run"))
     assert counts == {"provenance": 1, "all": 1, "total": 2}
+
+
+def test_another_combination_reruns_its_queries_and_what_follows_from_them_alone(run: Path, tmp_path: Path) -> None:
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("combinations: {core: {unit: slice, rule: k_centre, foreground: 1}}")
+    output = snakemake(run, *SMALLEST, str(overlay), "--dry-run")
+    jobs = re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)+)", output, flags=re.MULTILINE)
+    models = [
+        (rule, re.findall(r"wildcards: .*\b(?:strategy|model)=([a-z]+)", text))
+        for rule, text in jobs
+        if rule in ("query", "annotate", "train", "uncertainty", "features", "predict", "evaluate")
+    ]
+    assert all(strategies == ["core"] for _, strategies in models), models
+    ran = [rule for rule, _ in models]
+    counts = {"query": 2, "annotate": 2, "train": 3, "uncertainty": 2, "features": 2, "predict": 3, "evaluate": 3}
+    assert {rule: ran.count(rule) for rule in counts} == counts
+
+
+def test_own_strategies_are_told_in_full(run: Path) -> None:
+    title = "slices by features, rule k_centre, foreground 0.5"
+    for name in ("tables/table8_converged.md", "tables/table4_dice.html", "overview.html"):
+        assert f"CORE: {title}" in (run / "results" / name).read_text(encoding="utf-8"), name
+    query = read_table(run / "results/queries/seed1/core-1.tsv")
+    assert len(query) == int((run / "results/annotations/seed1/slice_budget.txt").read_text())
+
+
+def test_the_uncertainty_stage_counts_right_and_wrong_voxels(run: Path) -> None:
+    """Every slice of the data pool has its counts, and as many are wrong as the reference and the prediction allow."""
+    shards = sorted((run / "results/uncertainty/seed1/initial").glob("slices-shard*.tsv"))
+    slices = pd.concat([read_table(path) for path in shards]).set_index(["volume", "slice"])
+    reference = read_table(run / "results/annotations/reference.tsv").set_index(["volume", "slice"])
+    assert set(slices.index) == set(reference.index)
+    empty = ~reference.loc[slices.index, "liver"].astype(bool)
+    assert (slices["wrong_voxels"][empty] == slices["structure_voxels"][empty]).all()
 
 
 def test_the_report_bundles_all_of_it(run: Path) -> None:
@@ -210,7 +245,7 @@ def test_the_report_opens_in_a_browser_without_network(run: Path, tmp_path: Path
                     driver.switch_to.default_content()
                 shown[category] = number + 1
             first(driver, "//a[normalize-space()='Results']").click()
-        assert shown == {"1 Overview": 5, "2 Tables": 9, "3 Figures": 7, "4 Beyond the paper": 11, "5 Trainings": 14}
+        assert shown == {"1 Overview": 5, "2 Tables": 9, "3 Figures": 7, "4 Beyond the paper": 14, "5 Trainings": 17}
         assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
         events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
         sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]

@@ -4,6 +4,7 @@ import itertools
 import logging
 import re
 import textwrap
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from pools import make_pool, run
 from slicesampling.annotation import rules
 from slicesampling.annotation.rules import RULES
-from slicesampling.annotation.strategies import MEASURES, QUERY, REGIONS, STRATEGIES, Strategy
+from slicesampling.annotation.strategies import ERROR, MEASURES, QUERY, STRATEGIES, Strategy
 from slicesampling.learning import uncertainty
 
 
@@ -57,18 +58,72 @@ def test_the_example_of_the_documentation_is_a_rule(monkeypatch: pytest.MonkeyPa
     assert [len(ledger) - len(ledgers[0]) for ledger in ledgers] == [6 * k for k in range(len(ledgers))]
 
 
-def test_measures_and_columns_are_those_of_the_uncertainty_tables() -> None:
+def every_strategy() -> list[Strategy]:
+    """Every strategy that can be put together, with and without foreground-aware choices."""
+    made = []
+    for unit, of_unit in RULES.items():
+        for rule, how in of_unit.items():
+            measures = [*MEASURES, *([ERROR] if unit == "slice" and how.regions else [])] if how.measures else [None]
+            for measure, region in itertools.product(measures, how.regions or [None]):
+                if measure != ERROR or region == "slice":
+                    shares = [{}, {"foreground": 0.0}, {"foreground": 0.5}] if "foreground" in how.parameters else [{}]
+                    made += [Strategy("", unit, rule, measure, region if measure else None, share) for share in shares]
+    return made
+
+
+def test_what_strategies_read_is_in_the_uncertainty_tables() -> None:
     assert tuple(uncertainty.MEASURES) == MEASURES
-    columns = {"slice": uncertainty.slice_columns(), "volume": uncertainty.volume_columns()}
-    named = {
-        (unit, Strategy("", unit, rule, measure, region).column)
-        for unit, of_unit in RULES.items()
-        for rule, how in of_unit.items()
-        for measure, region in itertools.product(MEASURES, REGIONS)
-        if how.ranks
+    columns = {
+        "slice": {*uncertainty.slice_columns(), *uncertainty.COUNTS},
+        "volume": set(uncertainty.volume_columns()),
     }
-    assert named == {(unit, column) for unit, of_unit in columns.items() for column in of_unit}
-    assert [STRATEGIES[name].column for name in ("uvs", "uss")] == ["predictive_entropy"] * 2
+    for unit, of_unit in columns.items():
+        read = {
+            column for strategy in every_strategy() if strategy.unit == unit for column in strategy.columns.values()
+        }
+        assert read == of_unit
+    assert [STRATEGIES[name].columns for name in ("uvs", "uss")] == [{"score": "predictive_entropy"}] * 2
+    assert [STRATEGIES[name].columns for name in ("rvs", "rss")] == [{}] * 2
+
+
+def test_only_an_upper_bound_sees_the_errors() -> None:
+    for strategy in every_strategy():
+        assert ("wrong_voxels" in strategy.columns.values()) == strategy.upper_bound
+        assert not (strategy.upper_bound and strategy.uncertain)
+    assert not any(strategy.upper_bound for strategy in STRATEGIES.values())
+
+
+@settings(max_examples=3, deadline=None)
+@given(seed=st.integers(0, 9999))
+def test_a_query_sees_nothing_but_what_its_strategy_reads(seed: int) -> None:
+    """Other columns, a score among them, may hold anything; and the order of rows changes nothing."""
+    random = np.random.default_rng(seed)
+    pool = make_pool(seed)[["volume", "slice"]]
+    ledger = pool.sample(frac=0.1, random_state=seed)
+    features = random.random((len(pool), 4))
+    seen = {name: random.integers(0, 9, len(pool)) for name in ("score", "structure_score", "structure_voxels")}
+    order = random.permutation(len(pool))
+    for strategy in every_strategy():
+        first = pool.assign(**seen)
+        if not strategy.slices:
+            first["score"] = first.groupby("volume")["score"].transform("first")
+        other = first.assign(
+            liver=1, **{name: random.random(len(pool)) for name in seen if name not in strategy.columns}
+        )
+        rest: dict[str, Any] = {"budget": 5, "progress": 0.5}
+        query = strategy.choose(first, ledger, generator=np.random.default_rng(1), features=features, **rest)
+        again = strategy.choose(
+            other.iloc[order], ledger, generator=np.random.default_rng(1), features=features[order], **rest
+        )
+        pd.testing.assert_frame_equal(query, again)
+
+
+def test_an_error_that_is_not_known_counts_as_none() -> None:
+    pool = pd.DataFrame({"volume": "a", "slice": range(7), "score": [0, 9, np.nan, 4, 0, 2, 1]})
+    query = Strategy("", "slice", "peaks", ERROR, "slice").choose(
+        pool, pool.head(0), 3, np.random.default_rng(0), distance=1
+    )
+    assert query["slice"].tolist() == [1, 3, 5]
 
 
 @settings(max_examples=25, deadline=None)

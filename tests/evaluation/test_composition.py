@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from slicesampling.evaluation.composition import ALL, ALL_HARD, ENDS, at_an_end, composition
 from slicesampling.publication.composition import composition_table
-from slicesampling.publication.layout import write_table
+from slicesampling.publication.layout import write_files
 
 
 def reference(liver_slices=(20, 40, 60)):
@@ -96,4 +96,4 @@ def test_several_seeds_give_mean_and_range(tmp_path):
     assert shown.display.loc["Ends of the liver [%]", "data pool"] == "20.0"
     assert "Mean over 3 seeds" in shown.note
     assert "One seed" in composition_table(composition(drawn(), reference(), COHORT)).note
-    assert all(path.stat().st_size for path in write_table(shown, tmp_path / shown.name))
+    assert all(path.stat().st_size for path in write_files(shown, tmp_path / shown.name))

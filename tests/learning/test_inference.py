@@ -9,7 +9,7 @@ import torch
 from conftest import peak_bytes
 from slicesampling import UserError
 from slicesampling.jobs.randomness import seed_of
-from slicesampling.learning.inference import LIVER, Predictor, sample
+from slicesampling.learning.inference import LIVER, Predictor, sample, slice_features
 from slicesampling.learning.models import PRECISIONS, Compute
 from slicesampling.learning.network import AnisotropicUNet, keep_mask
 from slicesampling.learning.patches import extract, scale_intensities
@@ -282,3 +282,43 @@ def test_tile_starts_are_in_phase_and_cover_the_volume() -> None:
             assert all(b - a <= tile for a, b in itertools.pairwise(starts))
             assert starts[0] == 0
             assert starts[-1] < size <= starts[-1] + tile
+
+
+def test_slice_features_are_means_of_the_deepest_level_at_the_place_of_the_slice(
+    network: AnisotropicUNet, image: np.ndarray
+) -> None:
+    """Every voxel of that level lies where the upsampling would lay it: between its neighbours along z."""
+    geometry, depth = network.geometry, len(image)
+    with torch.inference_mode():
+        deepest = network.deepest(whole_tile(network, image))[0]
+    repeated = deepest
+    for axis, step in enumerate(geometry.stride, start=1):
+        repeated = repeated.repeat_interleave(step, dim=axis)
+    cut = [(have - want) // 2 for have, want in zip(repeated.shape[1:], geometry.output_size(image.shape), strict=True)]
+    step, ahead = geometry.stride[0], cut[0]
+    found = slice_features(network, image, WINDOW, CPU)
+    for position in range(depth):
+        centre = (position + ahead - (step - 1) / 2) / step
+        share, below = np.modf(centre)
+        plane = (1 - share) * deepest[:, int(below)] + share * deepest[:, int(below) + 1]
+        rows = {(y + cut[1]) // geometry.stride[1] for y in range(image.shape[1])}
+        columns = {(x + cut[2]) // geometry.stride[2] for x in range(image.shape[2])}
+        expected = plane[:, sorted(rows)][:, :, sorted(columns)].mean(dim=(1, 2))
+        np.testing.assert_allclose(found[position], expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("filters", [(3, 4, 6), (3, 4), (3,)])
+def test_slice_features_follow_the_image_and_not_the_tiles(filters: tuple[int, ...]) -> None:
+    network = AnisotropicUNet(filters, 0).eval()
+    network.initialise(torch.Generator().manual_seed(3))
+    step, margin = network.geometry.stride[0], network.margin[0]
+    random = np.random.default_rng(1)
+    image = random.integers(-1000, 1000, (2 * margin + 4 * step + 8, 20, 23)).astype(np.int16)
+    features = slice_features(network, image, WINDOW, CPU)
+    assert features.shape == (len(image), filters[-1])
+    tiled = slice_features(network, image, WINDOW, CPU._replace(tile_memory=4e5))
+    np.testing.assert_allclose(tiled, features, atol=1e-5)
+    moved = slice_features(network, image[step:], WINDOW, CPU)
+    inner = slice(margin + step, -margin - step)
+    np.testing.assert_allclose(moved[inner], features[step:][inner], atol=1e-5)
+    assert np.abs(features[step:][inner] - features[:-step][inner]).max() > 1e-3

@@ -42,6 +42,7 @@ rule table:
     params:
         function=lambda wildcards: TABLES[wildcards.table][0],
         arguments=lambda wildcards: TABLES[wildcards.table][1],
+        titles=OWN_TITLES,
     script:
         "../scripts/table.py"
 
@@ -134,7 +135,7 @@ rule excluded_cases_figure:
 
 
 rule plot:
-    """Figures 4 and 7, the learning curves and the calibration, from the tables of results."""
+    """Figures 4 and 7, the learning curves, the calibration and the error detection, from the tables of results."""
     input:
         unpack(lambda wildcards: PLOTS[wildcards.plot][2]),
     output:
@@ -159,7 +160,9 @@ rule plot:
         mem_mb=more_each_attempt(4000),
         runtime=more_each_attempt(60),
     params:
-        cases=len(split_volumes(USED, "test")),  # for the caption
+        cases=len(split_volumes(USED, "test")),  # for the caption, as what follows
+        titles=OWN_TITLES,
+        many=len(STRATEGIES) > MANY,
         function=lambda wildcards: PLOTS[wildcards.plot][0],
         arguments=lambda wildcards: PLOTS[wildcards.plot][1],
     script:
@@ -224,7 +227,8 @@ rule cases_figure:
         runtime=more_each_attempt(60),
     params:
         seed=SHOWN_SEED,
-        cases=len(split_volumes(USED, "test")),  # for the caption
+        cases=len(split_volumes(USED, "test")),  # for the caption, as what follows
+        titles=OWN_TITLES,
     script:
         "../scripts/cases_figure.py"
 
@@ -253,6 +257,8 @@ rule selection_figure:
     resources:
         mem_mb=more_each_attempt(4000),
         runtime=more_each_attempt(60),
+    params:
+        titles=OWN_TITLES,  # for the caption
     script:
         "../scripts/selection_figure.py"
 
@@ -328,6 +334,7 @@ rule overview:
         "../../envs/environment.yaml"
     params:
         synthetic=config["cohort"] == "phantom",
+        titles={name: strategy.title for name, strategy in STRATEGIES.items()},
     script:
         "../scripts/overview.py"
 

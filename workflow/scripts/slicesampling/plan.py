@@ -38,6 +38,7 @@ IMPORTS = {
     "preprocess": "slicesampling.cohort.volumes",
     "train": "slicesampling.learning.training, torch._dynamo",  # the optimizer imports the latter
     "uncertainty": "slicesampling.learning.inference, slicesampling.cohort.volumes",
+    "features": "slicesampling.learning.inference, slicesampling.cohort.volumes",
     "predict": "slicesampling.learning.inference, slicesampling.cohort.volumes",
     "evaluate": "slicesampling.evaluation.metrics, slicesampling.cohort.volumes",
     "others": "slicesampling.publication.figures",
@@ -300,6 +301,7 @@ def estimate(
         return float(np.prod([len(starts) for starts in plan.starts])) * work
 
     def inference(rows: pd.DataFrame, samples: int) -> float:
+        """Return the seconds of so many samples of all volumes; 0: of the deterministic part alone."""
         return sum(volume_seconds(z, y, x, samples) for z, y, x in rows[["z", "y", "x"]].to_numpy().tolist())
 
     training = {}
@@ -314,6 +316,7 @@ def estimate(
     work = {  # seconds of one job
         "preprocess": volumes["native"].sum() * measured.preprocess / counts["preprocess"],
         "uncertainty": inference(pool, config["uncertainty"]["samples"]) / shards(config, "uncertainty", len(pool)),
+        "features": inference(pool, 0) / shards(config, "uncertainty", len(pool)),
         "predict": inference(test, 1) / shards(config, "test", len(test)),
         "evaluate": test["native"].sum() * measured.evaluate / shards(config, "test", len(test)),
         "train": sum(training.values()) / len(training) - measured.starts["train"],
@@ -325,7 +328,7 @@ def estimate(
         "train": counts["train"] * measured.model_bytes,
         "predict": seeds * len(models) * test["voxels"].sum() * measured.mask_bytes,
     }
-    on_device = pd.Series({stage: stage in ("train", "uncertainty", "predict") for stage in one})
+    on_device = pd.Series({stage: stage in ("train", "uncertainty", "features", "predict") for stage in one})
     hours = pd.Series({stage: one[stage] * counts[stage] / 3600 for stage in one})
     stages = pd.DataFrame(
         {
@@ -341,7 +344,8 @@ def estimate(
 
     def loop(strategy: str) -> float:
         """Return the seconds from the first model to the last query's, one after the other."""
-        waits = one["uncertainty"] if strategies[strategy].uncertain else 0.0
+        asks = strategies[strategy]
+        waits = one["uncertainty"] * bool(asks.columns) + one["features"] * asks.how.features
         return sum(waits + training[f"{strategy}-{k}"] for k in range(1, config["iterations"] + 1))
 
     chains = [training["pool-converged"]]

@@ -30,7 +30,7 @@ def composition_table(composition: pd.DataFrame) -> Table:
             cells[label] = {_printed(name): _spread(rows[name]["share"], percent=True) for name in rows}
     has_hard = (composition["part"] == ALL_HARD).any()
     return Table(
-        "supplement12_composition",
+        "supplement13_composition",
         "Beyond the paper: what the annotated sets consist of after the last iteration, against the data pool",
         composition.reset_index(drop=True),
         lay_out(cells),
