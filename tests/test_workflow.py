@@ -245,7 +245,7 @@ def test_the_report_opens_in_a_browser_without_network(run: Path, tmp_path: Path
                     driver.switch_to.default_content()
                 shown[category] = number + 1
             first(driver, "//a[normalize-space()='Results']").click()
-        assert shown == {"1 Overview": 4, "2 Tables": 9, "3 Figures": 7, "4 Beyond the paper": 13, "5 Trainings": 17}
+        assert shown == {"1 Overview": 5, "2 Tables": 9, "3 Figures": 7, "4 Beyond the paper": 19, "5 Trainings": 17}
         assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
         events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
         sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]

@@ -245,6 +245,8 @@ TABLES = {
     "supplement11_same_strategy": ("same_strategy_table", {}, METRICS_TABLE),
     "supplement12_penalties": ("penalties_table", {}, METRICS_TABLE),
 }
+COMPOSITION_TABLE = {"composition": "results/evaluation/composition.tsv"}
+TABLES["supplement13_composition"] = ("composition_table", {}, COMPOSITION_TABLE)
 TABLE_FORMATS = ["csv", "md", "tex", "html"]
 FIGURE_FORMATS = ["png", "pdf"]
 
@@ -305,6 +307,7 @@ def publications():
         "results/this_run_and_the_paper.html",
         "results/cohort_report.html",
         "results/overview.html",
+        "results/claims.html",
         "results/provenance.json",
     ]
 
@@ -317,8 +320,8 @@ def jobs_in_all():
         2 + sliced + 2 * queries + 1
     )  # initial and pool ledger, budget, queries and answers, learning curves
     figures = 5 + ("uss" in config["strategies"])
-    summaries = 3 + bool(SCORED_MODELS)
-    once = summaries + len(TABLES) + len(PLOTS) + figures + 4  # four pages
+    summaries = 4 + bool(SCORED_MODELS)
+    once = summaries + len(TABLES) + len(PLOTS) + figures + 5  # five pages
     cohort = 2 + (config["cohort"] == "phantom")  # check, reference slices
     counts = job_counts(
         config,

@@ -2,7 +2,7 @@
 
 in:  results/models/, results/preprocessed/, results/annotations/, results/uncertainty/
 out: results/predictions/seed*/MODEL/shard*/VOLUME.nii.gz (on the preprocessed grid),
-     results/evaluation/{metrics,grid_limit,calibration,training,annotations,error_detection}.tsv
+     results/evaluation/{metrics,grid_limit,calibration,training,annotations,composition,error_detection}.tsv
 """
 
 
@@ -10,6 +10,7 @@ localrules:
     metrics,
     training_summary,
     annotation_summary,
+    composition,
     error_detection,
 
 
@@ -151,6 +152,26 @@ rule annotation_summary:
         last=LAST,
     script:
         "../scripts/annotation_summary.py"
+
+
+rule composition:
+    """Find out of what each annotated set consists after the last iteration: patients, sites, hard cases, ends of the organ."""
+    input:
+        ledgers=expand(
+            "results/annotations/seed{seed}/{ledger}.tsv",
+            seed=config["seeds"],
+            ledger=[f"{strategy}-{LAST}" for strategy in config["strategies"]],
+        ),
+        reference="results/annotations/reference.tsv",
+        cohort="results/cohort/cohort.tsv",
+    output:
+        "results/evaluation/composition.tsv",
+    log:
+        "results/logs/evaluation/composition.log",
+    conda:
+        "../../envs/environment.yaml"
+    script:
+        "../scripts/composition.py"
 
 
 rule error_detection:

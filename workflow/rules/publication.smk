@@ -3,13 +3,14 @@
 in:  results/cohort/, results/evaluation/, results/annotations/, results/uncertainty/, results/models/,
      results/predictions/, results/preprocessed/
 out: results/tables/*.{csv,md,tex,html}, results/figures/*.{png,pdf}, results/this_run_and_the_paper.html,
-     results/overview.html, results/provenance.{json,html}
+     results/overview.html, results/claims.html, results/provenance.{json,html}
 """
 
 
 localrules:
     paper_comparison,
     overview,
+    claims,
     provenance,
 
 
@@ -336,6 +337,30 @@ rule overview:
         titles={name: strategy.title for name, strategy in STRATEGIES.items()},
     script:
         "../scripts/overview.py"
+
+
+rule claims:
+    """Judge each claim of the paper by the metrics and the annotated sets of this run."""
+    input:
+        metrics="results/evaluation/metrics.tsv",
+        annotations="results/evaluation/annotations.tsv",
+        composition="results/evaluation/composition.tsv",
+    output:
+        page=report(
+            "results/claims.html",
+            category="1 Overview",
+            labels={"page": "the paper's claims"},
+            caption="../report/claims.rst",
+        ),
+        table="results/tables/claims.csv",
+    log:
+        "results/logs/claims.log",
+    conda:
+        "../../envs/environment.yaml"
+    params:
+        synthetic=config["cohort"] == "phantom",
+    script:
+        "../scripts/claims.py"
 
 
 rule provenance:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 from slicesampling.jobs.job import start
-from slicesampling.publication import detection, seeds, supplement, tables
+from slicesampling.publication import composition, detection, seeds, supplement, tables
 from slicesampling.publication.layout import with_strategies, write_files
 
 start(snakemake)
@@ -12,6 +12,7 @@ start(snakemake)
 text = {"dtype": {"volume": str, "patient": str, "hard_case": str}, "sep": "\t"}
 records = {name: pd.read_csv(path, **text, keep_default_na=name != "cohort") for name, path in snakemake.input.items()}
 name = snakemake.params.function
-(make,) = (getattr(module, name) for module in (tables, supplement, detection, seeds) if hasattr(module, name))
+modules = (tables, supplement, detection, seeds, composition)
+(make,) = (getattr(module, name) for module in modules if hasattr(module, name))
 table = make(**records, **snakemake.params.arguments)
 write_files(with_strategies(table, snakemake.params.titles), Path(snakemake.output[0]).with_suffix(""))
