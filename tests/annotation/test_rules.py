@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from conftest import at_most
+from hypothesis import given
 from hypothesis import strategies as st
 from pools import make_pool
 from slicesampling.annotation.rules import RULES, Settings
@@ -27,7 +28,7 @@ def asked(table: pd.DataFrame, unit: str, name: str, seed: int = 0, **given: flo
 
 
 @pytest.mark.parametrize(("unit", "name"), EVERY)
-@settings(max_examples=10, deadline=None)
+@at_most(10)
 @given(seed=st.integers(0, 9999))
 def test_what_every_rule_obeys(unit: str, name: str, seed: int) -> None:
     """It asks once, never for what is annotated, the same of the same generator; and it leaves its arguments alone."""
@@ -49,7 +50,7 @@ def test_scores_in_another_unit_change_no_choice(unit: str, name: str) -> None:
     assert asked(table.assign(score=8 * table["score"]), unit, name) == asked(table, unit, name)
 
 
-@settings(max_examples=20, deadline=None)
+@at_most(20)
 @given(seed=st.integers(0, 9999))
 def test_top_has_no_larger_score_left_and_the_smaller_place_first(seed: int) -> None:
     table = table_of(seed)
@@ -58,7 +59,7 @@ def test_top_has_no_larger_score_left_and_the_smaller_place_first(seed: int) -> 
     assert asked(table, "slice", "top") == [key[-1] for key in sorted(keys)]
 
 
-@settings(max_examples=20, deadline=None)
+@at_most(20)
 @given(seed=st.integers(0, 9999))
 def test_one_per_volume_takes_the_largest_of_each(seed: int) -> None:
     table = table_of(seed)
@@ -69,7 +70,7 @@ def test_one_per_volume_takes_the_largest_of_each(seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["power", "softrank"])
-@settings(max_examples=20, deadline=None)
+@at_most(20)
 @given(seed=st.integers(0, 9999))
 def test_without_noise_a_noisy_rule_is_top(name: str, seed: int) -> None:
     table = table_of(seed)

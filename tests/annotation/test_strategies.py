@@ -8,8 +8,8 @@ import textwrap
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
-from hypothesis import given, settings
+from conftest import ROOT, at_most
+from hypothesis import given
 from hypothesis import strategies as st
 from pools import make_pool, run
 from slicesampling.annotation import rules
@@ -23,7 +23,7 @@ def keys(table: pd.DataFrame) -> set[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-@settings(max_examples=10, deadline=None)
+@at_most(10)
 @given(seed=st.integers(0, 9999))
 def test_what_every_ledger_obeys(name: str, seed: int) -> None:
     pool = make_pool(seed)
@@ -71,7 +71,7 @@ def test_measures_and_columns_are_those_of_the_uncertainty_tables() -> None:
     assert [STRATEGIES[name].column for name in ("uvs", "uss")] == ["predictive_entropy"] * 2
 
 
-@settings(max_examples=25, deadline=None)
+@at_most(25)
 @given(seed=st.integers(0, 9999), budget=st.integers(1, 60))
 def test_the_paper_s_four_ask_as_section_ii_d_says(seed: int, budget: int) -> None:
     """Byte for byte what each strategy, written out for itself, asks for."""
@@ -110,7 +110,7 @@ def test_the_paper_s_four_ask_as_section_ii_d_says(seed: int, budget: int) -> No
 
 
 @pytest.mark.parametrize("name", ["uvs", "rvs"])
-@settings(max_examples=10, deadline=None)
+@at_most(10)
 @given(seed=st.integers(0, 9999))
 def test_volume_strategies_add_whole_volumes(name: str, seed: int) -> None:
     pool = make_pool(seed)
@@ -126,7 +126,7 @@ def test_volume_strategies_add_whole_volumes(name: str, seed: int) -> None:
             assert names == set(left[:2])
 
 
-@settings(max_examples=10, deadline=None)
+@at_most(10)
 @given(seed=st.integers(0, 9999))
 def test_uncertainty_slice_sampling_adds_the_most_uncertain_candidates(seed: int) -> None:
     pool = make_pool(seed)
@@ -142,7 +142,7 @@ def test_uncertainty_slice_sampling_adds_the_most_uncertain_candidates(seed: int
         assert keys(added) == {(volume, index) for _, volume, index in sorted(candidates)[:6]}
 
 
-@settings(max_examples=10, deadline=None)
+@at_most(10)
 @given(seed=st.integers(0, 9999))
 def test_random_slice_sampling_stops_exactly_at_its_liver_slices(seed: int) -> None:
     pool = make_pool(seed)
