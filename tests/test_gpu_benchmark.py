@@ -123,6 +123,7 @@ class FakeGraph:
         self.result.copy_(self.function(*self.arguments))
 
 
+@pytest.mark.slow
 def test_on_a_gpu_the_rows_compute_what_they_compute_on_the_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, benchmark: ModuleType
 ) -> None:

@@ -77,7 +77,9 @@ def test_without_noise_a_noisy_rule_is_top(name: str, seed: int) -> None:
     assert asked(table, "slice", name, seed, beta=np.inf) == asked(table, "slice", "top")
 
 
-@pytest.mark.parametrize("beta", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize(
+    "beta", [pytest.param(0.5, marks=pytest.mark.slow), pytest.param(1.0, marks=pytest.mark.slow), 2.0]
+)
 @pytest.mark.parametrize("name", ["power", "softrank"])
 def test_chances_of_the_first_are_a_power_of_score_or_rank(name: str, beta: float) -> None:
     """And so the larger a score, the more often its slice is chosen (chi-squared bound, five standard deviations)."""

@@ -155,18 +155,18 @@ def test_random_slice_sampling_stops_exactly_at_its_liver_slices(seed: int) -> N
             assert added["liver"].iloc[-1] == 1  # no slice is annotated after the budget is met
 
 
-def test_random_choices_are_uniform() -> None:
+@pytest.mark.parametrize(("name", "unit"), [("rvs", ["volume"]), ("rss", ["volume", "slice"])])
+def test_random_choices_are_uniform(name: str, unit: list[str]) -> None:
     """Over many seeds each volume, and each slice, is chosen first as often as any other (chi-squared bound)."""
     pool = make_pool(1, volumes=4)
     empty = pd.DataFrame({"volume": pd.Series(dtype=str), "slice": pd.Series(dtype=int)})
-    for name, unit in (("rvs", ["volume"]), ("rss", ["volume", "slice"])):
-        draws = 1000
-        first = [STRATEGIES[name].choose(pool, empty, 1, np.random.default_rng(i)).iloc[0] for i in range(draws)]
-        counts = pd.DataFrame(first)[unit].value_counts()
-        units = len(pool[unit].drop_duplicates())
-        expected = draws / units
-        chi_squared = ((counts - expected) ** 2 / expected).sum() + (units - len(counts)) * expected
-        assert chi_squared < units - 1 + 5 * (2 * (units - 1)) ** 0.5  # five standard deviations
+    draws = 1000
+    first = [STRATEGIES[name].choose(pool, empty, 1, np.random.default_rng(i)).iloc[0] for i in range(draws)]
+    counts = pd.DataFrame(first)[unit].value_counts()
+    units = len(pool[unit].drop_duplicates())
+    expected = draws / units
+    chi_squared = ((counts - expected) ** 2 / expected).sum() + (units - len(counts)) * expected
+    assert chi_squared < units - 1 + 5 * (2 * (units - 1)) ** 0.5  # five standard deviations
 
 
 @pytest.mark.parametrize(("name", "budget"), [("uvs", 99), ("rvs", 99), ("uss", 999), ("rss", 999)])

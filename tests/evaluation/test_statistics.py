@@ -373,6 +373,7 @@ def simulated(random, patients, shift=0.0):
     return np.exp(0.5 * case + 0.4 * random.normal(size=(patients, 2)) + [0, shift])
 
 
+@pytest.mark.slow
 def test_simulation_of_no_difference_and_of_a_planted_one():
     """P-values are uniform, intervals hold the truth at their rate, a planted difference is found."""
     random, patients, runs = np.random.default_rng(7), 234, 300
