@@ -156,7 +156,7 @@ def training_set(volumes: list[ValidationVolume], patch: Axes, home: torch.devic
 
 
 def settings_of(patch: Axes, interval: int = 10**9, epochs: int | None = None, rate: float = 1e-5) -> Settings:
-    return Settings(patch, BATCH, rate, interval, WINDOW, epochs, None)
+    return Settings(patch, BATCH, rate, interval, WINDOW, epochs, None, None)
 
 
 def batches(data: TrainingSet, network: AnisotropicUNet, compute: Compute) -> Iterator[Batch]:

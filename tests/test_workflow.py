@@ -133,6 +133,11 @@ def test_metrics_cover_every_model_and_test_volume(run: Path) -> None:
     assert len(metrics) == 14 * 3
     assert metrics.groupby("model")["volume"].nunique().eq(3).all()
     assert metrics[["dice", "rve", "msd", "hd"]].notna().all().all()
+    limit = pd.read_csv(run / "results/evaluation/grid_limit.tsv", sep="\t")
+    assert set(limit["volume"]) == set(metrics["volume"])
+    assert limit["dice"].between(0.85, 1).all()  # voxels of 8 and 12 mm
+    for table in ("table4_dice", "table8_converged"):
+        assert "limit of the grid" in (run / f"results/tables/{table}.md").read_text()
     record = json.loads((run / "results/provenance.json").read_text())
     assert record["configuration"]["seeds"] == [1]
     assert record["packages"]["torch"] == torch.__version__
@@ -151,6 +156,8 @@ def test_a_converged_model_is_the_training_of_the_last_iteration_carried_on(run:
         shared = iteration[iteration["step"] % 10 == 0]
         assert 0 < len(shared) < len(converged)
         pd.testing.assert_frame_equal(converged.head(len(shared)), shared)
+        log = (run / f"results/logs/models/seed1/{strategy}-2-converged.log").read_text()
+        assert f"continuing after step {iteration['step'].iloc[-1]}" in log
 
 
 def test_a_second_run_does_nothing_and_a_lost_figure_is_made_alone(run_copy: Path) -> None:

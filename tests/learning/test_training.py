@@ -1,5 +1,6 @@
 """Laws of training: the loss is eq. 2, the same key gives the same weights, an interruption changes nothing."""
 
+import functools
 import itertools
 import mmap
 import multiprocessing
@@ -8,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -27,7 +29,7 @@ from slicesampling.learning.patches import AnnotatedVolume, TrainingSet
 from slicesampling.learning.progress import Progress
 from slicesampling.learning.training import Settings, ValidationVolume, train, validate, weighted_soft_dice_loss
 
-SETTINGS = Settings((2, 12, 12), 2, 1e-2, 3, (-1000.0, 1000.0), epochs=3, patience=None)
+SETTINGS = Settings((2, 12, 12), 2, 1e-2, 3, (-1000.0, 1000.0), epochs=3, steps=None, patience=None)
 CPU = Compute(torch.device("cpu"), "float32", 2.0**28)
 NETWORK = {"filters": [4, 6], "in_plane_levels": 1, "dropout": 0.25}
 
@@ -80,12 +82,18 @@ def problem() -> tuple[TrainingSet, list[ValidationVolume]]:
 
 
 def run(
-    folder: Path, settings: Settings = SETTINGS, key=(1, "model"), progress=lambda now: None, minutes=60.0, compute=CPU
+    folder: Path,
+    settings: Settings = SETTINGS,
+    key=(1, "model"),
+    progress=lambda now: None,
+    minutes=60.0,
+    compute=CPU,
+    checkpoint: Checkpoint | None = None,
 ) -> dict:
     torch.set_num_threads(1)
     training_set, validation = problem()
     network = build_network(NETWORK, torch.device("cpu"))
-    checkpoint = Checkpoint(folder / "checkpoint.pt", "same", minutes)
+    checkpoint = checkpoint or Checkpoint(folder / "checkpoint.pt", "same", minutes)
     return train(network, training_set, validation, settings, compute, key, checkpoint, progress)
 
 
@@ -236,17 +244,76 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_it_and_a_foreign_one_t
     assert same(resumed, undisturbed)
     last = 13 // SETTINGS.validation_interval * SETTINGS.validation_interval
     assert seen[0].step == last - SETTINGS.validation_interval + 1
-    assert Checkpoint(path, "other", 60).load() is None
+    assert not list(Checkpoint(path, "other", 60).states())
 
 
-def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
-    first = run(tmp_path)
+@pytest.mark.parametrize("settings", [SETTINGS, SETTINGS._replace(epochs=None, patience=2)])
+def test_a_finished_training_is_not_repeated(tmp_path: Path, settings: Settings) -> None:
+    """Where it ended between two validations, only its last one is."""
+    first = run(tmp_path, settings)
     seen: list[Progress] = []
-    again = run(tmp_path, progress=seen.append)
-    assert seen == []
+    again = run(tmp_path, settings, progress=seen.append)
+    assert [now.validation is not None for now in seen] == [True] * (first["steps"] % SETTINGS.validation_interval > 0)
     assert same(first, again)
-    assert again["history"] == first["history"]
+    assert timeless(again["history"]) == timeless(first["history"])
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def slow(settings: Settings):
+    return pytest.param(settings, marks=pytest.mark.slow)
+
+
+SHORT = [
+    slow(SETTINGS._replace(epochs=1)),
+    slow(SETTINGS._replace(epochs=2)),
+    slow(SETTINGS._replace(epochs=None, steps=9)),  # at a validation
+    SETTINGS._replace(epochs=None, steps=10),
+    SETTINGS._replace(epochs=None, patience=1),
+]
+LONG = [
+    SETTINGS._replace(epochs=None, patience=3),
+    slow(SETTINGS._replace(epochs=4, patience=2)),
+    slow(SETTINGS._replace(epochs=None, steps=25)),
+    SETTINGS._replace(epochs=None, steps=9),
+    slow(SETTINGS._replace(epochs=1)),  # at times the shorter one
+    slow(SETTINGS._replace(patience=1)),
+]
+
+
+Ended = Callable[[Settings], tuple[dict, Path]]
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """A function that trains from the start, once for all tests: what that returns, and the checkpoint it leaves."""
+
+    @functools.cache
+    def end(settings: Settings) -> tuple[dict, Path]:
+        folder = tmp_path_factory.mktemp("ended")
+        return run(folder, settings), folder / "checkpoint.pt"
+
+    return end
+
+
+@pytest.mark.parametrize("short", SHORT)
+@pytest.mark.parametrize("long", LONG)
+def test_a_training_that_goes_on_where_another_ended_is_the_whole_training(
+    tmp_path: Path, ended: Ended, short: Settings, long: Settings
+) -> None:
+    """Bit for bit; no step is made twice, except where the other went beyond the end of this one."""
+    (whole, _), (before, begun) = ended(long), ended(short)
+    seen: list[Progress] = []
+    goes_on = run(tmp_path, long, checkpoint=Checkpoint(tmp_path / "its.pt", "same", 60, begun), progress=seen.append)
+    assert same(whole, goes_on)
+    assert timeless(goes_on["history"]) == timeless(whole["history"])
+    assert (goes_on["steps"], goes_on["best_step"]) == (whole["steps"], whole["best_step"])
+    if whole["steps"] >= before["steps"]:
+        assert [now.step for now in seen if now.validation is None] == [*range(before["steps"] + 1, whole["steps"] + 1)]
+
+
+def test_a_training_ends_after_its_steps(tmp_path: Path) -> None:
+    """Whatever the size of the training set, and in the midst of an epoch."""
+    assert run(tmp_path, SETTINGS._replace(epochs=None, steps=8))["steps"] == 8
 
 
 @pytest.mark.parametrize("precision", [pytest.param("bfloat16", marks=pytest.mark.slow), "float16"])

@@ -56,6 +56,22 @@ def experiment(strategies=STRATEGIES, iterations=2, volumes=30, seeds=(1,), dege
     return pd.DataFrame(rows).sample(frac=1, random_state=1)
 
 
+@pytest.mark.parametrize("make", [lambda *given: metric_table(given[0], "dice", *given[1:]), converged_table])
+def test_the_limit_of_the_grid_is_a_last_row_that_changes_no_other(make):
+    """It is better than all models, but no model: neither the best nor compared."""
+    metrics = experiment()
+    limit = metrics[metrics["strategy"] == "pool"].assign(dice=0.99, rve=0.1, msd=0.1, hd=1.0)
+    without, empty, whole = make(metrics), make(metrics, limit.head(0)), make(metrics, limit)
+    pd.testing.assert_frame_equal(whole.display.iloc[:-1], without.display)
+    pd.testing.assert_frame_equal(empty.display, without.display)
+    assert whole.display.index[-1] == "limit of the grid"
+    assert whole.display.iloc[-1].str.startswith("0.990 (0.990, 0.990)").any()
+    assert whole.bold == without.bold
+    assert "resampled to the common grid and back" in whole.note
+    assert empty.note == without.note
+    assert (whole.frame["strategy"] == "limit").sum() == len(whole.frame) - len(without.frame) > 0
+
+
 def test_a_run_that_mixes_devices_or_precisions_says_so():
     metrics = experiment()
     assert "trained alike" not in metric_table(metrics, "dice").note

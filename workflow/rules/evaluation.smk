@@ -2,7 +2,7 @@
 
 in:  results/models/, results/preprocessed/, results/annotations/
 out: results/predictions/seed*/MODEL/shard*/VOLUME.nii.gz (on the preprocessed grid),
-     results/evaluation/{metrics,calibration,training,annotations}.tsv
+     results/evaluation/{metrics,grid_limit,calibration,training,annotations}.tsv
 """
 
 
@@ -66,9 +66,22 @@ rule evaluate:
         "../scripts/evaluate.py"
 
 
+use rule evaluate as grid_limit with:
+    # What a perfect model would reach: the reference, to the preprocessed grid and back.
+    input:
+        volumes=lambda wildcards: preprocessed(volumes_in(wildcards.shard, "test")),
+    output:
+        ensure("results/evaluation/grid_limit/shard{shard}.tsv", non_empty=True),
+    log:
+        "results/logs/evaluation/grid_limit-shard{shard}.log",
+    benchmark:
+        "results/benchmarks/evaluation/grid_limit-shard{shard}.tsv"
+
+
 rule metrics:
     """Put the metrics of all models and test volumes into one table, and each model's calibration into another."""
     input:
+        grid_limit=GRID_LIMIT,
         shards=shards(
             "test",
             "results/evaluation/seed{seed}/{model}/shard{shard}.tsv",
@@ -85,6 +98,7 @@ rule metrics:
         training="results/evaluation/training.tsv",
     output:
         metrics="results/evaluation/metrics.tsv",
+        grid_limit="results/evaluation/grid_limit.tsv",
         calibration="results/evaluation/calibration.tsv",
     log:
         "results/logs/evaluation/metrics.log",

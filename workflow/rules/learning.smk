@@ -8,9 +8,17 @@ usually includes: 1 initial, strategies × iterations, strategies + 1 converged 
 
 
 rule train:
-    """Train {wildcards.model} from scratch on its ledger: {params.end} (epochs, patience), Adam, weighted soft Dice."""
+    """Train {wildcards.model} from scratch on its ledger: {params.end} (epochs, steps, patience), Adam, weighted soft Dice.
+
+    A converged model is the training of the last iteration carried on, and goes on where that one ended.
+    """
     input:
         ledger=training_ledger,
+        begun=lambda wildcards: (
+            f"results/models/seed{wildcards.seed}/{wildcards.model.removesuffix('-converged')}/model.pt"
+            if wildcards.model in CARRIED_ON
+            else []
+        ),
         volumes=preprocessed(
             [*split_volumes(USED, "pool"), *split_volumes(USED, "val")]
         ),

@@ -111,8 +111,10 @@ def contradictions(config: dict[str, Any]) -> list[str]:
     if training["window"][0] >= training["window"][1]:
         faults.append(f"training.window is {training['window']}; accepted: a lower and a higher HU value")
     for name in ("iteration", "converged"):
-        if training[name]["epochs"] is None and training[name]["patience"] is None:
-            faults.append(f"training.{name} never ends: epochs and patience are both null; accepted: a number for one")
+        if all(limit is None for limit in training[name].values()):
+            faults.append(
+                f"training.{name} never ends: {', '.join(training[name])} are all null; accepted: a number for one"
+            )
     sliced = any(strategy.slices for strategy in strategies_of(config).values())
     if config["slices_per_iteration"] == "auto" and sliced and "uvs" not in config["strategies"]:
         faults.append(
@@ -129,13 +131,15 @@ def job_counts(config: dict[str, Any], models: Sequence[str], splits: dict[str, 
     seeds, iterations = len(config["seeds"]), config["iterations"]
     uncertain = sum(strategy.uncertain for strategy in strategies_of(config).values())
     sampled = seeds * (1 + uncertain * (iterations - 1)) if uncertain else 0
-    tested = seeds * len(models) * shards(config, "test", splits["test"])
+    tests = shards(config, "test", splits["test"])
+    tested = seeds * len(models) * tests
+    limit = tests if config["evaluation"]["grid"] == "native" else 0
     return {
         "preprocess": shards(config, "preprocessing", sum(splits.values())),
         "train": seeds * len(models),
         "uncertainty": sampled * shards(config, "uncertainty", splits["pool"]),
         "predict": tested,
-        "evaluate": tested,
+        "evaluate": tested + limit,
     }
 
 

@@ -145,7 +145,7 @@ def _training_step(
     """Return the seconds of a training step on one fully annotated volume that lies in files or on the device, after a
     warm-up."""
     training = {name: value for name, value in config["training"].items() if name not in ("iteration", "converged")}
-    settings = Settings(**training, epochs=2 * MEASURED_STEPS, patience=None)
+    settings = Settings(**training, epochs=2 * MEASURED_STEPS, steps=None, patience=None)
     settings = settings._replace(patch=axes(settings.patch), validation_interval=10**9)
     times: list[float] = []
 
@@ -218,6 +218,8 @@ def training_length(model: str, pool: pd.DataFrame, config: dict[str, Any]) -> t
     ends = []
     if end["epochs"] is not None:
         ends.append(end["epochs"] * np.ceil(tiles / training["batch_size"]))
+    if end["steps"] is not None:
+        ends.append(end["steps"])
     if end["patience"] is not None:
         times = _papers_best_step("data pool" if name == "pool" else "iter. 5 (converged)")
         validations = end["patience"] * (1 + times / PAPER_INTERVAL / PAPER_PATIENCE)
@@ -303,6 +305,10 @@ def estimate(
     training = {}
     for model in models:
         steps, validations = training_length(model, pool, config)
+        carried_on = model.removesuffix("-converged")
+        if carried_on in models and carried_on != model:
+            done = training_length(carried_on, pool, config)
+            steps, validations = max(steps - done[0], 0), max(validations - done[1], 0)
         step = measured.step.get(data_path(model, pool, config, compute, measured.room), measured.step["files"])
         training[model] = measured.starts["train"] + steps * step + validations * inference(val, 1)
     work = {  # seconds of one job

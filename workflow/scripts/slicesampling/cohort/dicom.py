@@ -18,7 +18,7 @@ from pydicom.pixels import get_decoder
 
 from .. import UserError, one_line
 from .dicom_files import GEOMETRY, RESCALE, UNREADABLE, choose_series, read_folder
-from .grids import TIE, Grid
+from .grids import TIE, Grid, checkerboard
 
 LARGEST_SLICE_GAP = 5.0
 """mm. A wider gap in an uneven stack is not bridged: no liver is scanned with thicker slices, so some are missing."""
@@ -110,7 +110,8 @@ class Stack:
     def evened(self, array: np.ndarray) -> np.ndarray:
         """Interpolate an array on the slices linearly at the slices of `grid`: HU to int16, a bool mask above one half.
 
-        The array of an even stack is returned as it is.
+        Exactly between two slices a mask is decided as by `grids.resample_mask`. The array of an even stack is returned
+        as it is.
         """
         if self.even:
             return array
@@ -120,8 +121,13 @@ class Stack:
         part = ((wanted - heights[upper - 1]) / (heights[upper] - heights[upper - 1])).astype(np.float32)
         result = np.empty((len(wanted), *array.shape[1:]), array.dtype)
         for k, (high, share) in enumerate(zip(upper, part, strict=True)):
-            plane = (1 - share) * array[high - 1].astype(np.float32) + share * array[high].astype(np.float32)
-            result[k] = plane > 0.5 + TIE if array.dtype == bool else np.rint(plane)
+            low, up = array[high - 1], array[high]
+            if array.dtype != bool:
+                result[k] = np.rint((1 - share) * low.astype(np.float32) + share * up.astype(np.float32))
+            elif abs(share - 0.5) > TIE:
+                result[k] = up if share > 0.5 else low
+            else:
+                result[k] = np.where(checkerboard(k, *np.ogrid[: up.shape[0], : up.shape[1]]), up, low)
         return result
 
     def nearest(self, height: float) -> int:

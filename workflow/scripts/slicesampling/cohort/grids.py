@@ -23,7 +23,7 @@ ALIGNED = 1e-3
 """Grids that lean against each other by fewer voxels than this, over their whole length, have the same axes."""
 
 TIE = 1e-5
-"""Rounding allowed for when interpolated mask values are compared with one half."""
+"""Rounding allowed for when interpolated mask values, or positions between two voxels, are compared with one half."""
 
 REVERSE = np.array([[0.0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
 """Swaps (x, y, z) of files with the library's (z, y, x), for points and indices alike."""
@@ -134,15 +134,27 @@ def resample_image(array: np.ndarray, source: Grid, target: Grid, *, fill: float
 
 
 def resample_mask(mask: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
-    """Resample a mask (z, y, x): liver where its linear interpolation exceeds one half; exactly one half is not liver.
+    """Resample a mask (z, y, x): liver where its linear interpolation exceeds one half.
 
-    Returns bool (z, y, x) on `target`, False outside of `source`. Used in both directions, to the canonical grid and
-    back.
+    Exactly one half is as the nearest voxel. Of equally near ones, the target's place in a checkerboard decides: the
+    same side for all would move or shrink every structure. Returns bool (z, y, x) on `target`, False outside of
+    `source`. Used in both directions, to the canonical grid and back.
     """
+    mask = mask if mask.dtype == bool else mask != 0
+    matrix, last = np.linalg.inv(source.affine) @ target.affine, np.array(mask.shape)[:, None] - 1
     result = np.empty(target.shape, bool)
-    for z, plane in enumerate(_planes(mask if mask.dtype == bool else mask != 0, source, target, 0)):
-        np.greater(plane, 0.5 + TIE, out=result[z])
+    for z, plane in enumerate(_planes(mask, source, target, 0)):
+        np.greater(plane, 0.5, out=result[z])
+        y, x = np.nonzero(np.abs(plane - 0.5) <= TIE)
+        position = matrix[:3] @ np.stack([np.full(len(y), z), y, x, np.ones(len(y))])
+        nearest = np.rint(position + np.where(checkerboard(z, y, x), TIE, -TIE)).astype(np.intp)
+        result[z, y, x] = mask[tuple(np.clip(nearest, 0, last))]
     return result
+
+
+def checkerboard(z: int, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return whether voxels lie on the odd fields of a three-dimensional checkerboard."""
+    return (z + y + x) % 2 == 1
 
 
 def corners(shape: tuple[int, int, int], margin: float = 0.0) -> np.ndarray:

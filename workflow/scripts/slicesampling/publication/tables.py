@@ -29,6 +29,8 @@ from .layout import MISSING, Table, count, join, lay_out, number, p_value_text, 
 from .pages import filled
 
 INITIAL, POOL = "initial", "data pool"
+LIMIT = "limit of the grid"
+"""The row of what a perfect model would reach: the reference, to the preprocessed grid and back."""
 
 LEGEND = (
     "Mean (5th, 95th percentile). Bold: best mean among the strategies of a {group}. Significantly worse than the best "
@@ -147,11 +149,12 @@ def training_table(training: pd.DataFrame) -> Table:
     )
 
 
-def metric_table(metrics: pd.DataFrame, metric: str) -> Table:
+def metric_table(metrics: pd.DataFrame, metric: str, limit: pd.DataFrame | None = None) -> Table:
     """Tables 4 to 7: one metric by strategy and iteration, with the initial and the data pool model.
 
     metrics: `seed strategy iteration converged volume degenerate device precision` and the metric's column, one row a
-    model and case; of the converged models only the data pool's is shown.
+    model and case; of the converged models only the data pool's is shown. limit: `degenerate` and the metric's column,
+    a row for each test volume, of a perfect model; it may be empty.
     """
     about = METRICS[metric]
     shown = metrics[~metrics["converged"] | (metrics["strategy"] == "pool")]
@@ -168,22 +171,26 @@ def metric_table(metrics: pd.DataFrame, metric: str) -> Table:
         bold |= {(label, name.upper()) for name, record in compared.items() if record["best"]}
     records += [{"strategy": "pool", "iteration": _last(shown), **whole}] if whole else []
     display = _iteration_layout(strategies_in(shown), summary_cell(initial, about), rows, summary_cell(whole, about))
+    if limit is not None and len(limit):
+        best = described(limit, about)
+        records.append({"strategy": "limit", "iteration": _last(shown), **best})
+        display.loc[LIMIT] = summary_cell(best, about)
     position = list(METRICS).index(metric) + 4
     return Table(
         f"table{position}_{metric}",
         f"{about.label} of the models over the iterations",
         pd.DataFrame(records),
         display,
-        note=join(LEGEND.format(group="row"), _about_tests(shown, records), about_cases(shown)),
+        note=join(LEGEND.format(group="row"), _about_limit(limit), _about_tests(shown, records), about_cases(shown)),
         bold=frozenset(bold),
-        spanning=frozenset({INITIAL, POOL}),
+        spanning=frozenset({INITIAL, POOL, LIMIT}),
     )
 
 
-def converged_table(metrics: pd.DataFrame) -> Table:
+def converged_table(metrics: pd.DataFrame, limit: pd.DataFrame | None = None) -> Table:
     """Table 8: all metrics of the models trained until convergence; the data pool model is not compared.
 
-    metrics: as for `metric_table`, with the columns of all metrics.
+    metrics, limit: as for `metric_table`, with the columns of all metrics.
     """
     shown = metrics[metrics["converged"]]
     rows, pool = shown[by_strategies(shown)], shown[shown["strategy"] == "pool"]
@@ -199,12 +206,16 @@ def converged_table(metrics: pd.DataFrame) -> Table:
         if whole:
             records.append({"metric": about.column, "strategy": "pool", **whole})
         cells[POOL][about.label] = summary_cell(whole, about)
+        if limit is not None and len(limit):
+            best = described(limit, about)
+            records.append({"metric": about.column, "strategy": "limit", **best})
+            cells.setdefault(LIMIT, {})[about.label] = summary_cell(best, about)
     return Table(
         "table8_converged",
         "Evaluation of the models trained until convergence",
         pd.DataFrame(records),
         lay_out(cells),
-        note=join(LEGEND.format(group="column"), _about_tests(shown, records), about_cases(shown)),
+        note=join(LEGEND.format(group="column"), _about_limit(limit), _about_tests(shown, records), about_cases(shown)),
         bold=frozenset(bold),
     )
 
@@ -402,6 +413,13 @@ def _excluded(cohort: pd.DataFrame) -> pd.Series:
 def _mean_over_seeds(table: pd.DataFrame) -> str:
     seeds = table["seed"].nunique()
     return f"Mean over {seeds} seeds." if seeds > 1 else ""
+
+
+def _about_limit(limit: pd.DataFrame | None) -> str:
+    """Say what the row of the limit is, where there is one."""
+    if limit is None or limit.empty:
+        return ""
+    return f"{LIMIT.capitalize()}: the reference itself, resampled to the common grid and back."
 
 
 def _about_tests(metrics: pd.DataFrame, records: Iterable[Mapping[str, object]]) -> str:
