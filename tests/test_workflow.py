@@ -83,11 +83,11 @@ def test_neither_jobs_nor_shards_change_a_result(run: Path, tmp_path: Path) -> N
 
 def test_every_table_and_figure_is_there(run: Path) -> None:
     tables = {path.name for path in (run / "results/tables").iterdir()}
-    assert len(tables) == (9 + 6) * 4
+    assert len(tables) == (9 + 8) * 4
     for path in (run / "results/tables").glob("*.md"):
         assert "nan" not in path.read_text(encoding="utf-8").lower()
     figures = {path.stem for path in (run / "results/figures").glob("*.png")}
-    beyond = {"performance_slices", "performance_minutes", "selected_slices", "calibration"}
+    beyond = {"performance_slices", "performance_minutes", "selected_slices", "calibration", "error_detection"}
     assert beyond < figures
     assert {name.split("_")[0] for name in figures - beyond} == {f"figure{k}" for k in range(1, 8)}
     for path in (run / "results/figures").rglob("*.png"):
@@ -233,7 +233,7 @@ def test_the_report_opens_in_a_browser_without_network(report: Path, tmp_path: P
                     driver.switch_to.default_content()
                 shown[category] = number + 1
             first(driver, "//a[normalize-space()='Results']").click()
-        assert shown == {"1 Overview": 4, "2 Tables": 9, "3 Figures": 7, "4 Beyond the paper": 10, "5 Trainings": 14}
+        assert shown == {"1 Overview": 4, "2 Tables": 9, "3 Figures": 7, "4 Beyond the paper": 13, "5 Trainings": 14}
         assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
         events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
         sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]

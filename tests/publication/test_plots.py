@@ -59,11 +59,11 @@ def test_a_strategy_has_one_colour_and_marker_everywhere() -> None:
             assert line.get_marker() == looks()[name].marker
 
 
-def test_a_dozen_strategies_have_looks_of_their_own() -> None:
-    own = [f"strategy{number}" for number in range(8)]
+def test_sixteen_strategies_have_looks_of_their_own() -> None:
+    own = [f"strategy{number}" for number in range(12)]
     drawn = looks([*own, "uss"])
     assert list(drawn) == ["initial", *STRATEGIES, *own, "pool"]
-    assert len({look.colour for look in drawn.values()}) == len({look.marker for look in drawn.values()}) == 14
+    assert len({look.colour for look in drawn.values()}) == len({look.marker for look in drawn.values()}) == 18
     assert all(drawn[name] == looks()[name] for name in ("initial", *STRATEGIES, "pool"))
     assert all(drawn[name].label == name.upper() for name in (*STRATEGIES, *own))
     apart = [(a, b) for a, b in itertools.combinations(drawn.values(), 2)]

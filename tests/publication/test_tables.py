@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from slicesampling.evaluation.statistics import METRICS, summarise
 from slicesampling.publication import layout
-from slicesampling.publication.layout import Table, write_table
+from slicesampling.publication.layout import Table, write_files
 from slicesampling.publication.tables import (
     annotation_table,
     cohort_table,
@@ -301,7 +301,7 @@ def test_any_subset_of_strategies_and_few_cases(strategies, iterations, volumes,
         assert not made[0].bold
     for table in made:
         assert table.display.map(lambda cell: isinstance(cell, str) and cell != "").all(axis=None)
-        for path in write_table(table, tmp_path / table.name)[1:]:
+        for path in write_files(table, tmp_path / table.name)[1:]:
             shown = re.sub(r"<(script|style)>.*?</\1>", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
             assert not re.search(r"\b(nan|None|inf)\b", shown, re.IGNORECASE)
 
@@ -328,7 +328,7 @@ def test_models_that_are_not_there_are_dashes():
 @pytest.mark.parametrize("position", range(9))
 def test_csv_keeps_every_digit(position, nine_tables, tmp_path):
     table = nine_tables[position]
-    csv = write_table(table, tmp_path / "nested" / table.name)[0]
+    csv = write_files(table, tmp_path / "nested" / table.name)[0]
     written = pd.read_csv(csv, dtype=str, keep_default_na=False)
     assert list(written) == list(table.frame)
     assert len(written) == len(table.frame) > 0
@@ -380,7 +380,7 @@ def read_page(path):
 @pytest.mark.parametrize("position", range(9))
 def test_all_files_show_every_cell(position, nine_tables, tmp_path):
     table = nine_tables[position]
-    _, md, tex, page = write_table(table, tmp_path / table.name)
+    _, md, tex, page = write_files(table, tmp_path / table.name)
     reader = read_page(page)
     expected = [
         [row, table.display.loc[row].iloc[0]] if row in table.spanning else [row, *table.display.loc[row]]
@@ -407,7 +407,7 @@ def test_all_files_show_every_cell(position, nine_tables, tmp_path):
 
 def test_spanning_cells_cover_all_columns(tmp_path):
     table = metric_table(experiment(), "dice")
-    *_, tex, page = write_table(table, tmp_path / "t")
+    *_, tex, page = write_files(table, tmp_path / "t")
     assert read_page(page).spans.count(4) == 2
     assert tex.read_text(encoding="utf-8").count(r"\multicolumn{4}{c}{") == 2
 
@@ -416,7 +416,7 @@ def test_names_from_the_data_cannot_break_a_file(tmp_path):
     name = r"<b>A&B</b> 50% $x_1$ #2 {~^\} | `c` **d** [e]"
     display = pd.DataFrame({"Volumes": [name]}, index=pd.Index([name], name="Data set"))
     table = Table("t", name, pd.DataFrame({"site": [name], "text": ['"quoted", with comma']}), display, note=name)
-    csv, md, tex, page = write_table(table, tmp_path / "t")
+    csv, md, tex, page = write_files(table, tmp_path / "t")
     assert pd.read_csv(csv).iloc[0].tolist() == [name, '"quoted", with comma']
     assert read_page(page).rows[1] == [name, name]
     assert "<b>" not in page.read_text(encoding="utf-8")

@@ -1,6 +1,7 @@
 """The configuration and the cohort, checked; the names of all models; and the functions that find a rule's inputs."""
 
 import sys
+from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow/scripts"))
 
@@ -133,6 +134,20 @@ def query_inputs(wildcards):
     return inputs
 
 
+QUERIES = [
+    SimpleNamespace(seed=seed, strategy=strategy, iteration=iteration)
+    for seed in config["seeds"]
+    for strategy in config["strategies"]
+    for iteration in ITERATIONS
+]
+# The models whose uncertainty a query asks for: only those can be compared with their errors.
+SCORED_MODELS = list(
+    dict.fromkeys(
+        previous(query) for query in QUERIES if "scores" in query_inputs(query)
+    )
+)
+
+
 # What a table cannot tell of its strategies: which of them ask the uncertainty, and which choose slices.
 KINDS = {
     "uncertain": [name for name in STRATEGIES if STRATEGIES[name].uncertain],
@@ -148,6 +163,7 @@ GRID_LIMIT = (
 LIMITED_TABLE = METRICS_TABLE | {"limit": "results/evaluation/grid_limit.tsv"}
 ANNOTATIONS_TABLE = {"annotations": "results/evaluation/annotations.tsv"}
 CALIBRATION_TABLE = {"calibration": "results/evaluation/calibration.tsv"}
+ERRORS_TABLE = {"found": "results/evaluation/error_detection.tsv"}
 ANNOTATION_TIME = {
     "minutes_per_slice": config["annotation_minutes_per_slice"],
     "ratio": config["annotation_time_ratio"],
@@ -198,6 +214,16 @@ TABLES = {
         {},
         METRICS_TABLE | CALIBRATION_TABLE,
     ),
+    **(
+        {"supplement7_error_detection": ("error_detection_table", {}, ERRORS_TABLE)}
+        if SCORED_MODELS
+        else {}
+    ),
+    "supplement8_relative_efficiency": (
+        "relative_efficiency_table",
+        ANNOTATION_TIME,
+        METRICS_TABLE | ANNOTATIONS_TABLE,
+    ),
 }
 TABLE_FORMATS = ["csv", "md", "tex", "html"]
 FIGURE_FORMATS = ["png", "pdf"]
@@ -218,6 +244,11 @@ PLOTS = {
         CURVES_TABLE | METRICS_TABLE,
     ),
     "calibration": ("calibration_figure", {}, CALIBRATION_TABLE),
+    **(
+        {"error_detection": ("error_detection_figure", {}, ERRORS_TABLE)}
+        if SCORED_MODELS
+        else {}
+    ),
 }
 
 SHOWN_SEED = config["seeds"][0]
@@ -261,7 +292,8 @@ def jobs_in_all():
         2 + sliced + 2 * queries + 1
     )  # initial and pool ledger, budget, queries and answers, learning curves
     figures = 5 + ("uss" in config["strategies"])
-    once = 3 + len(TABLES) + len(PLOTS) + figures + 4  # three summaries; four pages
+    summaries = 3 + bool(SCORED_MODELS)
+    once = summaries + len(TABLES) + len(PLOTS) + figures + 4  # four pages
     cohort = 2 + (config["cohort"] == "phantom")  # check, reference slices
     counts = job_counts(
         config,

@@ -1,8 +1,8 @@
 """Test predictions of every model, and their agreement with the reference masks.
 
-in:  results/models/, results/preprocessed/, results/annotations/
+in:  results/models/, results/preprocessed/, results/annotations/, results/uncertainty/
 out: results/predictions/seed*/MODEL/shard*/VOLUME.nii.gz (on the preprocessed grid),
-     results/evaluation/{metrics,grid_limit,calibration,training,annotations}.tsv
+     results/evaluation/{metrics,grid_limit,calibration,training,annotations,error_detection}.tsv
 """
 
 
@@ -10,6 +10,7 @@ localrules:
     metrics,
     training_summary,
     annotation_summary,
+    error_detection,
 
 
 rule predict:
@@ -150,3 +151,29 @@ rule annotation_summary:
         last=LAST,
     script:
         "../scripts/annotation_summary.py"
+
+
+rule error_detection:
+    """Compare each slice's uncertainty with its wrong voxels, and count the errors in the slices that queries picked."""
+    input:
+        slices=shards(
+            "uncertainty",
+            "results/uncertainty/seed{seed}/{model}/slices-shard{shard}.tsv",
+            seed=config["seeds"],
+            model=SCORED_MODELS,
+        ),
+        ledgers=expand(
+            f"results/annotations/seed{{seed}}/{{strategy}}-{LAST}.tsv",
+            seed=config["seeds"],
+            strategy=config["strategies"],
+        ),
+    output:
+        ensure("results/evaluation/error_detection.tsv", non_empty=True),
+    log:
+        "results/logs/evaluation/error_detection.log",
+    conda:
+        "../../envs/environment.yaml"
+    params:
+        last=LAST,
+    script:
+        "../scripts/error_detection.py"

@@ -133,7 +133,7 @@ rule excluded_cases_figure:
 
 
 rule plot:
-    """Figures 4 and 7, the learning curves and the calibration, from the tables of results."""
+    """Figures 4 and 7, the learning curves, the calibration and the error detection, from the tables of results."""
     input:
         unpack(lambda wildcards: PLOTS[wildcards.plot][2]),
     output:

@@ -111,7 +111,7 @@ def count(number: int, name: str) -> str:
 # --- files -------------------------------------------------------------------------------------------------------
 
 
-def write_table(table: Table, stem: str | Path) -> list[Path]:
+def write_files(table: Table, stem: str | Path) -> list[Path]:
     """Write `stem`.csv (full precision), .md, .tex and .html; return the four paths."""
     texts = {
         "csv": table.frame.to_csv(index=False),

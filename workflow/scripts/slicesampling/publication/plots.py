@@ -213,7 +213,7 @@ def calibration_figure(calibration: pd.DataFrame) -> Figure:
         path = pd.concat([start, rows])
         axes.plot(path["iteration"], errors[path.index], color=look.colour, marker=look.marker, mec="white", mew=0.4)
         for model in models.index[(models["strategy"] == strategy) & models["converged"]]:
-            axes.plot([beside], errors[model], look.marker, color=look.colour, mec="white", mew=0.4, ms=5)
+            axes.plot([beside], errors[model], marker=look.marker, color=look.colour, mec="white", mew=0.4, ms=5)
     for model in models.index[models["strategy"] == "initial"]:
         look = drawn["initial"]
         axes.plot([0], errors[model], look.marker, color=look.colour, mec="white", mew=0.4, ms=5, zorder=4)

@@ -9,7 +9,7 @@ import itertools
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, ParamSpec
+from typing import Any, Literal, NamedTuple, ParamSpec
 
 import matplotlib.style
 import numpy as np
@@ -25,10 +25,12 @@ from ..jobs.files import replacing
 
 Parameters = ParamSpec("Parameters")
 Array = npt.NDArray[Any]
+Marker = str | tuple[int, Literal[0, 1, 2], int]
 
 COLUMN, PAGE = 3.5, 7.16  # inches: widths of one and of two columns of an IEEE journal
 FONT = 7  # points, the smallest that the journal asks for
 CHARACTER = 0.062  # inches: what a character of that size takes, a little more than the mean one of DejaVu Sans
+LEGEND_HANDLE = 0.5  # inches: what a legend's line takes beside its label, with the gaps around it
 RESOLUTION = 300  # dots per inch of the PNG, and of the images inside the PDF
 WINDOW = (50, 400)  # HU: centre and width of the usual soft-tissue window
 AIR_LIMIT = -300  # HU: between air and the body
@@ -65,15 +67,19 @@ class Look(NamedTuple):
 
     label: str
     colour: str
-    marker: str
+    marker: Marker
 
 
 # Okabe and Ito's colours first: cold ones sample volumes, warm ones slices; the darker of a pair asks the uncertainty.
 STRATEGY_COLOURS = (
     *("#0072B2", "#56B4E9", "#D55E00", "#E69F00"),
     *("#CC79A7", "#332288", "#882255", "#117733", "#999933", "#6E4B1F", "#AA4499", "#000000"),
+    *("#44AA99", "#DDCC77", "#E31A1C", "#B2DF8A"),
 )
-STRATEGY_MARKERS = ("s", "D", "o", "^", "v", "p", "<", ">", "h", "*", "d", "8")
+STRATEGY_MARKERS: tuple[Marker, ...] = (
+    *("s", "D", "o", "^", "v", "p", "<", ">", "h", "*", "d", "8"),
+    *((4, 1, 45), (6, 1, 0), (3, 1, 0), (5, 1, 180)),  # stars of so many points, turned by so many degrees
+)
 
 
 def looks(strategies: Iterable[str] = ()) -> dict[str, Look]:
@@ -156,6 +162,11 @@ def draw_outline(axes: Axes, mask: npt.ArrayLike, colour: str, *, width: float =
 
 def aspect_of(spacing: Sequence[float]) -> float:
     return float(spacing[0]) / float(spacing[1])
+
+
+def legend_columns(labels: Iterable[str], inches: float = PAGE) -> int:
+    """Return how many columns of a legend with these labels fit into a width."""
+    return max(1, int(inches / (LEGEND_HANDLE + CHARACTER * max(map(len, labels)))))
 
 
 def wrapped(text: str, inches: float) -> str:

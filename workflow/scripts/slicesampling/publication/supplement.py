@@ -16,6 +16,7 @@ from ..evaluation.efficiency import (
     area_under,
     common_range,
     cost_to_reach,
+    costs_to_match,
     learning_curves,
     share_of_pool,
 )
@@ -245,7 +246,7 @@ def efficiency_table(
                         100 * float(shares[-1]), (100 * share_bounds[0], 100 * share_bounds[1]), 1
                     )
                     for level in SHARES:
-                        needed = cost_to_reach(curve.costs, shares, level)
+                        needed = float(cost_to_reach(curve.costs, shares, level))
                         record[f"to_{level:g}"] = needed
                         row[f"{'Slices' if cost == 'liver_slices' else 'Minutes'} to {100 * level:g} %"] = (
                             f"> {curve.costs[-1]:.0f}" if np.isnan(needed) else f"{needed:.0f}"
@@ -262,6 +263,47 @@ def efficiency_table(
             "iteration's model (limited epochs) divided by that of the data pool model, for errors the inverse. Slices "
             f"and minutes: {STRUCTURE} slices and annotation time at which the curve, linear between iterations, first "
             "reaches that share; >: not reached.",
+            _about_time(minutes_per_slice, ratio),
+            _about_bootstrap(metrics),
+            about_cases(metrics),
+        ),
+    )
+
+
+def relative_efficiency_table(
+    metrics: pd.DataFrame,
+    annotations: pd.DataFrame,
+    minutes_per_slice: float,
+    ratio: float,
+    sliced: Collection[str] = SLICED,
+) -> Table:
+    """Supplement 8: what each strategy needs to do as well as each other one does in the end; printed is the Dice.
+
+    Arguments: as for `learning_curves_table`.
+    """
+    costs, weights = annotation_costs(annotations, minutes_per_slice, ratio, sliced), _weights(metrics)
+    frame = pd.concat(
+        costs_to_match(learning_curves(metrics, costs, column, cost, weights), about).assign(metric=column, cost=cost)
+        for (column, about), cost in itertools.product(METRICS.items(), COSTS)
+    )
+    names = strategies_in(metrics)
+    cells = {name.upper(): {f"as {other.upper()}": MISSING for other in names} for name in names}
+    for row in frame[(frame["metric"] == "dice") & (frame["cost"] == "liver_slices")].to_dict("records"):
+        ends = ", ".join(_or_more(row[name], row["limit"]) for name in ("lower", "upper"))
+        needed = number(row["needed"], 0) if np.isfinite(row["needed"]) else f"> {number(row['end'], 0)}"
+        text = f"{needed} ({_or_more(row['ratio'], row['limit'])} [{ends}])"
+        cells[row["strategy"].upper()][f"as {row['other'].upper()}"] = text
+    return Table(
+        "supplement8_relative_efficiency",
+        f"Beyond the paper: {STRUCTURE} slices that a strategy needs to reach the Dice of another",
+        frame.reset_index(drop=True),
+        lay_out(cells),
+        note=join(
+            f"The annotated {STRUCTURE} slices at which the learning curve of the row's strategy, linear between "
+            "iterations, first has the mean Dice of the column's strategy after its last iteration; in brackets their "
+            "ratio to what the other needed, without the initial set. Below 1: fewer; >: not reached. Columns of "
+            "random strategies are the efficiency relative to random. Other metrics and minutes: the CSV file (inf: "
+            "not reached).",
             _about_time(minutes_per_slice, ratio),
             _about_bootstrap(metrics),
             about_cases(metrics),
@@ -375,6 +417,10 @@ def _printed(strategy: str) -> str:
 
 def _with_interval(value: float, bounds: tuple[float, float], decimals: int) -> str:
     return f"{number(value, decimals)} [{number(bounds[0], decimals)}, {number(bounds[1], decimals)}]"
+
+
+def _or_more(ratio: float, limit: float) -> str:
+    return f"> {number(limit, 2)}" if np.isinf(ratio) else number(ratio, 2)
 
 
 def _about_time(minutes_per_slice: float, ratio: float) -> str:
