@@ -3,13 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from conftest import at_most
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from slicesampling.evaluation.error_detection import SCORES, error_detection, rank_correlations, shares
 from slicesampling.learning.uncertainty import slice_columns
 
-LAW = settings(deadline=None, max_examples=20)
+LAW = at_most(20)
 
 
 def scored(seed: int = 0, volumes: int = 4, slices: int = 12) -> pd.DataFrame:
