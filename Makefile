@@ -1,11 +1,12 @@
-# make demo: the whole experiment on a small synthetic cohort; make test: all tests. Both need only Python 3.11 or newer,
-# pip and make: they install the packages of envs/requirements.lock into .venv.
+# make demo: the whole experiment on a small synthetic cohort; make test: linters and the tests that take less than four
+# minutes. Both need only Python 3.11 or newer, pip and make: they install the packages of envs/requirements.lock into
+# .venv.
 
 PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
 
-.PHONY: demo report browser test test-slurm test-slurm-faults lint lock clean
+.PHONY: demo report browser test test-all test-slurm test-slurm-faults lint lock clean
 
 demo: .venv
 	$(BIN)/snakemake --profile demo
@@ -18,8 +19,17 @@ demo: .venv
 report: .venv
 	$(BIN)/snakemake --report results/report.html $(ARGUMENTS)
 
-test: .venv lint browser
-	$(BIN)/python -m pytest
+# Before each commit: the laws of every module, on few examples, and one run of the smallest workflow.
+test: .venv lint
+	$(PYTEST) -m "not slow" --hypothesis-profile few
+
+# Everything that needs no cluster. To run only what `make test` leaves out: make test-all ONLY="slow or hypothesis"
+test-all: .venv lint browser
+	$(PYTEST) -m "$(ONLY)"
+ONLY ?=
+
+# In two processes. A process that has no test left takes over some of the other's.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 # Installs the browser in which a test opens the report, if it is missing and can be installed.
 browser:

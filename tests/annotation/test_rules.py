@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from conftest import at_most
+from hypothesis import given
 from hypothesis import strategies as st
 from pools import make_pool
 from scipy.spatial.distance import cdist
@@ -42,7 +43,7 @@ def asked(table: pd.DataFrame, unit: str, name: str, seed: int = 0, **given: Any
 
 
 @pytest.mark.parametrize(("unit", "name"), EVERY)
-@settings(max_examples=10, deadline=None)
+@at_most(10)
 @given(seed=st.integers(0, 9999))
 def test_what_every_rule_obeys(unit: str, name: str, seed: int) -> None:
     """It asks once, never for what is annotated, the same of the same generator; and it leaves its arguments alone."""
@@ -67,7 +68,7 @@ def test_scores_in_another_unit_change_no_choice(unit: str, name: str) -> None:
     assert asked(other, unit, name) == asked(table, unit, name)
 
 
-@settings(max_examples=20, deadline=None)
+@at_most(20)
 @given(seed=st.integers(0, 9999))
 def test_top_has_no_larger_score_left_and_the_smaller_place_first(seed: int) -> None:
     table = table_of(seed)
@@ -76,7 +77,7 @@ def test_top_has_no_larger_score_left_and_the_smaller_place_first(seed: int) -> 
     assert asked(table, "slice", "top") == [key[-1] for key in sorted(keys)]
 
 
-@settings(max_examples=20, deadline=None)
+@at_most(20)
 @given(seed=st.integers(0, 9999))
 def test_one_per_volume_takes_the_largest_of_each(seed: int) -> None:
     table = table_of(seed)
@@ -87,14 +88,16 @@ def test_one_per_volume_takes_the_largest_of_each(seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["power", "softrank"])
-@settings(max_examples=20, deadline=None)
+@at_most(20)
 @given(seed=st.integers(0, 9999))
 def test_without_noise_a_noisy_rule_is_top(name: str, seed: int) -> None:
     table = table_of(seed)
     assert asked(table, "slice", name, seed, beta=np.inf) == asked(table, "slice", "top")
 
 
-@pytest.mark.parametrize("beta", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize(
+    "beta", [pytest.param(0.5, marks=pytest.mark.slow), pytest.param(1.0, marks=pytest.mark.slow), 2.0]
+)
 @pytest.mark.parametrize("name", ["power", "softrank"])
 def test_chances_of_the_first_are_a_power_of_score_or_rank(name: str, beta: float) -> None:
     """And so the larger a score, the more often its slice is chosen (chi-squared bound, five standard deviations)."""

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
-from hypothesis import given, settings
+from conftest import ROOT, at_most
+from hypothesis import given
 from hypothesis import strategies as st
 from pools import make_pool, run
 from slicesampling.annotation import rules
@@ -24,7 +24,7 @@ def keys(table: pd.DataFrame) -> set[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-@settings(max_examples=10, deadline=None)
+@at_most(10)
 @given(seed=st.integers(0, 9999))
 def test_what_every_ledger_obeys(name: str, seed: int) -> None:
     pool = make_pool(seed)
@@ -126,7 +126,7 @@ def test_an_error_that_is_not_known_counts_as_none() -> None:
     assert query["slice"].tolist() == [1, 3, 5]
 
 
-@settings(max_examples=25, deadline=None)
+@at_most(25)
 @given(seed=st.integers(0, 9999), budget=st.integers(1, 60))
 def test_the_paper_s_four_ask_as_section_ii_d_says(seed: int, budget: int) -> None:
     """Byte for byte what each strategy, written out for itself, asks for."""
@@ -165,7 +165,7 @@ def test_the_paper_s_four_ask_as_section_ii_d_says(seed: int, budget: int) -> No
 
 
 @pytest.mark.parametrize("name", ["uvs", "rvs"])
-@settings(max_examples=10, deadline=None)
+@at_most(10)
 @given(seed=st.integers(0, 9999))
 def test_volume_strategies_add_whole_volumes(name: str, seed: int) -> None:
     pool = make_pool(seed)
@@ -181,7 +181,7 @@ def test_volume_strategies_add_whole_volumes(name: str, seed: int) -> None:
             assert names == set(left[:2])
 
 
-@settings(max_examples=10, deadline=None)
+@at_most(10)
 @given(seed=st.integers(0, 9999))
 def test_uncertainty_slice_sampling_adds_the_most_uncertain_candidates(seed: int) -> None:
     pool = make_pool(seed)
@@ -197,7 +197,7 @@ def test_uncertainty_slice_sampling_adds_the_most_uncertain_candidates(seed: int
         assert keys(added) == {(volume, index) for _, volume, index in sorted(candidates)[:6]}
 
 
-@settings(max_examples=10, deadline=None)
+@at_most(10)
 @given(seed=st.integers(0, 9999))
 def test_random_slice_sampling_stops_exactly_at_its_liver_slices(seed: int) -> None:
     pool = make_pool(seed)
@@ -210,18 +210,18 @@ def test_random_slice_sampling_stops_exactly_at_its_liver_slices(seed: int) -> N
             assert added["liver"].iloc[-1] == 1  # no slice is annotated after the budget is met
 
 
-def test_random_choices_are_uniform() -> None:
+@pytest.mark.parametrize(("name", "unit"), [("rvs", ["volume"]), ("rss", ["volume", "slice"])])
+def test_random_choices_are_uniform(name: str, unit: list[str]) -> None:
     """Over many seeds each volume, and each slice, is chosen first as often as any other (chi-squared bound)."""
     pool = make_pool(1, volumes=4)
     empty = pd.DataFrame({"volume": pd.Series(dtype=str), "slice": pd.Series(dtype=int)})
-    for name, unit in (("rvs", ["volume"]), ("rss", ["volume", "slice"])):
-        draws = 1000
-        first = [STRATEGIES[name].choose(pool, empty, 1, np.random.default_rng(i)).iloc[0] for i in range(draws)]
-        counts = pd.DataFrame(first)[unit].value_counts()
-        units = len(pool[unit].drop_duplicates())
-        expected = draws / units
-        chi_squared = ((counts - expected) ** 2 / expected).sum() + (units - len(counts)) * expected
-        assert chi_squared < units - 1 + 5 * (2 * (units - 1)) ** 0.5  # five standard deviations
+    draws = 1000
+    first = [STRATEGIES[name].choose(pool, empty, 1, np.random.default_rng(i)).iloc[0] for i in range(draws)]
+    counts = pd.DataFrame(first)[unit].value_counts()
+    units = len(pool[unit].drop_duplicates())
+    expected = draws / units
+    chi_squared = ((counts - expected) ** 2 / expected).sum() + (units - len(counts)) * expected
+    assert chi_squared < units - 1 + 5 * (2 * (units - 1)) ** 0.5  # five standard deviations
 
 
 @pytest.mark.parametrize(("name", "budget"), [("uvs", 99), ("rvs", 99), ("uss", 999), ("rss", 999)])

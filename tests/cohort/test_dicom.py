@@ -7,7 +7,8 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
-from hypothesis import given, settings
+from conftest import at_most
+from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -127,7 +128,7 @@ def test_a_missing_slice_is_named_or_bridged(tmp_path, gone):
 
 
 @given(st.lists(st.floats(0.5, 5), min_size=3, max_size=20))
-@settings(max_examples=25, deadline=None)
+@at_most(25)
 def test_uneven_slices_are_interpolated_at_their_positions(steps):
     """HU that are linear in mm stay so, whatever the distances; and every position is within the volume."""
     heights = np.round(np.cumsum([0, *steps]), 3)

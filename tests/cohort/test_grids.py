@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from conftest import at_most
+from hypothesis import given
 from hypothesis import strategies as st
 from scans import CANONICAL, ball, dice, grid_of, rotated, world
 from slicesampling.cohort import grids
@@ -19,7 +20,7 @@ planes = st.sampled_from([(0, 1), (0, 2), (1, 2)])
 
 
 @given(lengths, spacings, origins, angles, planes)
-@settings(max_examples=50, deadline=None)
+@at_most(50)
 def test_a_grid_survives_json(shape, spacing, origin, angle, axes):
     grid = rotated(grid_of(shape, spacing, origin), angle, axes)
     again = Grid.from_json(grid.to_json())
@@ -29,7 +30,7 @@ def test_a_grid_survives_json(shape, spacing, origin, angle, axes):
 
 
 @given(lengths, spacings, origins)
-@settings(max_examples=50, deadline=None)
+@at_most(50)
 def test_the_canonical_grid_covers_the_extent(shape, spacing, origin):
     grid = grid_of(shape, spacing, origin)
     canonical = grids.canonical_grid(grid, CANONICAL)
@@ -42,7 +43,7 @@ def test_the_canonical_grid_covers_the_extent(shape, spacing, origin):
 
 
 @given(lengths, spacings, origins, angles, planes)
-@settings(max_examples=50, deadline=None)
+@at_most(50)
 def test_the_canonical_grid_of_an_oblique_volume_holds_all_its_voxels(shape, spacing, origin, angle, axes):
     grid = rotated(grid_of(shape, spacing, origin), angle, axes)
     canonical = grids.canonical_grid(grid, CANONICAL)
@@ -53,7 +54,7 @@ def test_the_canonical_grid_of_an_oblique_volume_holds_all_its_voxels(shape, spa
 
 
 @given(lengths, spacings, origins)
-@settings(max_examples=50, deadline=None)
+@at_most(50)
 def test_the_grid_of_a_canonical_volume_is_its_own_canonical_grid(shape, spacing, origin):
     grid = grid_of(shape, spacing, origin)
     canonical = grids.canonical_grid(grid, spacing)
@@ -63,7 +64,7 @@ def test_the_grid_of_a_canonical_volume_is_its_own_canonical_grid(shape, spacing
 
 
 @given(lengths, spacings, st.tuples(*[st.floats(-2, 2) for _ in range(4)]), angles, planes)
-@settings(max_examples=50, deadline=None)
+@at_most(50)
 def test_linear_interpolation_reproduces_linear_functions(shape, spacing, slopes, angle, axes):
     """A function linear in the world's mm is the same on either grid between the outermost voxel centres."""
     for grid in (grid_of(shape, spacing, (5, -8, 3)), rotated(grid_of(shape, spacing, (5, -8, 3)), angle, axes)):
@@ -81,7 +82,7 @@ def test_linear_interpolation_reproduces_linear_functions(shape, spacing, slopes
 
 
 @given(lengths, spacings)
-@settings(max_examples=50, deadline=None)
+@at_most(50)
 def test_a_constant_volume_gets_no_rim(shape, spacing):
     grid = grid_of(shape, spacing)
     canonical = grids.canonical_grid(grid, CANONICAL)
@@ -90,7 +91,7 @@ def test_a_constant_volume_gets_no_rim(shape, spacing):
 
 
 @given(lengths, spacings, st.floats(0.5, 3))
-@settings(max_examples=50, deadline=None)
+@at_most(50)
 def test_the_fast_path_agrees_with_the_general_one(shape, spacing, factor):
     grid = grid_of(shape, spacing, (5, -8, 3))
     target = grid_of((7, 9, 8), [s * factor for s in spacing], (-1, -9, 2))
@@ -124,7 +125,7 @@ def test_halves_neither_grow_nor_shrink_nor_move_a_structure(spacing):
 
 
 @given(lengths, st.sampled_from(HALVING), angles, planes, st.integers(0, 99))
-@settings(max_examples=50, deadline=None)
+@at_most(50)
 def test_the_complement_of_a_mask_becomes_the_complement(shape, spacing, angle, axes, seed):
     """Liver and background are treated alike, also where a voxel lies half-way."""
     mask = np.random.default_rng(seed).random(shape) < 0.5
@@ -139,7 +140,7 @@ def test_the_complement_of_a_mask_becomes_the_complement(shape, spacing, angle, 
 @given(
     st.tuples(st.floats(0.8, 2.5), st.floats(0.6, 1.2), st.floats(0.6, 1.2)), st.floats(-25, 25), planes, st.booleans()
 )
-@settings(max_examples=25, deadline=None)
+@at_most(25)
 def test_a_ball_is_a_ball_on_every_grid(spacing, angle, axes, oblique):
     """A ball goes to the canonical grid and back; there and here it agrees with the ball that geometry gives."""
     shape = tuple(round(44 / s) for s in spacing)

@@ -3,13 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from conftest import at_most
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from slicesampling.evaluation.error_detection import SCORES, error_detection, rank_correlations, shares
 from slicesampling.learning.uncertainty import slice_columns
 
-LAW = settings(deadline=None, max_examples=20)
+LAW = at_most(20)
 
 
 def scored(seed: int = 0, volumes: int = 4, slices: int = 12) -> pd.DataFrame:
@@ -71,12 +72,12 @@ def test_a_choice_finds_no_more_than_the_best_and_all_choices_find_all(seed: int
 def test_the_random_share_is_what_random_choices_hold_on_average() -> None:
     table, random = scored(volumes=6), np.random.default_rng(1)
     held = []
-    for _ in range(400):
+    for _ in range(100):
         picked = table.sample(9, random_state=int(random.integers(10**6)))[["volume", "slice"]].assign(iteration=1)
         held.append(error_detection(table, picked, 1))
     found = shares(pd.DataFrame(held))
-    assert found["share"].mean() == pytest.approx(found["random"].iloc[0], rel=0.05)
-    assert found["times_random"].mean() == pytest.approx(1, rel=0.05)
+    assert found["share"].mean() == pytest.approx(found["random"].iloc[0], rel=0.1)
+    assert found["times_random"].mean() == pytest.approx(1, rel=0.1)
     assert (found["share"] <= found["best"]).all()
 
 

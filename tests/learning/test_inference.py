@@ -48,7 +48,7 @@ def whole_tile(network: AnisotropicUNet, image: np.ndarray) -> torch.Tensor:
     return scale_intensities(block, WINDOW)[None, None]
 
 
-@pytest.mark.parametrize("memory", [4e5, 2e6, 4e6])
+@pytest.mark.parametrize("memory", [pytest.param(4e5, marks=pytest.mark.slow), 2e6, 4e6])
 def test_neither_tiles_nor_batches_of_samples_change_the_samples(
     network: AnisotropicUNet, image: np.ndarray, memory: float
 ) -> None:
@@ -198,16 +198,18 @@ def test_more_samples_converge_to_the_mean(network: AnisotropicUNet, image: np.n
     assert spread[0] / spread[1] == pytest.approx(3, rel=0.3)
 
 
-def test_memory_is_that_of_one_tile_and_of_the_result(network: AnisotropicUNet, image: np.ndarray) -> None:
+@pytest.mark.parametrize("memory", [pytest.param(4e5, marks=pytest.mark.slow), 4e6, CPU.tile_memory])
+def test_memory_is_that_of_one_tile_and_of_the_result(
+    network: AnisotropicUNet, image: np.ndarray, memory: float
+) -> None:
     """Nothing of a tile is left when the next one is computed."""
-    for memory in (4e5, 4e6, CPU.tile_memory):
-        plan = plan_tiles(image.shape, network.architecture, memory, 6)
-        tile = tile_cost(network.architecture, plan.shape, samples_at_once=plan.samples_at_once)
-        # Image, measures, liver; running sums of two probabilities, of entropies and of p·(1 - p).
-        results = image.size * (2 + 4 * len(MEASURES) + 1) + np.prod(plan.shape) * 4 * 4
-        weights = 4 * sum(parameter.numel() for parameter in network.parameters())
-        peak = peak_bytes(lambda: sample(network, image, WINDOW, CPU._replace(tile_memory=memory), 6, (1,)))  # noqa: B023
-        assert tile.memory < peak < 1.05 * tile.memory + results + 2 * weights + 5e4
+    plan = plan_tiles(image.shape, network.architecture, memory, 6)
+    tile = tile_cost(network.architecture, plan.shape, samples_at_once=plan.samples_at_once)
+    # Image, measures, liver; running sums of two probabilities, of entropies and of p·(1 - p).
+    results = image.size * (2 + 4 * len(MEASURES) + 1) + np.prod(plan.shape) * 4 * 4
+    weights = 4 * sum(parameter.numel() for parameter in network.parameters())
+    peak = peak_bytes(lambda: sample(network, image, WINDOW, CPU._replace(tile_memory=memory), 6, (1,)))
+    assert tile.memory < peak < 1.05 * tile.memory + results + 2 * weights + 5e4
 
 
 class SmallDevice(AnisotropicUNet):

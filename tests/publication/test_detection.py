@@ -29,8 +29,8 @@ def test_the_table_holds_shares_and_correlations_of_each_choice(seeds, tmp_path)
     row = table.display.loc["USS, iter. 2"]
     assert row["Errors [%]"] == f"{20 * np.mean(seeds):.1f} / 10.0 / 90.0"
     assert row["× random"] == f"{2 * np.mean(seeds):.2f}"
-    correlation = f"{0.2 * np.mean(seeds):.2f}"
-    assert row["Entropy, slice"] == row["Mutual inf., structure"] == f"{correlation} / {correlation}"
+    found = f"{0.2 * np.mean(seeds):.2f}"
+    assert row["Entropy, slice"] == row["Mutual inf., structure"] == f"{found} / {found}"
     assert ("One seed" in table.note) == (len(seeds) == 1)
     assert len(table.frame) == 4 * len(seeds)
     assert all(path.stat().st_size for path in write_files(table, tmp_path / table.name))
