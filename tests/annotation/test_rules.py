@@ -120,7 +120,7 @@ def test_power_takes_scores_of_zero_last() -> None:
         assert rows[3:] == [0, 2, 4]
 
 
-@settings(max_examples=30, deadline=None)
+@at_most(30)
 @given(seed=st.integers(0, 9999), share=st.sampled_from([0.0, 0.25, 0.5, 0.66, 1.0]))
 def test_of_any_first_choices_a_share_is_from_the_part(seed: int, share: float) -> None:
     """Rounded down; both keep their order, and where the part has run out the rest follows."""
@@ -160,7 +160,7 @@ def test_foreground_aware_choices_are_uniform_among_those_slices() -> None:
     assert ((counts[[1, 4, 7]] - draws / 3) ** 2 / (draws / 3)).sum() < 2 + 5 * 4**0.5  # five standard deviations
 
 
-@settings(max_examples=20, deadline=None)
+@at_most(20)
 @given(seed=st.integers(0, 9999))
 def test_shuffled_are_the_candidates_and_their_order_is_chance(seed: int) -> None:
     table = table_of(seed)
@@ -170,7 +170,7 @@ def test_shuffled_are_the_candidates_and_their_order_is_chance(seed: int) -> Non
     assert rows == [candidates[place] for place in np.random.default_rng(seed).permutation(len(rows))]
 
 
-@settings(max_examples=20, deadline=None)
+@at_most(20)
 @given(seed=st.integers(0, 9999), stride=st.integers(1, 9))
 def test_strided_slices_of_a_volume_stand_a_stride_apart(seed: int, stride: int) -> None:
     """Whole volumes one after the other, untouched ones first; only then what lies between."""
@@ -198,7 +198,7 @@ def test_strided_slices_begin_anywhere_in_the_first_stride() -> None:
     assert len(counts) == 4
 
 
-@settings(max_examples=20, deadline=None)
+@at_most(20)
 @given(seed=st.integers(0, 9999), budget=st.integers(1, 40))
 def test_the_chosen_batch_has_the_largest_mean_of_all_that_were_drawn(seed: int, budget: int) -> None:
     table = table_of(seed)
@@ -220,7 +220,7 @@ def test_a_batch_of_all_is_all_and_batches_of_one_are_the_top() -> None:
 
 
 @pytest.mark.parametrize("unit", ["slice", "volume"])
-@settings(max_examples=20, deadline=None)
+@at_most(20)
 @given(seed=st.integers(0, 9999))
 def test_the_greedy_k_centre_is_the_farthest_of_all_that_is_left(unit: str, seed: int) -> None:
     table = table_of(seed, unit)

@@ -93,7 +93,7 @@ def test_only_an_upper_bound_sees_the_errors() -> None:
     assert not any(strategy.upper_bound for strategy in STRATEGIES.values())
 
 
-@settings(max_examples=3, deadline=None)
+@at_most(3)
 @given(seed=st.integers(0, 9999))
 def test_a_query_sees_nothing_but_what_its_strategy_reads(seed: int) -> None:
     """Other columns, a score among them, may hold anything; and the order of rows changes nothing."""
