@@ -126,7 +126,9 @@ def measure(config: dict[str, Any], compute: Compute, row: Mapping[str, str]) ->
         timed(name, lambda: sample(network, tile, window, compute, count, ("plan",)))  # noqa: B023
     shape = plan_tiles(tile.shape, architecture, memory, 1, compute.dtype.itemsize).shape
     cost = tile_cost(architecture, shape, compute.dtype.itemsize)
-    decode = max(elapsed["more"] - elapsed["once"], 0) / plan.samples_at_once
+    more, decode = 1 + plan.samples_at_once, (elapsed["more"] - elapsed["once"]) / plan.samples_at_once
+    if decode <= 0:  # the machine was busy meanwhile: as if both parts computed at one speed
+        decode = elapsed["more"] * cost.decode / (cost.encode + more * cost.decode)
     return Measured(
         starts={stage: elapsed[modules] for stage, modules in IMPORTS.items()},
         step=step,

@@ -24,6 +24,6 @@ def read_features(paths: Iterable[str | Path], slices: pd.DataFrame) -> np.ndarr
     """Return the features (row, channel) of each row of `slices` (volume, slice), from what `write_features` wrote."""
     found: dict[str, np.ndarray] = {}
     for path in paths:
-        with np.load(path) as archive:
+        with np.load(path, allow_pickle=False) as archive:
             found |= {name.removeprefix(PREFIX): archive[name] for name in archive.files}
     return np.stack([found[volume][index] for volume, index in zip(slices["volume"], slices["slice"], strict=True)])
