@@ -6,13 +6,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
 
-.PHONY: demo report browser test test-all test-slurm test-slurm-faults lint lock clean
+.PHONY: demo study report browser test test-all test-slurm test-slurm-faults lint lock clean
 
 demo: .venv
 	$(BIN)/snakemake --profile demo
 	@test -e results/report.html && test -z "$$(find results/tables results/figures -newer results/report.html -print -quit)" \
 		|| $(BIN)/snakemake --profile demo --report results/report.html
 	@echo "Tables: results/tables, figures: results/figures, everything with captions: results/report.html"
+
+# The study on the synthetic cohort, hours of two cores at low priority, in a folder outside of results/; it resumes.
+study: .venv
+	nice -n 19 $(BIN)/snakemake --cores all --configfile config/study.yaml --directory $(STUDY) --rerun-incomplete --keep-going
+STUDY ?= ../study
 
 # The report of the results in results/, as one file that needs no network. If the run had its own configuration:
 # make report ARGUMENTS="--configfile my.yaml". The demo makes its report itself.

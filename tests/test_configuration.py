@@ -12,6 +12,7 @@ from slicesampling import UserError
 from slicesampling.annotation.rules import RULES
 from slicesampling.annotation.strategies import ERROR, MEASURES, STRATEGIES, strategies_of
 from slicesampling.configuration import check_configuration
+from snakemake.utils import update_config
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
@@ -47,6 +48,13 @@ def test_defaults_are_the_papers() -> None:
         split: sum(site[split] for site in config["phantom"]["sites"].values()) for split in ("pool", "val", "test")
     }
     assert splits == {"pool": 240, "val": 10, "test": 234}
+
+
+@pytest.mark.parametrize("name", ["demo.yaml", "study.yaml"])
+def test_what_overlays_change_is_valid(name: str) -> None:
+    config = load("config.yaml")
+    update_config(config, load(name))
+    check_configuration(config, SCHEMA)
 
 
 def test_the_demo_changes_only_known_keys() -> None:
