@@ -1,6 +1,5 @@
-# make demo: the whole experiment on a small synthetic cohort; make test: linters and the tests that take less than four
-# minutes. Both need only Python 3.11 or newer, pip and make: they install the packages of envs/requirements.lock into
-# .venv.
+# make demo: the whole experiment on a small synthetic cohort; make test: linters and the tests of six minutes. Both need
+# only Python 3.11 or newer, pip and make: they install the packages of envs/requirements.lock into .venv.
 
 PYTHON ?= python3
 BIN := .venv/bin

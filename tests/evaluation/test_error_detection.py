@@ -69,6 +69,7 @@ def test_a_choice_finds_no_more_than_the_best_and_all_choices_find_all(seed: int
     assert shuffled == pytest.approx(found, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_the_random_share_is_what_random_choices_hold_on_average() -> None:
     table, random = scored(volumes=6), np.random.default_rng(1)
     held = []

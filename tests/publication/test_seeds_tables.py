@@ -31,7 +31,7 @@ def four_tables(strategies=FOUR, seeds=5, **settings):
     ]
 
 
-@pytest.mark.parametrize("strategies", [FOUR, ("uss",), DOZEN])
+@pytest.mark.parametrize("strategies", [FOUR, ("uss",), pytest.param(DOZEN, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("seeds", [1, 2, 5])
 def test_any_strategies_and_seeds_give_every_table(strategies, seeds, tmp_path):
     for number, table in enumerate(four_tables(strategies, seeds, volumes=14, iterations=1), start=9):
@@ -82,6 +82,7 @@ def test_intervals_of_areas_widen_where_trainings_shift():
     assert width[1] > 2 * width[0]
 
 
+@pytest.mark.slow
 def test_spreads_and_rates_are_those_planted():
     _, spreads, rates, _ = four_tables(seeds=4, training=0.02, noise=0.0)
     assert (spreads.display["Dice: rest"] == "0.0000").all()
