@@ -1,11 +1,11 @@
-# make demo: the whole experiment on a small synthetic cohort; make test: all tests. Both need only Python 3.11 or newer,
-# pip and make: they install the packages of envs/requirements.lock into .venv.
+# make demo: the whole experiment on a small synthetic cohort; make test: linters and the tests of six minutes. Both need
+# only Python 3.11 or newer, pip and make: they install the packages of envs/requirements.lock into .venv.
 
 PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
 
-.PHONY: demo report browser test test-slurm test-slurm-faults lint lock clean
+.PHONY: demo study report browser test test-all test-slurm test-slurm-faults lint lock clean
 
 demo: .venv
 	$(BIN)/snakemake --profile demo
@@ -13,13 +13,27 @@ demo: .venv
 		|| $(BIN)/snakemake --profile demo --report results/report.html
 	@echo "Tables: results/tables, figures: results/figures, everything with captions: results/report.html"
 
+# The study on the synthetic cohort, hours of two cores at low priority, in a folder outside of results/; it resumes.
+study: .venv
+	nice -n 19 $(BIN)/snakemake --cores all --configfile config/study.yaml --directory $(STUDY) --rerun-incomplete --keep-going
+STUDY ?= ../study
+
 # The report of the results in results/, as one file that needs no network. If the run had its own configuration:
 # make report ARGUMENTS="--configfile my.yaml". The demo makes its report itself.
 report: .venv
 	$(BIN)/snakemake --report results/report.html $(ARGUMENTS)
 
-test: .venv lint browser
-	$(BIN)/python -m pytest
+# Before each commit: the laws of every module, on few examples, and one run of the smallest workflow.
+test: .venv lint
+	$(PYTEST) -m "not slow" --hypothesis-profile few
+
+# Everything that needs no cluster. To run only what `make test` leaves out: make test-all ONLY="slow or hypothesis"
+test-all: .venv lint browser
+	$(PYTEST) -m "$(ONLY)"
+ONLY ?=
+
+# In two processes. A process that has no test left takes over some of the other's.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 # Installs the browser in which a test opens the report, if it is missing and can be installed.
 browser:

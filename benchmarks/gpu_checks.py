@@ -9,6 +9,7 @@ from functools import cache, partial
 from typing import Any, NamedTuple
 from unittest import mock
 
+import common
 import gpu_step
 import gpu_work
 import numpy as np
@@ -201,7 +202,7 @@ def tiles(setting: Setting) -> Rows:
             except Exception as error:
                 tile = planned[-1].plan.shape if planned else "none"
                 raise RuntimeError(f"tile {tile}, a map of {largest[0]:.3g} elements: {error}") from error
-        (plan, memory), peak = planned[-1], gpu_work.peak_gib(setting)
+        (plan, memory), peak = planned[-1], common.peak_gib(torch.device(setting.device))
         with plans() as planned:
             small = work(compute._replace(tile_memory=scale.small_gib * 2**30))
         limits, difference = LIMITS[precision], (large - small).abs()

@@ -7,10 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import common
 import gpu_step
 import gpu_work
 import inference
 import numpy as np
+import torch
 from gpu_step import Step, Switches
 from gpu_work import Batch, Rows, Setting, compute_in, made_volume
 from slicesampling.learning.geometry import axes
@@ -54,7 +56,7 @@ def precision(setting: Setting) -> Rows:
         cost = tile_cost(step.network.architecture, step.patch)
         work = 2 * PASSES * gpu_work.BATCH * (cost.encode + cost.decode)
         return result | {
-            "memory (GiB)": gpu_work.peak_gib(setting),
+            "memory (GiB)": common.peak_gib(torch.device(setting.device)),
             "TFLOP/s": result["steps/s"] * work / 1e12,
             "loss": step.losses[-1],
         }
@@ -108,7 +110,7 @@ def data(setting: Setting) -> Rows:
         return result | {
             "of a constant batch (%)": 100 * result["steps/s"] / constant,
             "wait (ms a step)": wait,
-            "memory (GiB)": gpu_work.peak_gib(setting),
+            "memory (GiB)": common.peak_gib(torch.device(setting.device)),
         }
 
     def whole(earlier: dict[str, Any]) -> dict[str, Any]:
@@ -129,7 +131,7 @@ def data(setting: Setting) -> Rows:
         timed = times[gpu_step.WARM_UP :]
         rate = (len(timed) - 1) / (timed[-1] - timed[0])
         constant = earlier.get("one constant batch", {"steps/s": rate})["steps/s"]
-        share, memory = 100 * rate / constant, gpu_work.peak_gib(setting)
+        share, memory = 100 * rate / constant, common.peak_gib(torch.device(setting.device))
         return {"steps/s": rate, "of a constant batch (%)": share, "memory (GiB)": memory}
 
     return {
@@ -182,7 +184,7 @@ def switches(setting: Setting) -> Rows:
         return result | {
             "times the baseline": result["steps/s"] / base["steps/s"],
             "difference of the loss": difference if comparable else "other numbers",
-            "memory (GiB)": gpu_work.peak_gib(setting),
+            "memory (GiB)": common.peak_gib(torch.device(setting.device)),
             "switches": ", ".join(on) or "none",
             "losses": losses,
         }
@@ -242,7 +244,7 @@ def validation(setting: Setting) -> Rows:
             "one volume (s)": one,
             f"{VALIDATION_VOLUMES} volumes, estimated (s)": VALIDATION_VOLUMES * one,
             "first volume (s)": result.pop("first step (s)"),
-            "memory (GiB)": gpu_work.peak_gib(setting),
+            "memory (GiB)": common.peak_gib(torch.device(setting.device)),
             **result,
         }
 

@@ -13,6 +13,7 @@ import torch
 from slicesampling.learning.checkpoint import Checkpoint
 from slicesampling.learning.geometry import Axes, axes
 from slicesampling.learning.inference import Predictor, sample
+from slicesampling.learning.memory import reset_peak_memory
 from slicesampling.learning.models import Compute, computing
 from slicesampling.learning.network import AnisotropicUNet
 from slicesampling.learning.patches import AnnotatedVolume, TrainingSet
@@ -119,12 +120,7 @@ def refresh(setting: Setting) -> None:
     torch.use_deterministic_algorithms(False)
     if setting.device == "cuda":
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-
-
-def peak_gib(setting: Setting) -> float | None:
-    """Return the most memory of the GPU that tensors took since `refresh`; a CPU's is not told."""
-    return torch.cuda.max_memory_allocated() / 2**30 if setting.device == "cuda" else None
+    reset_peak_memory(torch.device(setting.device))
 
 
 def synchronize(device: torch.device) -> None:
@@ -156,7 +152,7 @@ def training_set(volumes: list[ValidationVolume], patch: Axes, home: torch.devic
 
 
 def settings_of(patch: Axes, interval: int = 10**9, epochs: int | None = None, rate: float = 1e-5) -> Settings:
-    return Settings(patch, BATCH, rate, interval, WINDOW, epochs, None)
+    return Settings(patch, BATCH, rate, interval, WINDOW, epochs, None, None)
 
 
 def batches(data: TrainingSet, network: AnisotropicUNet, compute: Compute) -> Iterator[Batch]:

@@ -5,7 +5,6 @@ its own. The number of samples changes the time only, so that few serve.
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -69,8 +68,10 @@ def main() -> None:
     if arguments.stage:
         started = time.monotonic()
         {"preprocess": preprocess, "sample": sample}[arguments.stage](arguments.folder, arguments.samples)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        print(f"{arguments.stage}: {peak:.2f} GiB at the most, {time.monotonic() - started:.0f} s", flush=True)
+        seconds = time.monotonic() - started
+        from common import peak_gib  # imports torch, whose memory preprocessing does not have
+
+        print(f"{arguments.stage}: {peak_gib():.2f} GiB at the most, {seconds:.0f} s", flush=True)
         return
     with tempfile.TemporaryDirectory() as folder:
         make(Path(folder))

@@ -57,7 +57,7 @@ def this(network: AnisotropicUNet, folder: Path, patch: tuple, compute: Compute)
         [AnnotatedVolume(name, volume.image, volume.mask, np.arange(SHAPE[0])) for name, volume in volumes],
         axes(patch),
     )
-    settings = Settings(axes(patch), BATCH, 1e-5, 1000, WINDOW, None, None)
+    settings = Settings(axes(patch), BATCH, 1e-5, 1000, WINDOW, None, None, None)
     planned = steps_after(0, training_set, settings, ("key",))
     return (batch for _, _, batch in prepared_batches(planned, training_set, network, settings, compute.device))
 

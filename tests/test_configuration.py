@@ -1,14 +1,18 @@
 """The paper's numbers are the defaults; each wrong key, type, range or name is one line that says what is accepted."""
 
 import copy
+import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from slicesampling import UserError
-from slicesampling.annotation.strategies import STRATEGIES, strategies_of
+from slicesampling.annotation.rules import RULES
+from slicesampling.annotation.strategies import ERROR, MEASURES, STRATEGIES, strategies_of
 from slicesampling.configuration import check_configuration
+from snakemake.utils import update_config
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
@@ -44,6 +48,13 @@ def test_defaults_are_the_papers() -> None:
         split: sum(site[split] for site in config["phantom"]["sites"].values()) for split in ("pool", "val", "test")
     }
     assert splits == {"pool": 240, "val": 10, "test": 234}
+
+
+@pytest.mark.parametrize("name", ["demo.yaml", "study.yaml"])
+def test_what_overlays_change_is_valid(name: str) -> None:
+    config = load("config.yaml")
+    update_config(config, load(name))
+    check_configuration(config, SCHEMA)
 
 
 def test_the_demo_changes_only_known_keys() -> None:
@@ -125,6 +136,10 @@ OWN: dict[str, Any] = {
     "largest": {"unit": "volume", "measure": "variance", "region": "structure", "rule": "maximum"},
     "whole": {"unit": "volume", "rule": "mean"},
     "blind": {"unit": "volume", "rule": "random"},
+    "aware": {"unit": "slice", "rule": "random", "foreground": 0.66},
+    "clasp": {"unit": "slice", "rule": "stratified", "beta_last": 50},
+    "ideal": {"unit": "slice", "measure": "error", "rule": "peaks"},
+    "core": {"unit": "slice", "rule": "k_centre"},
 }
 
 
@@ -135,16 +150,28 @@ def test_strategies_are_put_together_from_what_the_configuration_says() -> None:
     made = strategies_of(config)
     assert list(made) == config["strategies"]
     assert made["uss"] == STRATEGIES["uss"]
-    columns = {name: strategy.column for name, strategy in made.items() if strategy.uncertain}
-    assert columns == {
-        "uss": "predictive_entropy",
-        "bald": "mutual_information_selective",
-        "noisy_2": "predictive_entropy",
-        "largest": "variance_selective_maximum",
-        "whole": "predictive_entropy",
+    assert {name: list(strategy.columns.values()) for name, strategy in made.items()} == {
+        "uss": ["predictive_entropy"],
+        "bald": ["mutual_information_selective"],
+        "noisy_2": ["predictive_entropy"],
+        "largest": ["variance_selective_maximum"],
+        "whole": ["predictive_entropy"],
+        "blind": [],
+        "aware": ["structure_voxels"],
+        "clasp": ["predictive_entropy", "predictive_entropy_selective", "structure_voxels"],
+        "ideal": ["wrong_voxels"],
+        "core": [],
     }
-    assert [made["noisy_2"].beta, made["bald"].beta] == [2, 1]
-    assert [name for name, strategy in made.items() if strategy.slices] == ["uss", "bald", "noisy_2"]
+    uncertain = [name for name, strategy in made.items() if strategy.uncertain]
+    assert uncertain == ["uss", "bald", "noisy_2", "largest", "whole", "clasp"]
+    assert made["noisy_2"].settings == {"beta": 2}
+    assert made["clasp"].settings == {"foreground": 0.66, "beta": 1, "beta_last": 50}
+    assert [name for name, strategy in made.items() if not strategy.slices] == ["largest", "whole", "blind"]
+    assert [name for name, strategy in made.items() if strategy.upper_bound] == ["ideal"]
+    assert made["ideal"].title == (
+        "slices by error of the slice, rule peaks: an upper bound that looks into the reference"
+    )
+    assert made["aware"].title == "slices by chance, rule random, foreground 0.66"
     for name, paper in STRATEGIES.items():  # they are such combinations themselves
         parts = {"unit": paper.unit, "rule": paper.rule, "measure": paper.measure, "region": paper.region}
         given = {"own": {part: value for part, value in parts.items() if value is not None}}
@@ -155,33 +182,87 @@ def test_strategies_are_put_together_from_what_the_configuration_says() -> None:
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("pool", {}, "combinations.pool is no name of a strategy of one's own; accepted: lower-case letters, digits"),
+        ("pool", {}, "combinations.pool is no name of a strategy of one's own; accepted: up to 12 lower-case letters"),
         ("uss", {}, "and none of uvs, rvs, uss, rss, initial, pool"),
         ("my-own", {}, "combinations.my-own is no name"),
         ("Own", {}, "combinations.Own is no name"),
+        ("name_of_13_le", {}, "combinations.name_of_13_le is no name"),
         ("own", {"unit": "voxel"}, "combinations.own.unit is 'voxel'; accepted: slice or volume"),
         (
             "own",
             {"rule": "peak"},
             "combinations.own.rule is 'peak'; accepted with unit slice: peaks or top or one_per_volume or power",
         ),
-        ("own", {"unit": "volume"}, "own.rule is 'peaks'; accepted with unit volume: mean or maximum or random"),
+        ("own", {"unit": "volume"}, "own.rule is 'peaks'; accepted with unit volume: mean or maximum or k_centre or"),
         ("own", {"measure": "entropy"}, "accepted with rule peaks: predictive_entropy or mutual_information or var"),
         ("own", {"region": "volume"}, "own.region is 'volume'; accepted with rule peaks: slice or structure"),
         ("own", {"region": ["slice"]}, "own.region is ['slice']; accepted with rule peaks: slice or structure"),
         ("own", {"beta": 1}, "own.beta is no key of rule peaks; accepted: unit, rule, measure, region"),
         ("own", {"rule": "power", "beta": 0}, "own.beta is 0; accepted: a number above 0"),
-        ("own", {"rule": "random"}, "own.measure is no key of rule random; accepted: unit, rule"),
-        ("own", None, "combinations.own is None; accepted: a group of keys: unit, rule, measure, region, beta"),
+        ("own", {"rule": "random"}, "own.measure is no key of rule random; accepted: unit, rule, foreground"),
+        ("own", {"rule": "stratified", "region": "slice"}, "own.region is no key of rule stratified; accepted: unit, "),
+        (
+            "own",
+            {"rule": "stratified", "measure": "error"},
+            "own.measure is 'error'; accepted with rule stratified: pr",
+        ),
+        ("own", {"measure": "error", "region": "structure"}, "own.region is 'structure'; accepted with rule peaks: sl"),
+        ("own", {"unit": "volume", "rule": "mean", "measure": "error"}, "own.measure is 'error'; accepted with rule m"),
+        ("own", {"rule": "stratified", "foreground": 1.5}, "own.foreground is 1.5; accepted: a number from 0 to 1"),
+        (
+            "own",
+            {"rule": "strided", "measure": ..., "stride": 2.5},
+            "own.stride is 2.5; accepted: a whole number from 1",
+        ),
+        (
+            "own",
+            None,
+            "own is None; accepted: a group of keys: unit, rule, measure, region, beta, beta_last, foreground",
+        ),
     ],
 )
 def test_a_wrong_combination_is_one_line(name: str, change: dict[str, Any] | None, message: str) -> None:
     whole = {"unit": "slice", "measure": "variance", "rule": "peaks"}
-    config = changed("combinations", {name: None if change is None else whole | change})
+    given = None if change is None else {key: value for key, value in (whole | change).items() if value is not ...}
+    config = changed("combinations", {name: given})
     with pytest.raises(UserError) as caught:
         check_configuration(config, SCHEMA)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+PAGE = (ROOT / "docs/strategies.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"^    strategies:.*?(?=^\S|\Z)", PAGE, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_examples_of_the_documentation_are_accepted(example: str) -> None:
+    config = load("config.yaml") | yaml.safe_load(textwrap.dedent(example))
+    check_configuration(config, SCHEMA)
+    made = strategies_of(config)
+    assert set(config["combinations"]) < set(made)
+    assert [name for name, strategy in made.items() if strategy.upper_bound] == ["by_error"] * ("by_error" in made)
+
+
+def test_the_documentation_has_all_rules_and_measures_with_their_parameters() -> None:
+    """A row each, in the tables of rules and of measures; a row without a unit has that of the one above it."""
+    assert len(EXAMPLES) == 2
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("|")]
+    found: dict[str, dict[str, list[str]]] = {"slice": {}, "volume": {}}
+    unit = ""
+    for first, *cells in (row for row in rows if len(row) == 5 and row[3] in ("slices", "liver slices", "volumes")):
+        before, _, name = first.rpartition(", ")
+        unit = before or unit
+        found[unit][name.strip("`")] = cells
+    assert {unit: list(of_unit) for unit, of_unit in found.items()} == {unit: list(RULES[unit]) for unit in RULES}
+    for of_unit, (unit, rules) in zip(found.values(), RULES.items(), strict=True):
+        for name, rule in rules.items():
+            _, parameters, budget, _ = of_unit[name]
+            told = [f"`{key}`" + ("" if value is None else f" {value:g}") for key, value in rule.parameters.items()]
+            assert parameters == ", ".join(told), name
+            assert budget == ("liver slices" if rule.until_liver else f"{unit}s"), name
+    measures = [row[0].strip("`") for row in rows if len(row) == 3]
+    assert [name for name in measures if name in (*MEASURES, ERROR)] == [*MEASURES, ERROR]
 
 
 def test_all_faults_are_listed_at_once() -> None:

@@ -1,16 +1,12 @@
 """Real CT through the whole workflow: DICOM with PNG masks and NIfTI, from the files to tables and figures."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, snakemake
+from conftest import REAL, ROOT, Shared, real_ct, snakemake
 from slicesampling.cohort.volumes import load_native_mask, load_preprocessed, volume_folders
-
-FOLDER = os.environ.get("LIVER_CT_DIR")
-pytestmark = pytest.mark.skipif(not FOLDER, reason="LIVER_CT_DIR is not set: no real CT to run the workflow on")
 
 # volume, site, split, image, label; a patient each
 VOLUMES = [
@@ -23,22 +19,25 @@ VOLUMES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("real")
+@pytest.fixture(scope="session")
+def real_run(shared: Shared) -> Path:
+    return shared("real", experiment)
+
+
+def experiment(folder: Path) -> None:
     table = pd.DataFrame(VOLUMES, columns=["volume", "site", "split", "image", "label"])
     table["patient"] = table["volume"]
     table["liver_values"] = ["1,2" if site == "lits" else "" for site in table["site"]]
     for column in ("image", "label"):
-        table[column] = [str(Path(str(FOLDER)) / path) for path in table[column]]
+        table[column] = [str(Path(str(REAL)) / path) for path in table[column]]
     table.to_csv(folder / "cohort.tsv", sep="\t", index=False)
     snakemake(folder, "--configfile", str(ROOT / "tests/real_ct.yaml"), "--config", "cohort=cohort.tsv")
-    return folder
 
 
-def test_image_and_mask_lie_on_each_other(run: Path) -> None:
+@real_ct
+def test_image_and_mask_lie_on_each_other(real_run: Path) -> None:
     """What the mask covers is soft tissue of liver-like values, and the rim just outside differs from it."""
-    folders = volume_folders(sorted((run / "results/preprocessed").glob("shard?")))
+    folders = volume_folders(sorted((real_run / "results/preprocessed").glob("shard?")))
     assert sorted(folders) == sorted(row[0] for row in VOLUMES)
     for name, folder in folders.items():
         volume = load_preprocessed(folder)
@@ -56,15 +55,17 @@ def test_image_and_mask_lie_on_each_other(run: Path) -> None:
         assert millilitres[1] == pytest.approx(millilitres[0], rel=0.03), name
 
 
-def test_volumes_are_those_that_others_measured(run: Path) -> None:
-    measured = pd.read_csv(run / "results/cohort/volumes.tsv", sep="\t").set_index("volume")
+@real_ct
+def test_volumes_are_those_that_others_measured(real_run: Path) -> None:
+    measured = pd.read_csv(real_run / "results/cohort/volumes.tsv", sep="\t").set_index("volume")
     assert measured.loc["chaos-3", "liver_ml"] == pytest.approx(1417, abs=2)
     assert measured.loc["ts-example", "liver_ml"] == pytest.approx(1126, abs=2)
     assert measured.loc["chaos-3", "spacing_z"] == pytest.approx(2.0)  # by the positions; the tag says 3.2
 
 
-def test_every_model_is_evaluated_on_the_original_grid(run: Path) -> None:
-    metrics = pd.read_csv(run / "results/evaluation/metrics.tsv", sep="\t")
+@real_ct
+def test_every_model_is_evaluated_on_the_original_grid(real_run: Path) -> None:
+    metrics = pd.read_csv(real_run / "results/evaluation/metrics.tsv", sep="\t")
     print(metrics.pivot_table(index="model", columns="volume", values=["dice", "hd"]).round(3).to_string())
     assert len(metrics) == 14 * 2
     assert np.isfinite(metrics[["dice", "rve", "msd", "hd"]]).all().all()
@@ -73,7 +74,8 @@ def test_every_model_is_evaluated_on_the_original_grid(run: Path) -> None:
     assert (best > 0.3).all(), best  # a few dozen steps are enough to find the liver
 
 
-def test_tables_and_figures_are_there(run: Path) -> None:
-    assert len(list((run / "results/tables").iterdir())) == (9 + 6) * 4
+@real_ct
+def test_tables_and_figures_are_there(real_run: Path) -> None:
+    assert len(list((real_run / "results/tables").iterdir())) == (9 + 6) * 4
     for number in range(1, 8):
-        assert list((run / "results/figures").glob(f"figure{number}_*.png")), number
+        assert list((real_run / "results/figures").glob(f"figure{number}_*.png")), number

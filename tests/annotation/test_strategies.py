@@ -4,17 +4,18 @@ import itertools
 import logging
 import re
 import textwrap
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
-from hypothesis import given, settings
+from conftest import ROOT, at_most
+from hypothesis import given
 from hypothesis import strategies as st
 from pools import make_pool, run
 from slicesampling.annotation import rules
 from slicesampling.annotation.rules import RULES
-from slicesampling.annotation.strategies import MEASURES, QUERY, REGIONS, STRATEGIES, Strategy
+from slicesampling.annotation.strategies import ERROR, MEASURES, QUERY, STRATEGIES, Strategy
 from slicesampling.learning import uncertainty
 
 
@@ -23,7 +24,7 @@ def keys(table: pd.DataFrame) -> set[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-@settings(max_examples=10, deadline=None)
+@at_most(10)
 @given(seed=st.integers(0, 9999))
 def test_what_every_ledger_obeys(name: str, seed: int) -> None:
     pool = make_pool(seed)
@@ -57,21 +58,75 @@ def test_the_example_of_the_documentation_is_a_rule(monkeypatch: pytest.MonkeyPa
     assert [len(ledger) - len(ledgers[0]) for ledger in ledgers] == [6 * k for k in range(len(ledgers))]
 
 
-def test_measures_and_columns_are_those_of_the_uncertainty_tables() -> None:
+def every_strategy() -> list[Strategy]:
+    """Every strategy that can be put together, with and without foreground-aware choices."""
+    made = []
+    for unit, of_unit in RULES.items():
+        for rule, how in of_unit.items():
+            measures = [*MEASURES, *([ERROR] if unit == "slice" and how.regions else [])] if how.measures else [None]
+            for measure, region in itertools.product(measures, how.regions or [None]):
+                if measure != ERROR or region == "slice":
+                    shares = [{}, {"foreground": 0.0}, {"foreground": 0.5}] if "foreground" in how.parameters else [{}]
+                    made += [Strategy("", unit, rule, measure, region if measure else None, share) for share in shares]
+    return made
+
+
+def test_what_strategies_read_is_in_the_uncertainty_tables() -> None:
     assert tuple(uncertainty.MEASURES) == MEASURES
-    columns = {"slice": uncertainty.slice_columns(), "volume": uncertainty.volume_columns()}
-    named = {
-        (unit, Strategy("", unit, rule, measure, region).column)
-        for unit, of_unit in RULES.items()
-        for rule, how in of_unit.items()
-        for measure, region in itertools.product(MEASURES, REGIONS)
-        if how.ranks
+    columns = {
+        "slice": {*uncertainty.slice_columns(), *uncertainty.COUNTS},
+        "volume": set(uncertainty.volume_columns()),
     }
-    assert named == {(unit, column) for unit, of_unit in columns.items() for column in of_unit}
-    assert [STRATEGIES[name].column for name in ("uvs", "uss")] == ["predictive_entropy"] * 2
+    for unit, of_unit in columns.items():
+        read = {
+            column for strategy in every_strategy() if strategy.unit == unit for column in strategy.columns.values()
+        }
+        assert read == of_unit
+    assert [STRATEGIES[name].columns for name in ("uvs", "uss")] == [{"score": "predictive_entropy"}] * 2
+    assert [STRATEGIES[name].columns for name in ("rvs", "rss")] == [{}] * 2
 
 
-@settings(max_examples=25, deadline=None)
+def test_only_an_upper_bound_sees_the_errors() -> None:
+    for strategy in every_strategy():
+        assert ("wrong_voxels" in strategy.columns.values()) == strategy.upper_bound
+        assert not (strategy.upper_bound and strategy.uncertain)
+    assert not any(strategy.upper_bound for strategy in STRATEGIES.values())
+
+
+@at_most(3)
+@given(seed=st.integers(0, 9999))
+def test_a_query_sees_nothing_but_what_its_strategy_reads(seed: int) -> None:
+    """Other columns, a score among them, may hold anything; and the order of rows changes nothing."""
+    random = np.random.default_rng(seed)
+    pool = make_pool(seed)[["volume", "slice"]]
+    ledger = pool.sample(frac=0.1, random_state=seed)
+    features = random.random((len(pool), 4))
+    seen = {name: random.integers(0, 9, len(pool)) for name in ("score", "structure_score", "structure_voxels")}
+    order = random.permutation(len(pool))
+    for strategy in every_strategy():
+        first = pool.assign(**seen)
+        if not strategy.slices:
+            first["score"] = first.groupby("volume")["score"].transform("first")
+        other = first.assign(
+            liver=1, **{name: random.random(len(pool)) for name in seen if name not in strategy.columns}
+        )
+        rest: dict[str, Any] = {"budget": 5, "progress": 0.5}
+        query = strategy.choose(first, ledger, generator=np.random.default_rng(1), features=features, **rest)
+        again = strategy.choose(
+            other.iloc[order], ledger, generator=np.random.default_rng(1), features=features[order], **rest
+        )
+        pd.testing.assert_frame_equal(query, again)
+
+
+def test_an_error_that_is_not_known_counts_as_none() -> None:
+    pool = pd.DataFrame({"volume": "a", "slice": range(7), "score": [0, 9, np.nan, 4, 0, 2, 1]})
+    query = Strategy("", "slice", "peaks", ERROR, "slice").choose(
+        pool, pool.head(0), 3, np.random.default_rng(0), distance=1
+    )
+    assert query["slice"].tolist() == [1, 3, 5]
+
+
+@at_most(25)
 @given(seed=st.integers(0, 9999), budget=st.integers(1, 60))
 def test_the_paper_s_four_ask_as_section_ii_d_says(seed: int, budget: int) -> None:
     """Byte for byte what each strategy, written out for itself, asks for."""
@@ -110,7 +165,7 @@ def test_the_paper_s_four_ask_as_section_ii_d_says(seed: int, budget: int) -> No
 
 
 @pytest.mark.parametrize("name", ["uvs", "rvs"])
-@settings(max_examples=10, deadline=None)
+@at_most(10)
 @given(seed=st.integers(0, 9999))
 def test_volume_strategies_add_whole_volumes(name: str, seed: int) -> None:
     pool = make_pool(seed)
@@ -126,7 +181,7 @@ def test_volume_strategies_add_whole_volumes(name: str, seed: int) -> None:
             assert names == set(left[:2])
 
 
-@settings(max_examples=10, deadline=None)
+@at_most(10)
 @given(seed=st.integers(0, 9999))
 def test_uncertainty_slice_sampling_adds_the_most_uncertain_candidates(seed: int) -> None:
     pool = make_pool(seed)
@@ -142,7 +197,7 @@ def test_uncertainty_slice_sampling_adds_the_most_uncertain_candidates(seed: int
         assert keys(added) == {(volume, index) for _, volume, index in sorted(candidates)[:6]}
 
 
-@settings(max_examples=10, deadline=None)
+@at_most(10)
 @given(seed=st.integers(0, 9999))
 def test_random_slice_sampling_stops_exactly_at_its_liver_slices(seed: int) -> None:
     pool = make_pool(seed)
@@ -155,18 +210,18 @@ def test_random_slice_sampling_stops_exactly_at_its_liver_slices(seed: int) -> N
             assert added["liver"].iloc[-1] == 1  # no slice is annotated after the budget is met
 
 
-def test_random_choices_are_uniform() -> None:
+@pytest.mark.parametrize(("name", "unit"), [("rvs", ["volume"]), ("rss", ["volume", "slice"])])
+def test_random_choices_are_uniform(name: str, unit: list[str]) -> None:
     """Over many seeds each volume, and each slice, is chosen first as often as any other (chi-squared bound)."""
     pool = make_pool(1, volumes=4)
     empty = pd.DataFrame({"volume": pd.Series(dtype=str), "slice": pd.Series(dtype=int)})
-    for name, unit in (("rvs", ["volume"]), ("rss", ["volume", "slice"])):
-        draws = 1000
-        first = [STRATEGIES[name].choose(pool, empty, 1, np.random.default_rng(i)).iloc[0] for i in range(draws)]
-        counts = pd.DataFrame(first)[unit].value_counts()
-        units = len(pool[unit].drop_duplicates())
-        expected = draws / units
-        chi_squared = ((counts - expected) ** 2 / expected).sum() + (units - len(counts)) * expected
-        assert chi_squared < units - 1 + 5 * (2 * (units - 1)) ** 0.5  # five standard deviations
+    draws = 1000
+    first = [STRATEGIES[name].choose(pool, empty, 1, np.random.default_rng(i)).iloc[0] for i in range(draws)]
+    counts = pd.DataFrame(first)[unit].value_counts()
+    units = len(pool[unit].drop_duplicates())
+    expected = draws / units
+    chi_squared = ((counts - expected) ** 2 / expected).sum() + (units - len(counts)) * expected
+    assert chi_squared < units - 1 + 5 * (2 * (units - 1)) ** 0.5  # five standard deviations
 
 
 @pytest.mark.parametrize(("name", "budget"), [("uvs", 99), ("rvs", 99), ("uss", 999), ("rss", 999)])

@@ -26,7 +26,8 @@ HEADER |= {"seg": 4000, "rtstruct": 1200}
 
 NAME = "Planted^Name"
 
-SECONDS, BYTES = 5, 2**28
+SECONDS, BYTES = 30, 2**28
+"""At most, for a file: of this process's CPU, which no other process can take away; a thousand times what it takes."""
 
 
 def sound(folder: Path, suffix: str) -> Path:
@@ -76,7 +77,7 @@ def mutated(content: bytes, header: int, random: np.random.Generator) -> bytes:
 
 def outcome(path: Path) -> str:
     """Read a damaged file; return "volume" or the fault, and fail for anything that a user must not see."""
-    started = time.monotonic()
+    started = time.process_time()
     tracemalloc.start()
     fault = ""
     try:
@@ -93,7 +94,7 @@ def outcome(path: Path) -> str:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < BYTES, f"{peak / 2**20:.0f} MiB"
-    assert time.monotonic() - started < SECONDS
+    assert time.process_time() - started < SECONDS
     if fault:
         assert "\n" not in fault
         assert NAME not in fault, "what is in a header stays there"
@@ -108,12 +109,12 @@ def outcome(path: Path) -> str:
     return "volume"
 
 
-def fuzz(suffix: str, count: int, folder: Path) -> dict[str, int]:
-    """Read `count` mutations of a format; return how many were volumes and how many were refused."""
+def fuzz(suffix: str, seeds: range, folder: Path) -> dict[str, int]:
+    """Read mutations of a format, one for each seed; return how many were volumes and how many were refused."""
     path = sound(folder, suffix)
     content = path.read_bytes()
     counts = {"volume": 0, "refused": 0}
-    for seed in range(count):
+    for seed in seeds:
         path.write_bytes(mutated(content, HEADER[suffix], np.random.default_rng(seed)))
         try:
             result = outcome(path.parent if suffix == "dicom" else path)
@@ -124,10 +125,11 @@ def fuzz(suffix: str, count: int, folder: Path) -> dict[str, int]:
     return counts
 
 
+@pytest.mark.parametrize("seeds", [range(30), pytest.param(range(30, 150), marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_damaged_files_are_read_or_refused_in_one_line(suffix: str, tmp_path: Path) -> None:
-    counts = fuzz(suffix, 150, tmp_path)
-    assert counts["refused"] > 20
+def test_damaged_files_are_read_or_refused_in_one_line(suffix: str, seeds: range, tmp_path: Path) -> None:
+    counts = fuzz(suffix, seeds, tmp_path)
+    assert counts["refused"] > len(seeds) / 8
     assert counts["volume"] > 0 or suffix in (".nii.gz", "-packed.nrrd"), "a checksum guards these"
 
 
@@ -136,4 +138,4 @@ if __name__ == "__main__":
 
     for suffix in FORMATS:
         with tempfile.TemporaryDirectory() as folder:
-            print(suffix, fuzz(suffix, int(sys.argv[1]), Path(folder)))
+            print(suffix, fuzz(suffix, range(int(sys.argv[1])), Path(folder)))

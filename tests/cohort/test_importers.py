@@ -1,15 +1,17 @@
 """Each published layout, made small, gives the cases it should; real data where at hand."""
 
+import io
 import json
-import os
+import runpy
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import REAL, ROOT, real_ct
 from scans import IDENTITY, rectangle, write_dicom, write_series, write_structures
 from slicesampling import UserError
 from slicesampling.cohort import importers, volumes
@@ -17,8 +19,6 @@ from slicesampling.cohort.dicom import read_stack
 from slicesampling.cohort.dicom_masks import write_segmentation
 from slicesampling.cohort.splits import add_to_table, cohort_rows
 from slicesampling.cohort.table import check_contents, read_cohort
-
-REAL = os.environ.get("LIVER_CT_DIR")
 
 
 def nifti(path: Path, *values: int) -> Path:
@@ -161,12 +161,32 @@ def test_a_broken_dataset_json_is_one_line(tmp_path, content):
         assert "\n" not in str(error.value)
 
 
+SCRIPT = str(ROOT / "workflow/import_cohort.py")
+
+
 def command(*arguments: str | Path, code: int = 0) -> str:
-    call = [sys.executable, str(ROOT / "workflow/import_cohort.py"), *map(str, arguments)]
-    done = subprocess.run(call, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
+    """What the command prints, run in this process, which has imported already what it needs."""
+    printed, ended = io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), redirect_stderr(printed):
+        patch.setattr(sys, "argv", [SCRIPT, *map(str, arguments)])
+        patch.setattr(sys, "path", list(sys.path))
+        try:
+            runpy.run_path(SCRIPT, run_name="__main__")
+        except SystemExit as end:  # with a message, as Python prints it, or without
+            print(end.code)
+            ended = 1 if isinstance(end.code, str) else int(end.code or 0)
+    assert ended == code, printed.getvalue()
+    return printed.getvalue()
+
+
+def test_a_fault_is_one_line_and_an_exit_code(tmp_path):
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "lits", str(tmp_path / "nowhere")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.endswith("there is no such folder\n")
+    assert "\n" not in done.stderr[:-1]
 
 
 def test_the_command_line(tmp_path):
@@ -184,13 +204,12 @@ def test_the_command_line(tmp_path):
     assert read_cohort(table).loc[6, "exclude"] == "poor mask"
     assert "stands there already" in command("lits", tmp_path / "data", "--to", table, code=1)
     assert "no volume with a mask in the layout chaos" in command("chaos", tmp_path / "data", code=1)
-    assert "there is no such folder" in command("lits", tmp_path / "nowhere", code=1)
     assert "--image and --label are needed" in command("pairs", tmp_path / "data", code=1)
     reasons.write_text("name\twhy\nlits-004\tpoor mask\n")
     assert "accepted: volume, reason" in command("lits", tmp_path / "data", "--exclude", reasons, "--to", "x", code=1)
 
 
-@pytest.mark.skipif(not REAL, reason="LIVER_CT_DIR is not set: no real CT to import")
+@real_ct
 @pytest.mark.parametrize(
     ("layout", "folder", "arguments", "count"),
     [
@@ -270,7 +289,7 @@ def test_a_dicom_archive(tmp_path):
     assert measured["liver_slices"].tolist() == [6, 6, 6]
 
 
-@pytest.mark.skipif(not REAL, reason="LIVER_CT_DIR is not set: no real CT to import")
+@real_ct
 def test_a_real_archive(tmp_path):
     """All of the real files at once, whatever they are: the JPEG 2000 series has the mask of many organs beside it."""
     output = command("dicom", REAL, "--liver-values", "5", "--to", tmp_path / "cohort.tsv")

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from conftest import at_most
+from hypothesis import given
 from hypothesis import strategies as st
 from slicesampling import UserError
 from slicesampling.cohort.importers import Case
@@ -13,7 +14,7 @@ from slicesampling.cohort.table import check_contents, read_cohort, table_faults
 from test_importers import nifti
 
 
-@settings(deadline=None, max_examples=60)
+@at_most(60)
 @given(
     sizes=st.lists(st.integers(1, 4), min_size=1, max_size=30),
     given_splits=st.lists(st.sampled_from(["", "", "pool", "val", "test"]), min_size=30, max_size=30),

@@ -2,14 +2,14 @@
 
 import logging
 import re
-import time
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from conftest import at_most, calls
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from slicesampling import UserError
@@ -178,7 +178,7 @@ def test_all_faults_are_reported_together_and_sorted(sound):
 
 
 @given(st.sets(st.tuples(st.integers(2, 41), st.sampled_from(["volume", "split", "site", "image"])), max_size=12))
-@settings(max_examples=25, deadline=None)
+@at_most(25)
 def test_the_faults_found_are_the_faults_planted(planted):
     table = pd.DataFrame(
         [[f"v{k}", f"p{k}", "s", SPLITS[k % 6], f"{k}", f"{k}", "", "", ""] for k in range(40)],
@@ -193,12 +193,14 @@ def test_the_faults_found_are_the_faults_planted(planted):
     assert found == clean | planted
 
 
-def test_the_table_of_the_papers_size_is_checked_in_seconds(sound):
-    many = pd.concat([sound] * 81, ignore_index=True)
-    many.index += 2
-    start = time.perf_counter()
-    assert cohort.table_faults(many, initial_volumes=2)
-    assert time.perf_counter() - start < 3
+def test_checking_a_table_costs_no_more_for_a_row_in_a_longer_one(sound):
+    """The last one has the size of the paper's."""
+    for times in (9, 81):
+        many = pd.concat([sound] * times, ignore_index=True)
+        many.index += 2
+        assert cohort.table_faults(many, initial_volumes=2)
+        cost = calls(lambda: cohort.table_faults(many, initial_volumes=2))  # noqa: B023
+        assert cost < 1.1 * times * calls(lambda: cohort.table_faults(sound, initial_volumes=2))
 
 
 # Reading --------------------------------------------------------------------------------------------------------------
@@ -299,7 +301,7 @@ def test_a_shard_that_is_not_there_is_refused():
 
 
 @given(st.permutations(range(20)), st.integers(0, 100), st.integers(1, 20))
-@settings(max_examples=50, deadline=None)
+@at_most(50)
 def test_the_initial_set_depends_on_seed_and_pool_alone(order, seed, size):
     table = pd.DataFrame([[f"v{k}", "pool", ""] for k in range(20)], columns=["volume", "split", "exclude"])
     table.loc[20] = ["other", "test", ""]

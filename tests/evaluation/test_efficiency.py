@@ -3,19 +3,22 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from conftest import at_most
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from slicesampling.evaluation.efficiency import (
+    Curve,
     annotation_costs,
     area_under,
     cost_to_reach,
+    costs_to_match,
     learning_curves,
     share_of_pool,
 )
 from slicesampling.evaluation.statistics import METRICS
 
-LAW = settings(deadline=None, max_examples=50)
+LAW = at_most(50)
 
 
 def counted(**counts):
@@ -65,7 +68,7 @@ def test_area_is_the_mean_of_the_interpolated_curve(steps, heights, ends):
     expected = np.trapezoid(np.interp(grid, costs, heights), grid) / (upper - lower)
     assert area_under(costs, heights, (lower, upper)) == pytest.approx(expected, abs=1e-4)
     replicates = area_under(costs, np.stack([heights, 2 * heights], axis=1), (lower, upper))
-    np.testing.assert_allclose(replicates[1], 2 * replicates[0])
+    np.testing.assert_allclose(replicates[1], 2 * replicates[0], atol=1e-12)  # rounds what is next to nothing
 
 
 def test_area_of_a_flat_curve_and_of_none_of_the_range():
@@ -87,6 +90,50 @@ def test_cost_to_reach_a_level():
     assert cost_to_reach(costs, shares, 0.96) == 20
     assert cost_to_reach(costs, shares, 0.5) == 10
     assert np.isnan(cost_to_reach(costs, shares, 0.97))
+
+
+@LAW
+@given(hnp.arrays(int, (4, 6), elements=st.integers(0, 9)), st.integers(0, 8))
+def test_cost_to_reach_of_many_curves_is_that_of_each(heights, below):
+    level = below + 0.5
+    costs = np.array([10.0, 20.0, 20.0, 40.0])
+    found = cost_to_reach(costs, heights, np.full(6, level))
+    for curve, cost in zip(heights.T, found, strict=True):
+        grid = np.linspace(0, 3, 3001)  # along the curve, which may stand upright
+        high = np.interp(grid, range(4), curve) >= level
+        expected = np.interp(grid[high.argmax()], range(4), costs) if high.any() else np.nan
+        np.testing.assert_allclose(cost, expected, atol=0.03)
+
+
+def curve_of(costs, means):
+    means = np.array(means)
+    return Curve(np.array(costs, dtype=float), np.stack([means, means], axis=1), np.stack([means] * 50, axis=1))
+
+
+@pytest.mark.parametrize("about", [METRICS["dice"], METRICS["hd"]])
+def test_costs_to_match_by_hand(about):
+    """One gains twice as much a slice as the other: it needs half of the slices, and the other never gets there."""
+    sign = 1 if about.larger_is_better else -1
+    curves = {"fast": curve_of([100, 150, 200], [5, 5 + sign, 5 + 2 * sign])}
+    curves["slow"] = curve_of([100, 150, 200], [5, 5 + sign / 2, 5 + sign])
+    table = costs_to_match(curves, about).set_index("strategy")
+    fast, slow = table.loc["fast"], table.loc["slow"]
+    assert (fast["needed"], fast["spent"], fast["ratio"], fast["limit"]) == (150, 200, 0.5, 1)
+    assert fast["lower"] == fast["upper"] == 0.5
+    assert np.isinf(slow[["needed", "ratio", "lower", "upper"]].to_numpy(dtype=float)).all()
+    assert slow["end"] == 200
+    # What another unit of cost or a larger initial set does not change.
+    moved = {name: curve._replace(costs=3 * curve.costs + 70) for name, curve in curves.items()}
+    kept = ["ratio", "lower", "upper", "limit"]
+    np.testing.assert_allclose(costs_to_match(moved, about)[kept], table[kept])
+
+
+def test_an_iteration_that_costs_nothing_has_no_ratio():
+    curves = {"a": curve_of([10, 20], [0.5, 0.6]), "b": curve_of([10, 10], [0.5, 0.5])}
+    table = costs_to_match(curves, METRICS["dice"]).set_index("strategy")
+    assert np.isnan(table.loc["a", "ratio"])
+    assert table.loc["a", "needed"] == 10
+    assert costs_to_match({"a": curves["a"]}, METRICS["dice"]).empty
 
 
 def test_curves_begin_with_the_initial_model_and_pair_their_cases():

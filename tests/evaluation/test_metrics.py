@@ -5,7 +5,8 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from conftest import at_most
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
@@ -20,7 +21,7 @@ with warnings.catch_warnings():  # of what they import
     import SimpleITK
     import torch
 
-LAW = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+LAW = at_most(50)
 SHAPES = hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=6)
 SPACINGS = st.tuples(*[st.floats(0.3, 5.0)] * 3)
 

@@ -6,7 +6,8 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from conftest import at_most
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.optimize import linprog
@@ -27,7 +28,7 @@ from slicesampling.evaluation.statistics import (
 )
 from statsmodels.regression.quantile_regression import QuantReg
 
-LAW = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+LAW = at_most(50)
 STRATEGIES = ("uvs", "rvs", "uss", "rss")
 
 
@@ -372,6 +373,7 @@ def simulated(random, patients, shift=0.0):
     return np.exp(0.5 * case + 0.4 * random.normal(size=(patients, 2)) + [0, shift])
 
 
+@pytest.mark.slow
 def test_simulation_of_no_difference_and_of_a_planted_one():
     """P-values are uniform, intervals hold the truth at their rate, a planted difference is found."""
     random, patients, runs = np.random.default_rng(7), 234, 300

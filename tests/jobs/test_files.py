@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from conftest import HANGS, until
 from slicesampling.jobs.files import own, replacing, write_text
 
 LIBRARY = str(Path(__file__).parents[2] / "workflow/scripts")
@@ -37,11 +38,11 @@ def test_a_folder_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
 
 
 OWNER = """
-import sys, time
+import signal, sys
 from slicesampling.jobs.files import own
 own(sys.argv[1], sys.argv[2])
 print("owned", flush=True)
-time.sleep(60)
+signal.pause()
 """
 
 
@@ -54,10 +55,9 @@ def test_one_process_at_a_time_owns_a_file_and_death_frees_it(tmp_path: Path, ca
         owned: list[int] = []
         second = threading.Thread(target=lambda: owned.append(own(path, "SLURM job 8")))
         second.start()
-        second.join(0.5)
+        until(lambda: "waiting for SLURM job 7, which does the same" in caplog.text)
         assert owned == []
-        assert "waiting for SLURM job 7, which does the same" in caplog.text
         first.kill()
-    second.join(10)
+    second.join(HANGS)
     assert path.read_text() == "SLURM job 8"
     os.close(owned[0])

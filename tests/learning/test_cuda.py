@@ -349,6 +349,7 @@ with fake_cuda() as cuda:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_each_train_on_their_own_gpu(on_cpu: dict[str, Any], tmp_path: Path) -> None:
     """From files, so that a thread brings them to the GPU; the loss agrees with one process's to rounding."""
     Scripts(tmp_path).prepare()

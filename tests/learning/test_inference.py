@@ -9,7 +9,7 @@ import torch
 from conftest import peak_bytes
 from slicesampling import UserError
 from slicesampling.jobs.randomness import seed_of
-from slicesampling.learning.inference import LIVER, Predictor, sample
+from slicesampling.learning.inference import LIVER, Predictor, sample, slice_features
 from slicesampling.learning.models import PRECISIONS, Compute
 from slicesampling.learning.network import AnisotropicUNet, keep_mask
 from slicesampling.learning.patches import extract, scale_intensities
@@ -48,7 +48,7 @@ def whole_tile(network: AnisotropicUNet, image: np.ndarray) -> torch.Tensor:
     return scale_intensities(block, WINDOW)[None, None]
 
 
-@pytest.mark.parametrize("memory", [4e5, 2e6, 4e6])
+@pytest.mark.parametrize("memory", [pytest.param(4e5, marks=pytest.mark.slow), 2e6, 4e6])
 def test_neither_tiles_nor_batches_of_samples_change_the_samples(
     network: AnisotropicUNet, image: np.ndarray, memory: float
 ) -> None:
@@ -198,16 +198,18 @@ def test_more_samples_converge_to_the_mean(network: AnisotropicUNet, image: np.n
     assert spread[0] / spread[1] == pytest.approx(3, rel=0.3)
 
 
-def test_memory_is_that_of_one_tile_and_of_the_result(network: AnisotropicUNet, image: np.ndarray) -> None:
+@pytest.mark.parametrize("memory", [pytest.param(4e5, marks=pytest.mark.slow), 4e6, CPU.tile_memory])
+def test_memory_is_that_of_one_tile_and_of_the_result(
+    network: AnisotropicUNet, image: np.ndarray, memory: float
+) -> None:
     """Nothing of a tile is left when the next one is computed."""
-    for memory in (4e5, 4e6, CPU.tile_memory):
-        plan = plan_tiles(image.shape, network.architecture, memory, 6)
-        tile = tile_cost(network.architecture, plan.shape, samples_at_once=plan.samples_at_once)
-        # Image, measures, liver; running sums of two probabilities, of entropies and of p·(1 - p).
-        results = image.size * (2 + 4 * len(MEASURES) + 1) + np.prod(plan.shape) * 4 * 4
-        weights = 4 * sum(parameter.numel() for parameter in network.parameters())
-        peak = peak_bytes(lambda: sample(network, image, WINDOW, CPU._replace(tile_memory=memory), 6, (1,)))  # noqa: B023
-        assert tile.memory < peak < 1.05 * tile.memory + results + 2 * weights + 5e4
+    plan = plan_tiles(image.shape, network.architecture, memory, 6)
+    tile = tile_cost(network.architecture, plan.shape, samples_at_once=plan.samples_at_once)
+    # Image, measures, liver; running sums of two probabilities, of entropies and of p·(1 - p).
+    results = image.size * (2 + 4 * len(MEASURES) + 1) + np.prod(plan.shape) * 4 * 4
+    weights = 4 * sum(parameter.numel() for parameter in network.parameters())
+    peak = peak_bytes(lambda: sample(network, image, WINDOW, CPU._replace(tile_memory=memory), 6, (1,)))
+    assert tile.memory < peak < 1.05 * tile.memory + results + 2 * weights + 5e4
 
 
 class SmallDevice(AnisotropicUNet):
@@ -282,3 +284,43 @@ def test_tile_starts_are_in_phase_and_cover_the_volume() -> None:
             assert all(b - a <= tile for a, b in itertools.pairwise(starts))
             assert starts[0] == 0
             assert starts[-1] < size <= starts[-1] + tile
+
+
+def test_slice_features_are_means_of_the_deepest_level_at_the_place_of_the_slice(
+    network: AnisotropicUNet, image: np.ndarray
+) -> None:
+    """Every voxel of that level lies where the upsampling would lay it: between its neighbours along z."""
+    geometry, depth = network.geometry, len(image)
+    with torch.inference_mode():
+        deepest = network.deepest(whole_tile(network, image))[0]
+    repeated = deepest
+    for axis, step in enumerate(geometry.stride, start=1):
+        repeated = repeated.repeat_interleave(step, dim=axis)
+    cut = [(have - want) // 2 for have, want in zip(repeated.shape[1:], geometry.output_size(image.shape), strict=True)]
+    step, ahead = geometry.stride[0], cut[0]
+    found = slice_features(network, image, WINDOW, CPU)
+    for position in range(depth):
+        centre = (position + ahead - (step - 1) / 2) / step
+        share, below = np.modf(centre)
+        plane = (1 - share) * deepest[:, int(below)] + share * deepest[:, int(below) + 1]
+        rows = {(y + cut[1]) // geometry.stride[1] for y in range(image.shape[1])}
+        columns = {(x + cut[2]) // geometry.stride[2] for x in range(image.shape[2])}
+        expected = plane[:, sorted(rows)][:, :, sorted(columns)].mean(dim=(1, 2))
+        np.testing.assert_allclose(found[position], expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("filters", [(3, 4, 6), (3, 4), (3,)])
+def test_slice_features_follow_the_image_and_not_the_tiles(filters: tuple[int, ...]) -> None:
+    network = AnisotropicUNet(filters, 0).eval()
+    network.initialise(torch.Generator().manual_seed(3))
+    step, margin = network.geometry.stride[0], network.margin[0]
+    random = np.random.default_rng(1)
+    image = random.integers(-1000, 1000, (2 * margin + 4 * step + 8, 20, 23)).astype(np.int16)
+    features = slice_features(network, image, WINDOW, CPU)
+    assert features.shape == (len(image), filters[-1])
+    tiled = slice_features(network, image, WINDOW, CPU._replace(tile_memory=4e5))
+    np.testing.assert_allclose(tiled, features, atol=1e-5)
+    moved = slice_features(network, image[step:], WINDOW, CPU)
+    inner = slice(margin + step, -margin - step)
+    np.testing.assert_allclose(moved[inner], features[step:][inner], atol=1e-5)
+    assert np.abs(features[step:][inner] - features[:-step][inner]).max() > 1e-3

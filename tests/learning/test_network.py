@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from conftest import at_most
+from hypothesis import given
 from hypothesis import strategies as st
 from slicesampling.learning.geometry import Geometry
 from slicesampling.learning.network import AnisotropicUNet, joined, keep_mask, parameter_count, pooled
@@ -23,7 +24,7 @@ def test_papers_patch_gives_the_papers_output() -> None:
     assert network(torch.empty(2, 1, 44, 364, 364, device="meta")).shape == (2, 2, 4, 180, 180)
 
 
-@settings(max_examples=15, deadline=None)
+@at_most(15)
 @given(
     levels=st.integers(2, 5),
     in_plane=st.integers(0, 5),

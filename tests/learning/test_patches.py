@@ -5,7 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from conftest import at_most
+from hypothesis import given
 from hypothesis import strategies as st
 from slicesampling.learning.patches import AnnotatedVolume, TrainingSet, extract, scale_intensities
 
@@ -55,7 +56,7 @@ def volumes(seed: int, alone: bool) -> list[AnnotatedVolume]:
     return result
 
 
-@settings(deadline=None, max_examples=25)
+@at_most(25)
 @given(
     seed=st.integers(0, 999),
     alone=st.booleans(),
@@ -85,7 +86,7 @@ def test_an_epoch_covers_each_annotated_voxel_once(seed: int, alone: bool, patch
         assert np.array_equal(count, expected)
 
 
-@settings(deadline=None, max_examples=25)
+@at_most(25)
 @given(seed=st.integers(0, 999), alone=st.booleans(), batch_size=st.integers(2, 4))
 def test_the_first_of_each_mini_batch_holds_annotated_liver_and_the_others_are_distinct_tiles(
     seed: int, alone: bool, batch_size: int

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from conftest import HANGS
 from hypothesis import given
 from hypothesis import strategies as st
 from slicesampling.learning.prefetch import read_ahead
@@ -17,7 +18,7 @@ def test_the_next_item_is_loaded_while_one_is_worked_on() -> None:
     loaded = {item: threading.Event() for item in range(4)}
 
     for item, _ in read_ahead(range(4), lambda item: loaded[item].set()):
-        assert loaded[min(item + 1, 3)].wait(timeout=10)
+        assert loaded[min(item + 1, 3)].wait(timeout=HANGS)
         assert not loaded[min(item + 2, 3)].is_set() or item >= 2  # one item ahead, no more
 
 

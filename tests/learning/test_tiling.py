@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from conftest import peak_bytes
-from hypothesis import given, settings
+from conftest import at_most, peak_bytes
+from hypothesis import given
 from hypothesis import strategies as st
 from slicesampling.learning.network import AnisotropicUNet
 from slicesampling.learning.tiling import Architecture, plan_tiles, tile_cost
@@ -33,7 +33,7 @@ def multiply_accumulates(network: AnisotropicUNet, image: torch.Tensor) -> tuple
     return encode, counts[0] - encode
 
 
-@settings(max_examples=10, deadline=None)
+@at_most(10)
 @given(
     levels=st.integers(2, 5),
     in_plane=st.integers(0, 5),
@@ -71,7 +71,7 @@ def test_memory_is_what_is_held_at_the_worst(filters: tuple[int, ...], in_plane:
     assert held == pytest.approx(peak_bytes(passes), rel=0.01)
 
 
-@settings(max_examples=20, deadline=None)
+@at_most(20)
 @given(shape=st.tuples(*[st.integers(1, 60)] * 3), memory=st.floats(1e5, 1e8), samples=st.integers(1, 30))
 def test_no_other_tile_that_fits_costs_less(shape: tuple[int, int, int], memory: float, samples: int) -> None:
     architecture = Architecture((3, 4, 6), 1)
@@ -90,7 +90,7 @@ def test_no_other_tile_that_fits_costs_less(shape: tuple[int, int, int], memory:
             assert tile_cost(architecture, plan.shape, samples_at_once=plan.samples_at_once).memory <= memory
 
 
-@settings(max_examples=20, deadline=None)
+@at_most(20)
 @given(
     shape=st.tuples(st.integers(1, 1200), st.integers(100, 700), st.integers(100, 700)),
     gib=st.sampled_from([0.1, 3, 48, 1e6]),

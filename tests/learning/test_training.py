@@ -1,17 +1,22 @@
 """Laws of training: the loss is eq. 2, the same key gives the same weights, an interruption changes nothing."""
 
+import functools
 import itertools
 import mmap
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import signal
+import sys
 import time
+from collections.abc import Callable
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import HANGS
 from hypothesis import given
 from hypothesis import strategies as st
 from slicesampling import UserError
@@ -24,7 +29,7 @@ from slicesampling.learning.patches import AnnotatedVolume, TrainingSet
 from slicesampling.learning.progress import Progress
 from slicesampling.learning.training import Settings, ValidationVolume, train, validate, weighted_soft_dice_loss
 
-SETTINGS = Settings((2, 12, 12), 2, 1e-2, 3, (-1000.0, 1000.0), epochs=3, patience=None)
+SETTINGS = Settings((2, 12, 12), 2, 1e-2, 3, (-1000.0, 1000.0), epochs=3, steps=None, patience=None)
 CPU = Compute(torch.device("cpu"), "float32", 2.0**28)
 NETWORK = {"filters": [4, 6], "in_plane_levels": 1, "dropout": 0.25}
 
@@ -77,13 +82,24 @@ def problem() -> tuple[TrainingSet, list[ValidationVolume]]:
 
 
 def run(
-    folder: Path, settings: Settings = SETTINGS, key=(1, "model"), progress=lambda now: None, minutes=60.0, compute=CPU
+    folder: Path,
+    settings: Settings = SETTINGS,
+    key=(1, "model"),
+    progress=lambda now: None,
+    minutes=60.0,
+    compute=CPU,
+    checkpoint: Checkpoint | None = None,
 ) -> dict:
     torch.set_num_threads(1)
     training_set, validation = problem()
     network = build_network(NETWORK, torch.device("cpu"))
-    checkpoint = Checkpoint(folder / "checkpoint.pt", "same", minutes)
+    checkpoint = checkpoint or Checkpoint(folder / "checkpoint.pt", "same", minutes)
     return train(network, training_set, validation, settings, compute, key, checkpoint, progress)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    return run(tmp_path_factory.mktemp("undisturbed"))
 
 
 def same(first: dict, second: dict) -> bool:
@@ -96,8 +112,8 @@ def timeless(history: list[dict]) -> list[dict]:
     return [{name: row[name] for name in names} for row in history]
 
 
-def test_training_learns_and_is_reproduced_bit_by_bit(tmp_path: Path) -> None:
-    first = run(tmp_path / "a")
+def test_training_learns_and_is_reproduced_bit_by_bit(undisturbed: dict, tmp_path: Path) -> None:
+    first = undisturbed
     torch.manual_seed(12345)
     np.random.seed(1)  # noqa: NPY002 - no global state may matter
     second, other = run(tmp_path / "b"), run(tmp_path / "c", key=(2, "model"))
@@ -127,10 +143,9 @@ class Interruption(BaseException):
 
 @pytest.mark.parametrize(("step", "after_validation"), [(1, False), (3, False), (3, True), (7, False), (15, True)])
 def test_an_interruption_changes_nothing_and_nothing_is_repeated(
-    tmp_path: Path, step: int, after_validation: bool
+    undisturbed: dict, tmp_path: Path, step: int, after_validation: bool
 ) -> None:
     """With a checkpoint at each step, also at the step before a validation."""
-    undisturbed = run(tmp_path / "a")
 
     def interrupt(now: Progress) -> None:
         if now.step == step + 1 or (after_validation and now.step == step and now.validation is not None):
@@ -145,51 +160,58 @@ def test_an_interruption_changes_nothing_and_nothing_is_repeated(
     assert seen[0].step == step + 1
 
 
-def train_in_a_process(folder: Path, result: Path, step: int, reached: Event) -> None:
-    """Train to the end, a checkpoint at each step, and tell when so many steps of this process are done."""
+def forks() -> multiprocessing.context.ForkServerContext:
+    """Processes that begin with all imported that a training needs."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch._dynamo", "test_training"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # or else the server does not find this module
+        multiprocessing.forkserver.ensure_running()
+    return context
+
+
+EIGHT_EPOCHS = SETTINGS._replace(epochs=8)
+
+
+def train_until_killed(folder: Path, step: int, reached: Event) -> None:
+    """Train, a checkpoint at each step, and tell when so many steps of this process are done."""
     seen = itertools.count(1)
 
     def tell(now: Progress) -> None:
         if now.validation is None and next(seen) == step:
             reached.set()
 
-    done = run(folder, SETTINGS._replace(epochs=8), minutes=0, progress=tell)
-    torch.save(done, result.with_suffix(".part"))
-    result.with_suffix(".part").replace(result)
+    run(folder, EIGHT_EPOCHS, minutes=0, progress=tell)
+    reached.set()  # on a machine so busy that kills come late
+    signal.pause()
 
 
 KILLS = 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_at_random_moments_training_gives_the_same_model_bit_for_bit(tmp_path: Path, kind: int) -> None:
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(
-        ["torch", "torch._dynamo", "slicesampling.learning.training", "slicesampling.learning.models"]
-    )
+    processes = forks()
     random = np.random.default_rng(kind)
     for step in random.integers(1, 10, KILLS):
         reached = processes.Event()
-        process = processes.Process(
-            target=train_in_a_process, args=(tmp_path, tmp_path / "result.pt", int(step), reached)
-        )
+        process = processes.Process(target=train_until_killed, args=(tmp_path, int(step), reached))
         process.start()
-        assert reached.wait(timeout=600)
+        assert reached.wait(timeout=HANGS)
         time.sleep(random.uniform(0, 0.02))  # a step takes longer: the next one, or its checkpoint, is under way
         assert process.pid is not None
         os.kill(process.pid, kind)
         process.join()
-        assert process.exitcode == (-kind if kind == signal.SIGKILL else 1)
-    train_in_a_process(tmp_path, tmp_path / "result.pt", 0, processes.Event())
-    undisturbed = run(tmp_path / "undisturbed", SETTINGS._replace(epochs=8))
-    disturbed = torch.load(tmp_path / "result.pt", weights_only=True)
+        assert process.exitcode in (-kind, 1)  # 1: a training ends itself on SIGTERM
+    disturbed = run(tmp_path, EIGHT_EPOCHS)
+    undisturbed = run(tmp_path / "undisturbed", EIGHT_EPOCHS)
     assert same(undisturbed, disturbed)
     assert timeless(undisturbed["history"]) == timeless(disturbed["history"])
 
 
-def test_on_sigterm_the_state_is_kept_and_nothing_is_repeated(tmp_path: Path) -> None:
+def test_on_sigterm_the_state_is_kept_and_nothing_is_repeated(undisturbed: dict, tmp_path: Path) -> None:
     """Whether it comes in the midst of a step or while a validation is due."""
-    undisturbed = run(tmp_path / "a")
     before = signal.getsignal(signal.SIGTERM)
     for step in (4, 6):
 
@@ -206,9 +228,9 @@ def test_on_sigterm_the_state_is_kept_and_nothing_is_repeated(tmp_path: Path) ->
     assert same(undisturbed, resumed)
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before_it_and_a_foreign_one_to_none(tmp_path: Path) -> None:
-    undisturbed = run(tmp_path / "a")
-
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_it_and_a_foreign_one_to_none(
+    undisturbed: dict, tmp_path: Path
+) -> None:
     def interrupt(now: Progress) -> None:
         if now.step == 14:
             raise Interruption
@@ -222,27 +244,86 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_it_and_a_foreign_one_t
     assert same(resumed, undisturbed)
     last = 13 // SETTINGS.validation_interval * SETTINGS.validation_interval
     assert seen[0].step == last - SETTINGS.validation_interval + 1
-    assert Checkpoint(path, "other", 60).load() is None
+    assert not list(Checkpoint(path, "other", 60).states())
 
 
-def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
-    first = run(tmp_path)
+@pytest.mark.parametrize("settings", [SETTINGS, SETTINGS._replace(epochs=None, patience=2)])
+def test_a_finished_training_is_not_repeated(tmp_path: Path, settings: Settings) -> None:
+    """Where it ended between two validations, only its last one is."""
+    first = run(tmp_path, settings)
     seen: list[Progress] = []
-    again = run(tmp_path, progress=seen.append)
-    assert seen == []
+    again = run(tmp_path, settings, progress=seen.append)
+    assert [now.validation is not None for now in seen] == [True] * (first["steps"] % SETTINGS.validation_interval > 0)
     assert same(first, again)
-    assert again["history"] == first["history"]
+    assert timeless(again["history"]) == timeless(first["history"])
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
-def test_mixed_precision_keeps_weights_in_float32_and_learns(tmp_path: Path) -> None:
-    exact = run(tmp_path / "a", SETTINGS._replace(epochs=6))
-    for precision in ("bfloat16", "float16"):
-        mixed = run(tmp_path / precision, SETTINGS._replace(epochs=6), compute=CPU._replace(precision=precision))
-        assert {value.dtype for value in mixed["state"].values()} <= {torch.float32, torch.int64}
-        assert not same(exact, mixed)
-        assert mixed["best_jaccard"] > 0.5
-        assert mixed["history"][0]["loss"] == pytest.approx(exact["history"][0]["loss"], abs=0.02)
+def slow(settings: Settings):
+    return pytest.param(settings, marks=pytest.mark.slow)
+
+
+SHORT = [
+    slow(SETTINGS._replace(epochs=1)),
+    slow(SETTINGS._replace(epochs=2)),
+    slow(SETTINGS._replace(epochs=None, steps=9)),  # at a validation
+    SETTINGS._replace(epochs=None, steps=10),
+    SETTINGS._replace(epochs=None, patience=1),
+]
+LONG = [
+    SETTINGS._replace(epochs=None, patience=3),
+    slow(SETTINGS._replace(epochs=4, patience=2)),
+    slow(SETTINGS._replace(epochs=None, steps=25)),
+    SETTINGS._replace(epochs=None, steps=9),
+    slow(SETTINGS._replace(epochs=1)),  # at times the shorter one
+    slow(SETTINGS._replace(patience=1)),
+]
+
+
+Ended = Callable[[Settings], tuple[dict, Path]]
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """A function that trains from the start, once for all tests: what that returns, and the checkpoint it leaves."""
+
+    @functools.cache
+    def end(settings: Settings) -> tuple[dict, Path]:
+        folder = tmp_path_factory.mktemp("ended")
+        return run(folder, settings), folder / "checkpoint.pt"
+
+    return end
+
+
+@pytest.mark.parametrize("short", SHORT)
+@pytest.mark.parametrize("long", LONG)
+def test_a_training_that_goes_on_where_another_ended_is_the_whole_training(
+    tmp_path: Path, ended: Ended, short: Settings, long: Settings
+) -> None:
+    """Bit for bit; no step is made twice, except where the other went beyond the end of this one."""
+    (whole, _), (before, begun) = ended(long), ended(short)
+    seen: list[Progress] = []
+    goes_on = run(tmp_path, long, checkpoint=Checkpoint(tmp_path / "its.pt", "same", 60, begun), progress=seen.append)
+    assert same(whole, goes_on)
+    assert timeless(goes_on["history"]) == timeless(whole["history"])
+    assert (goes_on["steps"], goes_on["best_step"]) == (whole["steps"], whole["best_step"])
+    if whole["steps"] >= before["steps"]:
+        assert [now.step for now in seen if now.validation is None] == [*range(before["steps"] + 1, whole["steps"] + 1)]
+
+
+def test_a_training_ends_after_its_steps(tmp_path: Path) -> None:
+    """Whatever the size of the training set, and in the midst of an epoch."""
+    assert run(tmp_path, SETTINGS._replace(epochs=None, steps=8))["steps"] == 8
+
+
+@pytest.mark.parametrize("precision", [pytest.param("bfloat16", marks=pytest.mark.slow), "float16"])
+def test_mixed_precision_keeps_weights_in_float32_and_learns(undisturbed: dict, tmp_path: Path, precision: str) -> None:
+    mixed = run(tmp_path, SETTINGS._replace(epochs=6), compute=CPU._replace(precision=precision))
+    assert {value.dtype for value in mixed["state"].values()} <= {torch.float32, torch.int64}
+    exact = undisturbed["history"]
+    assert mixed["history"][0]["loss"] == pytest.approx(exact[0]["loss"], abs=0.02)
+    assert mixed["history"][1]["loss"] != exact[1]["loss"]
+    assert mixed["best_jaccard"] > 0.5
 
 
 def test_the_expected_number_of_steps_is_right_in_the_end(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from slicesampling.learning.uncertainty import (
     predictive_entropy,
     selective_slice_uncertainty,
     slice_columns,
+    slice_counts,
     slice_profiles,
     slice_uncertainty,
     structure_region,
@@ -133,6 +134,17 @@ def test_columns_are_named_after_measure_region_and_maximum() -> None:
         assert score[name] == volume_uncertainty(values, region)
         assert score[f"{name}_maximum"] == slice_uncertainty(values).max()
         assert score[f"{name}_selective_maximum"] == selective_slice_uncertainty(values, region).max()
+
+
+@given(hnp.arrays(bool, st.tuples(st.just(2), *[st.integers(1, 5)] * 3)))
+def test_wrong_voxels_are_all_that_would_have_to_be_changed(masks: np.ndarray) -> None:
+    """By slice: those of the prediction and those of the reference, less twice what both have."""
+    liver, reference = torch.from_numpy(masks)
+    counts = slice_counts(liver, reference.to(torch.uint8))
+    both = (masks[0] & masks[1]).sum(axis=(1, 2))
+    assert counts["structure_voxels"] == masks[0].sum(axis=(1, 2)).tolist()
+    assert counts["wrong_voxels"] == (masks.sum(axis=(0, 2, 3)) - 2 * both).tolist()
+    assert slice_counts(liver, None) == counts | {"wrong_voxels": None}
 
 
 @given(

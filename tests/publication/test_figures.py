@@ -24,6 +24,9 @@ from slicesampling.publication.supplement import learning_curves_table
 
 STRATEGIES = tuple(ALL_STRATEGIES)
 
+MANY = ("aware", "batches", "clasp", "core", "ideal", "name_of_12_l", "shuffled", "strided", "third")
+"""Strategies of the user's own, as many as make a dozen and one with the paper's."""
+
 SPACING = (1.6, 0.8)
 SHAPE = (60, 110)
 ERRORS = {"rve": (6.0, 60.0), "msd": (2.0, 20.0), "hd": (30.0, 700.0)}  # a typical and a dreadful value
@@ -214,6 +217,14 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
     "selection, one": lambda: selection(5, ("rss",)),
     "calibration": lambda: plots.calibration_figure(some_calibration(iterations=5)),
     "calibration, few": lambda: plots.calibration_figure(some_calibration(("uss",), 1)),
+    "iterations, many": lambda: plots.iterations_figure(some_metrics(8, 5, (*STRATEGIES, *MANY))),
+    "converged, many": lambda: plots.converged_figure(some_metrics(8, 1, (*STRATEGIES, *MANY))),
+    "performance, many": lambda: performance(
+        some_metrics(8, 2, (*STRATEGIES, *MANY)), some_annotations(2, (*STRATEGIES, *MANY))
+    ),
+    "selection, many": lambda: selection(60, (*STRATEGIES, *MANY)),
+    "calibration, many": lambda: plots.calibration_figure(some_calibration((*STRATEGIES, *MANY), 2)),
+    "cases, many": lambda: figures.cases_figure(some_cases(5, tuple(f"{name}-5" for name in (*MANY, *STRATEGIES)))),
     "learning": lambda: learning_curve(300),
     "learning, short": lambda: learning_curve(2),
 }

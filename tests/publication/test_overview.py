@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from slicesampling.annotation.strategies import STRATEGIES
 from slicesampling.evaluation.statistics import METRICS
 from slicesampling.publication.overview import overview, provenance_page
 from test_supplement import six_tables, spent, whole_experiment
@@ -25,7 +26,9 @@ def page_of(metrics: pd.DataFrame, cohort: pd.DataFrame = COHORT, synthetic: boo
     strategies, seeds = tuple(metrics["strategy"].unique()), tuple(metrics["seed"].unique())
     _, comparisons, _, efficiency, *_ = six_tables(metrics, strategies, seeds)
     frames = {"comparisons": comparisons.frame, "efficiency": efficiency.frame}
-    return overview(cohort, spent().assign(slices=100), metrics, **frames, picture=PICTURE, synthetic=synthetic)
+    titles = {name: STRATEGIES[name].title if name in STRATEGIES else f"what {name} is" for name in strategies}
+    told = {"picture": PICTURE, "synthetic": synthetic, "titles": titles}
+    return overview(cohort, spent(strategies).assign(slices=100), metrics, **frames, **told)
 
 
 def test_the_findings_and_their_numbers() -> None:
@@ -36,7 +39,7 @@ def test_the_findings_and_their_numbers() -> None:
     assert f"Trained until convergence, USS has the highest Dice: {best:.3f} with 100 annotated slices." in page
     assert f"The model of the whole data pool has {whole:.3f} with 100." in page
     assert f"<td>{best:.3f} ({np.percentile(converged.get_group('uss'), 5):.3f})</td>" in page
-    assert "uncertainty slice sampling (USS)" in page
+    assert "USS: uncertainty slice sampling" in page
     assert "24 differences between strategies are significant" in page
     assert "UVS, USS, RSS better than RVS in Dice, RVE, MSD, HD." in page
     assert "averaged over the iterations, UVS has the highest Dice" in page  # whose slices cost a third
@@ -67,6 +70,12 @@ def test_few_strategies_without_a_data_pool(strategies: list[str], count: int) -
     assert ("the highest Dice" in page) == (count == 2)
     assert "data pool has" not in page
     assert "nan" not in page.replace(PICTURE.decode("latin-1"), "")
+
+
+def test_strategies_of_ones_own_are_told_in_full() -> None:
+    page = page_of(whole_experiment(strategies=("uss", "bald"), volumes=8))
+    assert "BALD: what bald is" in page
+    assert "USS: uncertainty slice sampling" in page
 
 
 def test_provenance_adds_up_the_stages(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from slicesampling.cohort.grids import Grid
 from slicesampling.cohort.volumes import Preprocessed
 from slicesampling.publication.cohort_report import cohort_page
-from slicesampling.publication.layout import Table, write_table
+from slicesampling.publication.layout import Table, write_files
 from slicesampling.publication.overview import provenance_page
 from slicesampling.publication.pages import filled
 from test_overview import COHORT, PICTURE, page_of
@@ -26,7 +26,7 @@ EVIL = "<b>&\"'{{ 7 * 7 }}"
 def table_page(folder: Path) -> str:
     display = pd.DataFrame({EVIL: [EVIL]}, index=pd.Index([EVIL], name=EVIL))
     table = Table("t", EVIL, pd.DataFrame(), display, note=EVIL, bold=frozenset({(EVIL, EVIL)}))
-    return write_table(table, folder / "t")[-1].read_text(encoding="utf-8")
+    return write_files(table, folder / "t")[-1].read_text(encoding="utf-8")
 
 
 def comparison_page(folder: Path) -> str:

@@ -11,7 +11,7 @@ from matplotlib.patches import PathPatch
 from slicesampling.evaluation.statistics import METRICS
 from slicesampling.publication import plots
 from slicesampling.publication.style import looks
-from test_figures import STRATEGIES, learning_curve, performance, some_annotations, some_calibration, some_metrics
+from test_figures import MANY, STRATEGIES, learning_curve, performance, some_annotations, some_calibration, some_metrics
 
 
 def caps(axes: Axes) -> list[float]:
@@ -59,16 +59,46 @@ def test_a_strategy_has_one_colour_and_marker_everywhere() -> None:
             assert line.get_marker() == looks()[name].marker
 
 
-def test_a_dozen_strategies_have_looks_of_their_own() -> None:
-    own = [f"strategy{number}" for number in range(8)]
+def test_many_strategies_have_a_panel_for_the_means_and_one_for_the_bad_end() -> None:
+    """The same numbers as with few, in the same colours."""
+    names = (*STRATEGIES, *MANY[:4])
+    metrics, annotations = some_metrics(8, strategies=names), some_annotations(strategies=names)
+    panels = performance(metrics, annotations).axes
+    limited = metrics[~metrics["converged"]]
+    drawn = looks(names)
+    for (means, tails), (metric, bad) in zip(
+        zip(panels[::2], panels[1::2], strict=True), {"dice": 5, "rve": 95, "msd": 95, "hd": 95}.items(), strict=True
+    ):
+        for name in names:
+            samples = limited[limited["strategy"].isin(["initial", name])].groupby("iteration")[metric]
+            for axes, expected in ((means, samples.mean()), (tails, samples.quantile(bad / 100))):
+                (line,) = (line for line in axes.lines if line.get_marker() == drawn[name].marker)
+                np.testing.assert_allclose(line.get_ydata(), expected)
+                assert same_color(line.get_color(), drawn[name].colour)
+
+
+def seen_by(colour: str, matrix: list[list[float]]) -> np.ndarray:
+    """How a dichromat sees a colour: a projection in linear RGB (Viénot et al. 1999), in CIE L*a*b*."""
+    linear = np.array([c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)])
+    x, y, z = np.array([[0.412, 0.358, 0.180], [0.213, 0.715, 0.072], [0.019, 0.119, 0.950]]) @ (matrix @ linear)
+    f, g, h = np.cbrt([x / 0.951, y, z / 1.089])
+    return np.array([116 * g - 16, 500 * (f - g), 200 * (g - h)])
+
+
+def test_sixteen_strategies_have_looks_of_their_own() -> None:
+    """All differ in colour and marker; what a red- or green-blind reader confuses, also in the line."""
+    own = [f"strategy{number:02}" for number in range(12)]
     drawn = looks([*own, "uss"])
     assert list(drawn) == ["initial", *STRATEGIES, *own, "pool"]
-    assert len({look.colour for look in drawn.values()}) == len({look.marker for look in drawn.values()}) == 14
+    assert len({look.colour for look in drawn.values()}) == len({look.marker for look in drawn.values()}) == 18
     assert all(drawn[name] == looks()[name] for name in ("initial", *STRATEGIES, "pool"))
     assert all(drawn[name].label == name.upper() for name in (*STRATEGIES, *own))
-    apart = [(a, b) for a, b in itertools.combinations(drawn.values(), 2)]
-    distances = [np.abs(np.subtract(to_rgb(a.colour), to_rgb(b.colour))).max() for a, b in apart]
-    assert min(distances) > 0.1
+    red_blind = [[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]]
+    green_blind = [[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]]
+    for eye, least in ((np.eye(3).tolist(), 10), (red_blind, 10), (green_blind, 10)):
+        for a, b in itertools.combinations(drawn.values(), 2):
+            apart = np.linalg.norm(seen_by(a.colour, eye) - seen_by(b.colour, eye))
+            assert apart > least or a.line != b.line, (a, b, apart)
 
 
 @pytest.mark.parametrize("seeds", [1, 2])

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from hypothesis import given, settings
+from conftest import at_most
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from slicesampling.publication import style
@@ -15,7 +16,7 @@ from test_figures import a_slice, learning_curve, profile
 
 
 @given(arrays(bool, st.tuples(st.integers(1, 7), st.integers(1, 7))))
-@settings(max_examples=50, deadline=None)
+@at_most(50)
 def test_outline_runs_between_the_mask_and_what_is_outside(mask: np.ndarray) -> None:
     padded = np.pad(mask, 1)
     expected = set()

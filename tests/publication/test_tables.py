@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from slicesampling.evaluation.statistics import METRICS, summarise
 from slicesampling.publication import layout
-from slicesampling.publication.layout import Table, write_table
+from slicesampling.publication.layout import Table, write_files
 from slicesampling.publication.tables import (
     annotation_table,
     cohort_table,
@@ -54,6 +54,22 @@ def experiment(strategies=STRATEGIES, iterations=2, volumes=30, seeds=(1,), dege
                     }
                 )
     return pd.DataFrame(rows).sample(frac=1, random_state=1)
+
+
+@pytest.mark.parametrize("make", [lambda *given: metric_table(given[0], "dice", *given[1:]), converged_table])
+def test_the_limit_of_the_grid_is_a_last_row_that_changes_no_other(make):
+    """It is better than all models, but no model: neither the best nor compared."""
+    metrics = experiment()
+    limit = metrics[metrics["strategy"] == "pool"].assign(dice=0.99, rve=0.1, msd=0.1, hd=1.0)
+    without, empty, whole = make(metrics), make(metrics, limit.head(0)), make(metrics, limit)
+    pd.testing.assert_frame_equal(whole.display.iloc[:-1], without.display)
+    pd.testing.assert_frame_equal(empty.display, without.display)
+    assert whole.display.index[-1] == "limit of the grid"
+    assert whole.display.iloc[-1].str.startswith("0.990 (0.990, 0.990)").any()
+    assert whole.bold == without.bold
+    assert "resampled to the common grid and back" in whole.note
+    assert empty.note == without.note
+    assert (whole.frame["strategy"] == "limit").sum() == len(whole.frame) - len(without.frame) > 0
 
 
 def test_a_run_that_mixes_devices_or_precisions_says_so():
@@ -257,6 +273,30 @@ def test_table_9_says_what_it_cannot_tell():
     assert "uncertainty sampling is the same for all strategies" in table.note
 
 
+def test_with_several_seeds_each_patient_is_tested_once():
+    """Seeds that repeat the first change no star; seeds whose differences cancel out leave none."""
+    one, random = experiment(), np.random.default_rng(0)
+    one[list(METRICS)] += random.normal(0, 0.01, (len(one), len(METRICS)))
+    repeated = pd.concat([one.assign(seed=seed) for seed in (1, 2, 3)])
+    for table in (lambda metrics: metric_table(metrics, "hd"), converged_table):
+        columns = ["mean", "p_value", "stars", "equal"]
+        pd.testing.assert_frame_equal(table(one).frame[columns], table(repeated).frame[columns])
+        assert "counts each patient once, by the mean over 3 seeds" in table(repeated).note
+        assert "counts each patient once" not in table(one).note
+    mirrored = pd.concat([one, one.assign(seed=2, strategy=one["strategy"].replace({"uss": "uvs", "uvs": "uss"}))])
+    frame = metric_table(mirrored[mirrored["strategy"].isin(["uvs", "uss"])], "dice").frame
+    assert frame["p_value"].dropna().tolist() == [1.0, 1.0]
+    assert frame["equal"].max() == 30
+
+
+def test_table_9_says_where_its_intervals_come_from():
+    one, several = (regression_table(experiment(volumes=40, seeds=seeds)).note for seeds in ((1,), (1, 2)))
+    assert "One seed: the effects compare trainings" in one
+    assert "asymptotic" in one
+    assert "bootstrap over patients and 2 seeds" in several
+    assert "asymptotic" not in several
+
+
 def test_notes_on_cases():
     few = metric_table(experiment(volumes=5, degenerate=2), "dice").note
     assert "5 test volumes." in few
@@ -285,7 +325,7 @@ def test_any_subset_of_strategies_and_few_cases(strategies, iterations, volumes,
         assert not made[0].bold
     for table in made:
         assert table.display.map(lambda cell: isinstance(cell, str) and cell != "").all(axis=None)
-        for path in write_table(table, tmp_path / table.name)[1:]:
+        for path in write_files(table, tmp_path / table.name)[1:]:
             shown = re.sub(r"<(script|style)>.*?</\1>", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
             assert not re.search(r"\b(nan|None|inf)\b", shown, re.IGNORECASE)
 
@@ -312,7 +352,7 @@ def test_models_that_are_not_there_are_dashes():
 @pytest.mark.parametrize("position", range(9))
 def test_csv_keeps_every_digit(position, nine_tables, tmp_path):
     table = nine_tables[position]
-    csv = write_table(table, tmp_path / "nested" / table.name)[0]
+    csv = write_files(table, tmp_path / "nested" / table.name)[0]
     written = pd.read_csv(csv, dtype=str, keep_default_na=False)
     assert list(written) == list(table.frame)
     assert len(written) == len(table.frame) > 0
@@ -364,7 +404,7 @@ def read_page(path):
 @pytest.mark.parametrize("position", range(9))
 def test_all_files_show_every_cell(position, nine_tables, tmp_path):
     table = nine_tables[position]
-    _, md, tex, page = write_table(table, tmp_path / table.name)
+    _, md, tex, page = write_files(table, tmp_path / table.name)
     reader = read_page(page)
     expected = [
         [row, table.display.loc[row].iloc[0]] if row in table.spanning else [row, *table.display.loc[row]]
@@ -391,7 +431,7 @@ def test_all_files_show_every_cell(position, nine_tables, tmp_path):
 
 def test_spanning_cells_cover_all_columns(tmp_path):
     table = metric_table(experiment(), "dice")
-    *_, tex, page = write_table(table, tmp_path / "t")
+    *_, tex, page = write_files(table, tmp_path / "t")
     assert read_page(page).spans.count(4) == 2
     assert tex.read_text(encoding="utf-8").count(r"\multicolumn{4}{c}{") == 2
 
@@ -400,7 +440,7 @@ def test_names_from_the_data_cannot_break_a_file(tmp_path):
     name = r"<b>A&B</b> 50% $x_1$ #2 {~^\} | `c` **d** [e]"
     display = pd.DataFrame({"Volumes": [name]}, index=pd.Index([name], name="Data set"))
     table = Table("t", name, pd.DataFrame({"site": [name], "text": ['"quoted", with comma']}), display, note=name)
-    csv, md, tex, page = write_table(table, tmp_path / "t")
+    csv, md, tex, page = write_files(table, tmp_path / "t")
     assert pd.read_csv(csv).iloc[0].tolist() == [name, '"quoted", with comma']
     assert read_page(page).rows[1] == [name, name]
     assert "<b>" not in page.read_text(encoding="utf-8")
@@ -424,7 +464,8 @@ def test_what_one_seed_what_the_tests_leave_out_and_count_twice_is_said():
     alike = experiment()
     alike.loc[alike["strategy"].isin(["uss", "rss"]) & (alike["volume"] == "v3"), "dice"] = 0.5
     assert "without a difference (at most 1 in a comparison)" in metric_table(alike, "dice").note
-    assert "all cases as independent" in metric_table(experiment(seeds=(1, 2)), "dice").note
+    paired_volumes = experiment().assign(patient=lambda rows: rows["volume"].str[:2])
+    assert "all cases as independent" in metric_table(paired_volumes, "dice").note
     assert "all cases as independent" in converged_table(experiment().assign(patient="one")).note
 
 

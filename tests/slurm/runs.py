@@ -80,9 +80,15 @@ class Run:
         return time.monotonic() - started
 
     def training(self) -> str:
-        """Wait for a checkpoint of the training, and return the id of its SLURM job."""
+        """Wait for a checkpoint of the training, hold it there (SIGSTOP), and return the id of its SLURM job.
+
+        So a fault finds the training at work, however fast the machine is. SLURM itself lets go of what it ends; where
+        it does not, `let_go` does.
+        """
         self.until(lambda: (self.folder / CHECKPOINT).exists())
-        return jobs()[0]
+        (job,) = jobs()
+        os.kill(training_process(job), signal.SIGSTOP)
+        return job
 
     def log(self) -> str:
         """What the training has logged in this attempt."""
@@ -121,6 +127,12 @@ def training_process(job: str) -> int:
     """The id of the process that trains."""
     (found,) = (p for p in processes_of(job) if b".train.py" in Path(f"/proc/{p}/cmdline").read_bytes().split(b"\0")[1])
     return found
+
+
+def let_go(process: int) -> None:
+    """Let a process that is held go on, unless it has ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGCONT)
 
 
 def is_to_end(process: int) -> bool:

@@ -1,6 +1,7 @@
 """What is annotated: the initial set, what a query asks for, and the answers, for each seed and strategy.
 
-in:  results/annotations/reference.tsv, results/uncertainty/seed*/MODEL/{slices,volumes}-shard*.tsv
+in:  results/annotations/reference.tsv,
+     results/uncertainty/seed*/MODEL/{slices-shard*.tsv,volumes-shard*.tsv,features-shard*.npz}
 out: results/annotations/seed*/{LEDGER.tsv,slice_budget.txt}, results/queries/seed*/STRATEGY-ITERATION.tsv
 usually includes: initial and pool ledger, a budget of slices, strategies × iterations queries and answers a seed
 """
@@ -74,6 +75,10 @@ rule query:
         strategy=lambda wildcards: STRATEGIES[wildcards.strategy]._asdict(),
         volumes=config["volumes_per_iteration"],
         candidate_distance=config["uncertainty"]["candidate_distance"],
+        # Of no other strategy, so that a further iteration leaves the queries before it as they are.
+        iterations=lambda wildcards: (
+            LAST if STRATEGIES[wildcards.strategy].scheduled else None
+        ),
     script:
         "../scripts/query.py"
 

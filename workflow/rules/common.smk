@@ -1,6 +1,7 @@
 """The configuration and the cohort, checked; the names of all models; and the functions that find a rule's inputs."""
 
 import sys
+from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow/scripts"))
 
@@ -17,6 +18,7 @@ from slicesampling.cohort.table import (
 from slicesampling.configuration import check_configuration, job_counts
 from slicesampling.phantom.files import plan_cohort
 from slicesampling.annotation.strategies import strategies_of
+from slicesampling.publication.layout import MANY
 
 try:
     check_configuration(
@@ -53,10 +55,8 @@ ITERATION_MODELS = ["initial"] + [
     for strategy in config["strategies"]
     for iteration in ITERATIONS
 ]
-CONVERGED_MODELS = [
-    f"{name}-converged"
-    for name in [f"{strategy}-{LAST}" for strategy in config["strategies"]] + ["pool"]
-]
+CARRIED_ON = [f"{strategy}-{LAST}-converged" for strategy in config["strategies"]]
+CONVERGED_MODELS = [*CARRIED_ON, "pool-converged"]
 MODELS = ITERATION_MODELS + CONVERGED_MODELS
 
 
@@ -119,20 +119,38 @@ def training_ledger(wildcards):
 
 
 def query_inputs(wildcards):
-    """What a query needs: the uncertainty of the model before it, or the budget of slices, only where it uses them."""
+    """What a query needs: of the model before it, or the budget of slices, only what its strategy uses."""
     strategy, folder = STRATEGIES[wildcards.strategy], f"seed{wildcards.seed}"
+    model = f"results/uncertainty/{folder}/{previous(wildcards)}"
     inputs = {
         "reference": "results/annotations/reference.tsv",
         "ledger": f"results/annotations/{folder}/{previous(wildcards)}.tsv",
     }
-    if strategy.uncertain:
+    if strategy.columns:
         inputs["scores"] = shards(
-            "uncertainty",
-            f"results/uncertainty/{folder}/{previous(wildcards)}/{strategy.unit}s-shard{{shard}}.tsv",
+            "uncertainty", f"{model}/{strategy.unit}s-shard{{shard}}.tsv"
+        )
+    if strategy.how.features:
+        inputs["features"] = shards(
+            "uncertainty", f"{model}/features-shard{{shard}}.npz"
         )
     if strategy.slices:
         inputs["budget"] = f"results/annotations/{folder}/slice_budget.txt"
     return inputs
+
+
+QUERIES = [
+    SimpleNamespace(seed=seed, strategy=strategy, iteration=iteration)
+    for seed in config["seeds"]
+    for strategy in config["strategies"]
+    for iteration in ITERATIONS
+]
+# The models whose uncertainty a query asks for: only those can be compared with their errors.
+SCORED_MODELS = list(
+    dict.fromkeys(
+        previous(query) for query in QUERIES if "scores" in query_inputs(query)
+    )
+)
 
 
 # What a table cannot tell of its strategies: which of them ask the uncertainty, and which choose slices.
@@ -140,16 +158,30 @@ KINDS = {
     "uncertain": [name for name in STRATEGIES if STRATEGIES[name].uncertain],
     "sliced": [name for name in STRATEGIES if STRATEGIES[name].slices],
 }
+# What the notes and captions say of strategies that are not the paper's.
+OWN_TITLES = {
+    name: strategy.title
+    for name, strategy in STRATEGIES.items()
+    if name in config["combinations"]
+}
 METRICS_TABLE = {"metrics": "results/evaluation/metrics.tsv"}
+# On the preprocessed grid a perfect model loses nothing.
+GRID_LIMIT = (
+    shards("test", "results/evaluation/grid_limit/shard{shard}.tsv")
+    if config["evaluation"]["grid"] == "native"
+    else []
+)
+LIMITED_TABLE = METRICS_TABLE | {"limit": "results/evaluation/grid_limit.tsv"}
 ANNOTATIONS_TABLE = {"annotations": "results/evaluation/annotations.tsv"}
 CALIBRATION_TABLE = {"calibration": "results/evaluation/calibration.tsv"}
+ERRORS_TABLE = {"found": "results/evaluation/error_detection.tsv"}
 ANNOTATION_TIME = {
     "minutes_per_slice": config["annotation_minutes_per_slice"],
     "ratio": config["annotation_time_ratio"],
     "sliced": KINDS["sliced"],
 }
-# Each table: the function of publication.tables that makes it, or of publication.supplement for those beyond the
-# paper; its further arguments; and the records it reads.
+# Each table: the function of publication.tables that makes it, or of publication.supplement or .seeds for those beyond
+# the paper; its further arguments; and the records it reads.
 TABLES = {
     "table1_cohort": (
         "cohort_table",
@@ -169,11 +201,11 @@ TABLES = {
         {},
         {"training": "results/evaluation/training.tsv"},
     ),
-    "table4_dice": ("metric_table", {"metric": "dice"}, METRICS_TABLE),
-    "table5_rve": ("metric_table", {"metric": "rve"}, METRICS_TABLE),
-    "table6_msd": ("metric_table", {"metric": "msd"}, METRICS_TABLE),
-    "table7_hd": ("metric_table", {"metric": "hd"}, METRICS_TABLE),
-    "table8_converged": ("converged_table", {}, METRICS_TABLE),
+    "table4_dice": ("metric_table", {"metric": "dice"}, LIMITED_TABLE),
+    "table5_rve": ("metric_table", {"metric": "rve"}, LIMITED_TABLE),
+    "table6_msd": ("metric_table", {"metric": "msd"}, LIMITED_TABLE),
+    "table7_hd": ("metric_table", {"metric": "hd"}, LIMITED_TABLE),
+    "table8_converged": ("converged_table", {}, LIMITED_TABLE),
     "table9_quantile_regression": ("regression_table", KINDS, METRICS_TABLE),
     "supplement1_intervals": ("intervals_table", {}, METRICS_TABLE),
     "supplement2_comparisons": ("comparisons_table", {}, METRICS_TABLE),
@@ -193,7 +225,28 @@ TABLES = {
         {},
         METRICS_TABLE | CALIBRATION_TABLE,
     ),
+    **(
+        {"supplement7_error_detection": ("error_detection_table", {}, ERRORS_TABLE)}
+        if SCORED_MODELS
+        else {}
+    ),
+    "supplement8_relative_efficiency": (
+        "relative_efficiency_table",
+        ANNOTATION_TIME,
+        METRICS_TABLE | ANNOTATIONS_TABLE,
+    ),
+    # of publication.seeds
+    "supplement9_areas": (
+        "areas_table",
+        ANNOTATION_TIME,
+        METRICS_TABLE | ANNOTATIONS_TABLE,
+    ),
+    "supplement10_spread": ("spreads_table", {}, METRICS_TABLE),
+    "supplement11_same_strategy": ("same_strategy_table", {}, METRICS_TABLE),
+    "supplement12_penalties": ("penalties_table", {}, METRICS_TABLE),
 }
+COMPOSITION_TABLE = {"composition": "results/evaluation/composition.tsv"}
+TABLES["supplement13_composition"] = ("composition_table", {}, COMPOSITION_TABLE)
 TABLE_FORMATS = ["csv", "md", "tex", "html"]
 FIGURE_FORMATS = ["png", "pdf"]
 
@@ -213,6 +266,16 @@ PLOTS = {
         CURVES_TABLE | METRICS_TABLE,
     ),
     "calibration": ("calibration_figure", {}, CALIBRATION_TABLE),
+    **(
+        {"error_detection": ("error_detection_figure", {}, ERRORS_TABLE)}
+        if SCORED_MODELS
+        else {}
+    ),
+    "pairwise_penalties": (
+        "penalties_figure",
+        {"metric": "dice"},
+        {"penalties": "results/tables/supplement12_penalties.csv"},
+    ),
 }
 
 SHOWN_SEED = config["seeds"][0]
@@ -244,6 +307,7 @@ def publications():
         "results/this_run_and_the_paper.html",
         "results/cohort_report.html",
         "results/overview.html",
+        "results/claims.html",
         "results/provenance.json",
     ]
 
@@ -256,7 +320,8 @@ def jobs_in_all():
         2 + sliced + 2 * queries + 1
     )  # initial and pool ledger, budget, queries and answers, learning curves
     figures = 5 + ("uss" in config["strategies"])
-    once = 3 + len(TABLES) + len(PLOTS) + figures + 4  # three summaries; four pages
+    summaries = 4 + bool(SCORED_MODELS)
+    once = summaries + len(TABLES) + len(PLOTS) + figures + 5  # five pages
     cohort = 2 + (config["cohort"] == "phantom")  # check, reference slices
     counts = job_counts(
         config,

@@ -1,8 +1,8 @@
 """Test predictions of every model, and their agreement with the reference masks.
 
-in:  results/models/, results/preprocessed/, results/annotations/
+in:  results/models/, results/preprocessed/, results/annotations/, results/uncertainty/
 out: results/predictions/seed*/MODEL/shard*/VOLUME.nii.gz (on the preprocessed grid),
-     results/evaluation/{metrics,calibration,training,annotations}.tsv
+     results/evaluation/{metrics,grid_limit,calibration,training,annotations,composition,error_detection}.tsv
 """
 
 
@@ -10,6 +10,8 @@ localrules:
     metrics,
     training_summary,
     annotation_summary,
+    composition,
+    error_detection,
 
 
 rule predict:
@@ -66,9 +68,22 @@ rule evaluate:
         "../scripts/evaluate.py"
 
 
+use rule evaluate as grid_limit with:
+    # What a perfect model would reach: the reference, to the preprocessed grid and back.
+    input:
+        volumes=lambda wildcards: preprocessed(volumes_in(wildcards.shard, "test")),
+    output:
+        ensure("results/evaluation/grid_limit/shard{shard}.tsv", non_empty=True),
+    log:
+        "results/logs/evaluation/grid_limit-shard{shard}.log",
+    benchmark:
+        "results/benchmarks/evaluation/grid_limit-shard{shard}.tsv"
+
+
 rule metrics:
     """Put the metrics of all models and test volumes into one table, and each model's calibration into another."""
     input:
+        grid_limit=GRID_LIMIT,
         shards=shards(
             "test",
             "results/evaluation/seed{seed}/{model}/shard{shard}.tsv",
@@ -85,6 +100,7 @@ rule metrics:
         training="results/evaluation/training.tsv",
     output:
         metrics="results/evaluation/metrics.tsv",
+        grid_limit="results/evaluation/grid_limit.tsv",
         calibration="results/evaluation/calibration.tsv",
     log:
         "results/logs/evaluation/metrics.log",
@@ -136,3 +152,49 @@ rule annotation_summary:
         last=LAST,
     script:
         "../scripts/annotation_summary.py"
+
+
+rule composition:
+    """Find out of what each annotated set consists after the last iteration: patients, sites, hard cases, ends of the organ."""
+    input:
+        ledgers=expand(
+            "results/annotations/seed{seed}/{ledger}.tsv",
+            seed=config["seeds"],
+            ledger=[f"{strategy}-{LAST}" for strategy in config["strategies"]],
+        ),
+        reference="results/annotations/reference.tsv",
+        cohort="results/cohort/cohort.tsv",
+    output:
+        "results/evaluation/composition.tsv",
+    log:
+        "results/logs/evaluation/composition.log",
+    conda:
+        "../../envs/environment.yaml"
+    script:
+        "../scripts/composition.py"
+
+
+rule error_detection:
+    """Compare each slice's uncertainty with its wrong voxels, and count the errors in the slices that queries picked."""
+    input:
+        slices=shards(
+            "uncertainty",
+            "results/uncertainty/seed{seed}/{model}/slices-shard{shard}.tsv",
+            seed=config["seeds"],
+            model=SCORED_MODELS,
+        ),
+        ledgers=expand(
+            f"results/annotations/seed{{seed}}/{{strategy}}-{LAST}.tsv",
+            seed=config["seeds"],
+            strategy=config["strategies"],
+        ),
+    output:
+        ensure("results/evaluation/error_detection.tsv", non_empty=True),
+    log:
+        "results/logs/evaluation/error_detection.log",
+    conda:
+        "../../envs/environment.yaml"
+    params:
+        last=LAST,
+    script:
+        "../scripts/error_detection.py"

@@ -2,15 +2,23 @@
 
 in:  results/preprocessed/, results/annotations/seed*/LEDGER.tsv
 out: results/models/seed*/MODEL/{model.pt,history.tsv},
-     results/uncertainty/seed*/MODEL/{slices,volumes}-shard*.tsv
+     results/uncertainty/seed*/MODEL/{slices-shard*.tsv,volumes-shard*.tsv,features-shard*.npz}
 usually includes: 1 initial, strategies × iterations, strategies + 1 converged models a seed
 """
 
 
 rule train:
-    """Train {wildcards.model} from scratch on its ledger: {params.end} (epochs, patience), Adam, weighted soft Dice."""
+    """Train {wildcards.model} from scratch on its ledger: {params.end} (epochs, steps, patience), Adam, weighted soft Dice.
+
+    A converged model is the training of the last iteration carried on, and goes on where that one ended.
+    """
     input:
         ledger=training_ledger,
+        begun=lambda wildcards: (
+            f"results/models/seed{wildcards.seed}/{wildcards.model.removesuffix('-converged')}/model.pt"
+            if wildcards.model in CARRIED_ON
+            else []
+        ),
         volumes=preprocessed(
             [*split_volumes(USED, "pool"), *split_volumes(USED, "val")]
         ),
@@ -81,3 +89,33 @@ rule uncertainty:
         settings={name: config["uncertainty"][name] for name in ("samples", "dilation")},
     script:
         "../scripts/uncertainty.py"
+
+
+rule features:
+    """Average the network's deepest features over each slice of a shard of the pool, for the strategies that choose by them."""
+    input:
+        model=rules.train.output.model,
+        volumes=lambda wildcards: preprocessed(
+            volumes_in(wildcards.shard, "uncertainty")
+        ),
+    output:
+        ensure(
+            "results/uncertainty/seed{seed}/{model}/features-shard{shard}.npz",
+            non_empty=True,
+        ),
+    log:
+        "results/logs/features/seed{seed}/{model}-shard{shard}.log",
+    benchmark:
+        "results/benchmarks/features/seed{seed}/{model}-shard{shard}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: config["compute"]["threads"]
+    resources:
+        gpu=GPU,
+        # As `uncertainty`, of which it is the deterministic part.
+        mem_mb=more_each_attempt(16000),
+        runtime=more_each_attempt(4 * 60),
+    params:
+        volumes=lambda wildcards: volumes_in(wildcards.shard, "uncertainty"),
+    script:
+        "../scripts/features.py"

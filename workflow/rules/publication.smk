@@ -3,13 +3,14 @@
 in:  results/cohort/, results/evaluation/, results/annotations/, results/uncertainty/, results/models/,
      results/predictions/, results/preprocessed/
 out: results/tables/*.{csv,md,tex,html}, results/figures/*.{png,pdf}, results/this_run_and_the_paper.html,
-     results/overview.html, results/provenance.{json,html}
+     results/overview.html, results/claims.html, results/provenance.{json,html}
 """
 
 
 localrules:
     paper_comparison,
     overview,
+    claims,
     provenance,
 
 
@@ -41,6 +42,7 @@ rule table:
     params:
         function=lambda wildcards: TABLES[wildcards.table][0],
         arguments=lambda wildcards: TABLES[wildcards.table][1],
+        titles=OWN_TITLES,
     script:
         "../scripts/table.py"
 
@@ -133,7 +135,7 @@ rule excluded_cases_figure:
 
 
 rule plot:
-    """Figures 4 and 7, the learning curves and the calibration, from the tables of results."""
+    """Figures 4 and 7, the learning curves, the calibration and the error detection, from the tables of results."""
     input:
         unpack(lambda wildcards: PLOTS[wildcards.plot][2]),
     output:
@@ -158,7 +160,9 @@ rule plot:
         mem_mb=more_each_attempt(4000),
         runtime=more_each_attempt(60),
     params:
-        cases=len(split_volumes(USED, "test")),  # for the caption
+        cases=len(split_volumes(USED, "test")),  # for the caption, as what follows
+        titles=OWN_TITLES,
+        many=len(STRATEGIES) > MANY,
         function=lambda wildcards: PLOTS[wildcards.plot][0],
         arguments=lambda wildcards: PLOTS[wildcards.plot][1],
     script:
@@ -223,7 +227,8 @@ rule cases_figure:
         runtime=more_each_attempt(60),
     params:
         seed=SHOWN_SEED,
-        cases=len(split_volumes(USED, "test")),  # for the caption
+        cases=len(split_volumes(USED, "test")),  # for the caption, as what follows
+        titles=OWN_TITLES,
     script:
         "../scripts/cases_figure.py"
 
@@ -252,6 +257,8 @@ rule selection_figure:
     resources:
         mem_mb=more_each_attempt(4000),
         runtime=more_each_attempt(60),
+    params:
+        titles=OWN_TITLES,  # for the caption
     script:
         "../scripts/selection_figure.py"
 
@@ -327,8 +334,33 @@ rule overview:
         "../../envs/environment.yaml"
     params:
         synthetic=config["cohort"] == "phantom",
+        titles={name: strategy.title for name, strategy in STRATEGIES.items()},
     script:
         "../scripts/overview.py"
+
+
+rule claims:
+    """Judge each claim of the paper by the metrics and the annotated sets of this run."""
+    input:
+        metrics="results/evaluation/metrics.tsv",
+        annotations="results/evaluation/annotations.tsv",
+        composition="results/evaluation/composition.tsv",
+    output:
+        page=report(
+            "results/claims.html",
+            category="1 Overview",
+            labels={"page": "the paper's claims"},
+            caption="../report/claims.rst",
+        ),
+        table="results/tables/claims.csv",
+    log:
+        "results/logs/claims.log",
+    conda:
+        "../../envs/environment.yaml"
+    params:
+        synthetic=config["cohort"] == "phantom",
+    script:
+        "../scripts/claims.py"
 
 
 rule provenance:

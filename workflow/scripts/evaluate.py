@@ -1,4 +1,7 @@
-"""Compare a shard's predictions with the reference masks."""
+"""Compare a shard's predictions with the reference masks.
+
+Without predictions, the reference on the common grid takes their place: what a perfect model would reach.
+"""
 
 import logging
 from pathlib import Path
@@ -15,7 +18,9 @@ folders = volume_folders(snakemake.input.volumes)
 rows = []
 for name in sound(snakemake.params.volumes, folders):
     volume = load_preprocessed(folders[name])
-    prediction = read_canonical_mask(Path(snakemake.input.predictions) / f"{name}.nii.gz")
+    prediction = volume.mask
+    if hasattr(snakemake.input, "predictions"):
+        prediction = read_canonical_mask(Path(snakemake.input.predictions) / f"{name}.nii.gz")
     if snakemake.params.grid == "native":
         prediction = resample_mask(prediction, volume.grid, volume.native_grid)
         metrics = segmentation_metrics(prediction, load_native_mask(folders[name]), volume.native_grid.spacing)

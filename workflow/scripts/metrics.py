@@ -1,8 +1,10 @@
-"""Join the metrics of all models and test volumes with what the cohort table says of the volumes; sum calibration."""
+"""Join the metrics of all models and test volumes with what the cohort table says of the volumes, and those of the
+limit of the grid; sum calibration."""
 
 from pathlib import Path
 
 import pandas as pd
+from slicesampling.evaluation.metrics import SegmentationMetrics
 from slicesampling.evaluation.records import model_columns
 from slicesampling.jobs.job import start
 from slicesampling.jobs.tsv import read_table, write_table
@@ -20,6 +22,9 @@ def joined(paths: list[str]) -> pd.DataFrame:
 
 
 cohort = pd.read_csv(snakemake.input.cohort, sep="\t", dtype=str, keep_default_na=False)
+limits = [read_table(path) for path in snakemake.input.grid_limit]
+limit = pd.concat(limits) if limits else pd.DataFrame(columns=["volume", *SegmentationMetrics._fields])
+write_table(snakemake.output.grid_limit, limit.sort_values("volume", ignore_index=True))
 metrics = joined(snakemake.input.shards).merge(cohort[["volume", "patient", "site", "hard_case"]], on="volume")
 training = pd.read_csv(snakemake.input.training, sep="\t")[["seed", "model", "device", "precision"]]
 metrics = metrics.merge(training, on=["seed", "model"], validate="m:1")

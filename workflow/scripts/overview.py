@@ -15,4 +15,4 @@ records = {
     if name != "picture"
 }
 picture = Path(snakemake.input.picture).read_bytes()
-write_text(snakemake.output[0], overview(**records, picture=picture, synthetic=snakemake.params.synthetic))
+write_text(snakemake.output[0], overview(**records, picture=picture, **snakemake.params))

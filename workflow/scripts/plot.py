@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 from slicesampling.jobs.job import start
-from slicesampling.publication import plots
+from slicesampling.publication import detection, plots
 from slicesampling.publication.style import save_figure
 
 start(snakemake)
@@ -12,5 +12,7 @@ records = {
     name: pd.read_csv(path, sep="," if Path(path).suffix == ".csv" else "\t", dtype={"volume": str})
     for name, path in snakemake.input.items()
 }
-figure = getattr(plots, snakemake.params.function)(**records, **snakemake.params.arguments)
+name = snakemake.params.function
+(draw,) = (getattr(module, name) for module in (plots, detection) if hasattr(module, name))
+figure = draw(**records, **snakemake.params.arguments)
 save_figure(figure, Path(snakemake.output[0]).with_suffix(""))

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
+from slicesampling.annotation.features import read_features
 from slicesampling.annotation.strategies import Strategy
 from slicesampling.jobs.job import start
 from slicesampling.jobs.randomness import generator
@@ -12,11 +13,16 @@ start(snakemake)
 wildcards, params = snakemake.wildcards, snakemake.params
 strategy = Strategy(**params.strategy)
 pool = read_table(snakemake.input.reference)[["volume", "slice"]]  # the answers stay hidden
-if strategy.uncertain:
+if strategy.columns:
     unit = ["volume", "slice"] if strategy.slices else ["volume"]
-    scores = pd.concat([read_table(path) for path in snakemake.input.scores])[[*unit, strategy.column]]
-    pool = pool.merge(scores.rename(columns={strategy.column: "score"}), on=unit, validate="m:1")
+    seen = {column: name for name, column in strategy.columns.items()}
+    known = pd.concat([read_table(path) for path in snakemake.input.scores])[[*unit, *seen]]
+    pool = pool.merge(known.rename(columns=seen), on=unit, validate="m:1")
+features = read_features(snakemake.input.features, pool) if strategy.how.features else None
 budget = int(Path(snakemake.input.budget).read_text()) if strategy.slices else params.volumes
-random = generator(int(wildcards.seed), wildcards.strategy, int(wildcards.iteration), "query")
-query = strategy.choose(pool, read_table(snakemake.input.ledger), budget, random, params.candidate_distance)
+iteration = int(wildcards.iteration)
+random = generator(int(wildcards.seed), wildcards.strategy, iteration, "query")
+progress = (iteration - 1) / max(params.iterations - 1, 1) if strategy.scheduled else 0.0
+ledger = read_table(snakemake.input.ledger)
+query = strategy.choose(pool, ledger, budget, random, params.candidate_distance, progress, features)
 write_table(snakemake.output[0], query)

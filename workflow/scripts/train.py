@@ -23,6 +23,7 @@ from slicesampling.learning.progress import ProgressReport
 terminal = start(snakemake)
 params, wildcards, settings = snakemake.params, snakemake.wildcards, snakemake.config["compute"]
 checkpoint_path = Path(params.checkpoint)
+begun = checkpoint_path.with_stem(wildcards.model.removesuffix("-converged"))  # a converged model carries it on
 if not launched():
     owned = own(checkpoint_path.with_suffix(".owner"), place())
     os.set_inheritable(owned, settings["training_processes"] > 1)  # torchrun then takes the place of this process
@@ -36,7 +37,7 @@ for name, slices in annotated_slices(ledger).items():
     annotated.append(AnnotatedVolume(name, volume.image, volume.mask, slices))
 validation = [load_preprocessed(folders[name]) for name in sound(params.validation, folders)]
 belongs_to = fingerprint(
-    *(ledger.to_csv(), params.network, params.training, params.end),
+    *(ledger.to_csv(), params.network, params.training),  # not its end: a longer one goes on where a shorter ended
     *(inspect.getsource(module) for module in (inference, network, patches, training)),
     *(array for volume in [*annotated, *validation] for array in (volume.image, volume.mask)),
 )
@@ -48,8 +49,8 @@ try:
         [training.ValidationVolume(volume.image, volume.mask) for volume in validation],
         training.Settings(**params.training, **params.end),
         compute,
-        key=(int(wildcards.seed), wildcards.model.removesuffix("-converged"), "training"),  # a converged one carries on
-        checkpoint=Checkpoint(checkpoint_path, belongs_to, settings["checkpoint_minutes"]),
+        key=(int(wildcards.seed), begun.stem, "training"),
+        checkpoint=Checkpoint(checkpoint_path, belongs_to, settings["checkpoint_minutes"], begun),
         progress=report if group().rank == 0 else lambda now: None,
     )
 except Terminated:

@@ -11,7 +11,9 @@ from slicesampling.learning.inference import sample
 from slicesampling.learning.models import computing, load_model
 from slicesampling.learning.prefetch import read_ahead
 from slicesampling.learning.uncertainty import (
+    COUNTS,
     slice_columns,
+    slice_counts,
     slice_profiles,
     structure_region,
     volume_columns,
@@ -26,18 +28,20 @@ folders = volume_folders(snakemake.input.volumes)
 slices, volumes = [], []
 
 
-def read(name: str) -> torch.Tensor:
-    return torch.tensor(load_preprocessed(folders[name]).image, device=compute.device)
+def read(name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    volume = load_preprocessed(folders[name])
+    return torch.tensor(volume.image, device=compute.device), torch.tensor(volume.mask, device=compute.device)
 
 
-for name, image in read_ahead(sound(params.volumes, folders), read, compute.device):
+for name, (image, reference) in read_ahead(sound(params.volumes, folders), read, compute.device):
     key = (int(wildcards.seed), wildcards.model, name, "uncertainty")
     sampled = sample(model.network, image, model.window, compute, params.settings["samples"], key)
     region = structure_region(sampled.liver, params.settings["dilation"])
     columns = slice_profiles(sampled.measures, region)
     score = volume_scores(sampled.measures, columns, region)
-    slices.append(pd.DataFrame({"volume": name, "slice": range(len(image)), **columns}))
+    counts = slice_counts(sampled.liver, reference)
+    slices.append(pd.DataFrame({"volume": name, "slice": range(len(image)), **counts, **columns}))
     volumes.append({"volume": name, **score, "liver_found": region is not None})
     logging.info("%s: %.5f%s", name, score["predictive_entropy"], "" if region is not None else " (no liver found)")
-write_table(snakemake.output.slices, joined(slices, ["volume", "slice", *slice_columns()]))
+write_table(snakemake.output.slices, joined(slices, ["volume", "slice", *COUNTS, *slice_columns()]))
 write_table(snakemake.output.volumes, pd.DataFrame(volumes, columns=["volume", *volume_columns(), "liver_found"]))

@@ -111,8 +111,10 @@ def contradictions(config: dict[str, Any]) -> list[str]:
     if training["window"][0] >= training["window"][1]:
         faults.append(f"training.window is {training['window']}; accepted: a lower and a higher HU value")
     for name in ("iteration", "converged"):
-        if training[name]["epochs"] is None and training[name]["patience"] is None:
-            faults.append(f"training.{name} never ends: epochs and patience are both null; accepted: a number for one")
+        if all(limit is None for limit in training[name].values()):
+            faults.append(
+                f"training.{name} never ends: {', '.join(training[name])} are all null; accepted: a number for one"
+            )
     sliced = any(strategy.slices for strategy in strategies_of(config).values())
     if config["slices_per_iteration"] == "auto" and sliced and "uvs" not in config["strategies"]:
         faults.append(
@@ -127,16 +129,26 @@ def contradictions(config: dict[str, Any]) -> list[str]:
 def job_counts(config: dict[str, Any], models: Sequence[str], splits: dict[str, int]) -> dict[str, int]:
     """Return the number of jobs of each stage; splits: volumes in pool, val and test."""
     seeds, iterations = len(config["seeds"]), config["iterations"]
-    uncertain = sum(strategy.uncertain for strategy in strategies_of(config).values())
-    sampled = seeds * (1 + uncertain * (iterations - 1)) if uncertain else 0
-    tested = seeds * len(models) * shards(config, "test", splits["test"])
-    return {
+    strategies = strategies_of(config).values()
+
+    def models_asked(asking: int) -> int:
+        """Return how many models are asked before a query, by so many strategies: the initial one by all of them."""
+        return seeds * (1 + asking * (iterations - 1)) if asking else 0
+
+    tests = shards(config, "test", splits["test"])
+    tested = seeds * len(models) * tests
+    limit = tests if config["evaluation"]["grid"] == "native" else 0
+    counts = {
         "preprocess": shards(config, "preprocessing", sum(splits.values())),
         "train": seeds * len(models),
-        "uncertainty": sampled * shards(config, "uncertainty", splits["pool"]),
+        "uncertainty": models_asked(sum(bool(strategy.columns) for strategy in strategies)),
+        "features": models_asked(sum(strategy.how.features for strategy in strategies)),
         "predict": tested,
-        "evaluate": tested,
+        "evaluate": tested + limit,
     }
+    for stage in ("uncertainty", "features"):
+        counts[stage] *= shards(config, "uncertainty", splits["pool"])
+    return counts
 
 
 def shards(config: dict[str, Any], stage: str, volumes: int) -> int:

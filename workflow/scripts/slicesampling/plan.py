@@ -38,6 +38,7 @@ IMPORTS = {
     "preprocess": "slicesampling.cohort.volumes",
     "train": "slicesampling.learning.training, torch._dynamo",  # the optimizer imports the latter
     "uncertainty": "slicesampling.learning.inference, slicesampling.cohort.volumes",
+    "features": "slicesampling.learning.inference, slicesampling.cohort.volumes",
     "predict": "slicesampling.learning.inference, slicesampling.cohort.volumes",
     "evaluate": "slicesampling.evaluation.metrics, slicesampling.cohort.volumes",
     "others": "slicesampling.publication.figures",
@@ -125,7 +126,9 @@ def measure(config: dict[str, Any], compute: Compute, row: Mapping[str, str]) ->
         timed(name, lambda: sample(network, tile, window, compute, count, ("plan",)))  # noqa: B023
     shape = plan_tiles(tile.shape, architecture, memory, 1, compute.dtype.itemsize).shape
     cost = tile_cost(architecture, shape, compute.dtype.itemsize)
-    decode = max(elapsed["more"] - elapsed["once"], 0) / plan.samples_at_once
+    more, decode = 1 + plan.samples_at_once, (elapsed["more"] - elapsed["once"]) / plan.samples_at_once
+    if decode <= 0:  # the machine was busy meanwhile: as if both parts computed at one speed
+        decode = elapsed["more"] * cost.decode / (cost.encode + more * cost.decode)
     return Measured(
         starts={stage: elapsed[modules] for stage, modules in IMPORTS.items()},
         step=step,
@@ -145,7 +148,7 @@ def _training_step(
     """Return the seconds of a training step on one fully annotated volume that lies in files or on the device, after a
     warm-up."""
     training = {name: value for name, value in config["training"].items() if name not in ("iteration", "converged")}
-    settings = Settings(**training, epochs=2 * MEASURED_STEPS, patience=None)
+    settings = Settings(**training, epochs=2 * MEASURED_STEPS, steps=None, patience=None)
     settings = settings._replace(patch=axes(settings.patch), validation_interval=10**9)
     times: list[float] = []
 
@@ -218,6 +221,8 @@ def training_length(model: str, pool: pd.DataFrame, config: dict[str, Any]) -> t
     ends = []
     if end["epochs"] is not None:
         ends.append(end["epochs"] * np.ceil(tiles / training["batch_size"]))
+    if end["steps"] is not None:
+        ends.append(end["steps"])
     if end["patience"] is not None:
         times = _papers_best_step("data pool" if name == "pool" else "iter. 5 (converged)")
         validations = end["patience"] * (1 + times / PAPER_INTERVAL / PAPER_PATIENCE)
@@ -298,16 +303,22 @@ def estimate(
         return float(np.prod([len(starts) for starts in plan.starts])) * work
 
     def inference(rows: pd.DataFrame, samples: int) -> float:
+        """Return the seconds of so many samples of all volumes; 0: of the deterministic part alone."""
         return sum(volume_seconds(z, y, x, samples) for z, y, x in rows[["z", "y", "x"]].to_numpy().tolist())
 
     training = {}
     for model in models:
         steps, validations = training_length(model, pool, config)
+        carried_on = model.removesuffix("-converged")
+        if carried_on in models and carried_on != model:
+            done = training_length(carried_on, pool, config)
+            steps, validations = max(steps - done[0], 0), max(validations - done[1], 0)
         step = measured.step.get(data_path(model, pool, config, compute, measured.room), measured.step["files"])
         training[model] = measured.starts["train"] + steps * step + validations * inference(val, 1)
     work = {  # seconds of one job
         "preprocess": volumes["native"].sum() * measured.preprocess / counts["preprocess"],
         "uncertainty": inference(pool, config["uncertainty"]["samples"]) / shards(config, "uncertainty", len(pool)),
+        "features": inference(pool, 0) / shards(config, "uncertainty", len(pool)),
         "predict": inference(test, 1) / shards(config, "test", len(test)),
         "evaluate": test["native"].sum() * measured.evaluate / shards(config, "test", len(test)),
         "train": sum(training.values()) / len(training) - measured.starts["train"],
@@ -319,7 +330,7 @@ def estimate(
         "train": counts["train"] * measured.model_bytes,
         "predict": seeds * len(models) * test["voxels"].sum() * measured.mask_bytes,
     }
-    on_device = pd.Series({stage: stage in ("train", "uncertainty", "predict") for stage in one})
+    on_device = pd.Series({stage: stage in ("train", "uncertainty", "features", "predict") for stage in one})
     hours = pd.Series({stage: one[stage] * counts[stage] / 3600 for stage in one})
     stages = pd.DataFrame(
         {
@@ -335,7 +346,8 @@ def estimate(
 
     def loop(strategy: str) -> float:
         """Return the seconds from the first model to the last query's, one after the other."""
-        waits = one["uncertainty"] if strategies[strategy].uncertain else 0.0
+        asks = strategies[strategy]
+        waits = one["uncertainty"] * bool(asks.columns) + one["features"] * asks.how.features
         return sum(waits + training[f"{strategy}-{k}"] for k in range(1, config["iterations"] + 1))
 
     chains = [training["pool-converged"]]

@@ -1,13 +1,13 @@
 """Rules of choice: which slices, or volumes, are asked for, and in which order.
 
 A rule is a pure function of a table, a random generator and `Settings`. The table has a row for each slice or volume of
-the data pool: `volume`, for slices `slice`, whether it is `annotated`, and its `score`, NaN where the rule does not
-rank. Rows are in the order of (volume, slice). A rule returns the rows to ask for, the first one first, none of them
-annotated; the query is as many of them as the budget allows.
+the data pool: `volume`, for slices `slice`, whether it is `annotated`, and its `score`, NaN where the rule reads none.
+Some rules read further columns, see `Rule`. Rows are in the order of (volume, slice). A rule returns the rows to ask
+for, the first one first, none of them annotated; the query is as many of them as the budget allows.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,16 +16,26 @@ from .candidates import mark_candidates
 
 
 class Settings(NamedTuple):
-    """What some rules read. `distance`: slices between two candidates of `peaks`, at least. `beta`: the smaller it is,
-    the more random are `power` and `softrank`; they are `top` where it is infinite."""
+    """What some rules read.
+
+    Of the run: `distance`, slices between two candidates of `peaks`, at least; `budget`, how many are wanted;
+    `progress`, from 0 in the first iteration to 1 in the last; `features`, (row, channel), a row for each of the table.
+    Of the strategy, see `PARAMETERS`: `foreground`, `beta`, `beta_last`, and `stride`, None for `distance`.
+    """
 
     distance: int = 5
+    budget: int = 1
+    progress: float = 0.0
+    features: np.ndarray | None = None
+    foreground: float = 0.0
     beta: float = 1.0
+    beta_last: float = 1.0
+    stride: int | None = None
 
 
 def peaks(table: pd.DataFrame, generator: np.random.Generator, settings: Settings) -> pd.DataFrame:
     """Choose the largest of all volumes' local maxima, which stand `distance` slices apart (section II-D)."""
-    return best_first(table[mark_candidates(table, "score", settings.distance) & ~table["annotated"]])
+    return best_first(_candidates(table, settings))
 
 
 def top(table: pd.DataFrame, generator: np.random.Generator, settings: Settings) -> pd.DataFrame:
@@ -44,8 +54,7 @@ def power(table: pd.DataFrame, generator: np.random.Generator, settings: Setting
     The largest of log score plus Gumbel noise of scale 1/β are such a draw without replacement. Scores of 0 come last.
     """
     left = table[~table["annotated"]]
-    with np.errstate(divide="ignore"):
-        return noisy(left, np.log(left["score"].to_numpy()), generator, settings.beta)
+    return noisy(left, _logarithm(left["score"]), generator, settings.beta)
 
 
 def softrank(table: pd.DataFrame, generator: np.random.Generator, settings: Settings) -> pd.DataFrame:
@@ -54,10 +63,89 @@ def softrank(table: pd.DataFrame, generator: np.random.Generator, settings: Sett
     return noisy(left, -np.log(np.arange(1, len(left) + 1)), generator, settings.beta)
 
 
-def at_random(table: pd.DataFrame, generator: np.random.Generator, settings: Settings) -> pd.DataFrame:
-    """Choose at random, each with the same chance."""
+def stratified(table: pd.DataFrame, generator: np.random.Generator, settings: Settings) -> pd.DataFrame:
+    """Choose a share by the score over the structure, the rest by that over the slice, with noise that falls.
+
+    As ClaSP PE (Lüth et al. 2026, arXiv:2601.13677): queries stratified by the predicted class, of which there is one
+    here, and power noise that decays over the iterations, here with β from `beta` in the first to `beta_last` in the
+    last iteration, in equal ratios.
+    """
     left = table[~table["annotated"]]
+    beta = settings.beta * (settings.beta_last / settings.beta) ** settings.progress
+    whole = noisy(left, _logarithm(left["score"]), generator, beta)
+    within = left[_sees(left)]
+    if len(within):
+        within = noisy(within, _logarithm(within["structure_score"]), generator, beta)
+    return mixed(within, whole, settings.foreground)
+
+
+def stochastic_batches(table: pd.DataFrame, generator: np.random.Generator, settings: Settings) -> pd.DataFrame:
+    """Cut the pool into random batches as large as the budget, and choose the one of the largest mean score.
+
+    Gaillochet et al. 2023 (arXiv:2301.07670). What is left of the pool after the last whole batch is no
+    batch of its own and comes last.
+    """
+    left = table[~table["annotated"]]
+    drawn = left.iloc[generator.permutation(len(left))]
+    batch = np.arange(len(drawn)) // max(settings.budget, 1)
+    whole = batch < len(drawn) // max(settings.budget, 1)
+    mean = drawn["score"].groupby(batch).transform("mean").where(whole, -np.inf)
+    return drawn.assign(batch=batch, mean=mean).sort_values(["mean", "batch"], ascending=[False, True], kind="stable")
+
+
+def at_random(table: pd.DataFrame, generator: np.random.Generator, settings: Settings) -> pd.DataFrame:
+    """Choose at random, each with the same chance; a share from the slices in which the model sees the structure.
+
+    With a share it is the foreground-aware random choice of Lüth et al. 2025 (arXiv:2511.19183), here of slices.
+    """
+    left = table[~table["annotated"]]
+    drawn = left.iloc[generator.permutation(len(left))]
+    return mixed(drawn[_sees(drawn)], drawn, settings.foreground)
+
+
+def shuffled(table: pd.DataFrame, generator: np.random.Generator, settings: Settings) -> pd.DataFrame:
+    """Choose from the candidates of `peaks` at random: what the local maxima give without the ranking."""
+    left = _candidates(table, settings)
     return left.iloc[generator.permutation(len(left))]
+
+
+def strided(table: pd.DataFrame, generator: np.random.Generator, settings: Settings) -> pd.DataFrame:
+    """Choose every `stride`-th slice of volumes in random order, from a random one of the first `stride` on.
+
+    Volumes of which nothing is annotated come first. When all have had their turn, the slices after those follow.
+    """
+    stride = settings.stride or settings.distance
+    volumes = table.groupby("volume")["annotated"].any().rename("touched").to_frame()
+    volumes["turn"] = generator.permutation(len(volumes))
+    volumes["first"] = generator.integers(stride, size=len(volumes))
+    left = table[~table["annotated"]].join(volumes, on="volume")
+    later = (left["slice"] - left["first"]) % stride
+    return left.assign(later=later).sort_values(["later", "touched", "turn", "slice"])
+
+
+def k_centre(table: pd.DataFrame, generator: np.random.Generator, settings: Settings) -> pd.DataFrame:
+    """Choose one after the other what is farthest in features from all that is annotated or chosen.
+
+    The greedy core-set of Sener and Savarese 2018 (arXiv:1708.00489). A tie goes to the smaller (volume, slice).
+    """
+    return _spread(table, settings, lambda squared: int(np.argmax(squared)))
+
+
+def k_means_pp(table: pd.DataFrame, generator: np.random.Generator, settings: Settings) -> pd.DataFrame:
+    """Choose one after the other at random, with chances as the squared distance in features to what is chosen.
+
+    The seeding of k-means++ (Arthur and Vassilvitskii 2007), with what is annotated as the first centres.
+    """
+
+    def pick(squared: np.ndarray) -> int:
+        total = squared.sum()
+        chances = squared / total if np.isfinite(total) and total > 0 else None  # None: all the same
+        return int(generator.choice(len(squared), p=chances))
+
+    return _spread(table, settings, pick)
+
+
+# --- what they share ---------------------------------------------------------------------------------------------
 
 
 def best_first(table: pd.DataFrame, *keys: str) -> pd.DataFrame:
@@ -71,16 +159,109 @@ def noisy(table: pd.DataFrame, height: np.ndarray, generator: np.random.Generato
     return best_first(table.assign(noisy=height + generator.gumbel(size=len(table)) / beta), "noisy")
 
 
+def mixed(part: pd.DataFrame, whole: pd.DataFrame, share: float) -> pd.DataFrame:
+    """Return the rows of `whole`, a `share` of any first ones taken from `part`, each in its order.
+
+    part: some of the rows of `whole`, in an order of their own. Where they have run out, the rest follows.
+    """
+    queues = {True: iter(part.index), False: iter(whole.index)}
+    order: dict[Any, None] = {}
+    for place in range(len(whole)):
+        for of_part in (True, False) if _falls_to_part(place, share) else (False,):
+            row = next((row for row in queues[of_part] if row not in order), None)
+            if row is not None:
+                order[row] = None
+                break
+    return whole.loc[list(order)]
+
+
+def _falls_to_part(place: int, share: float) -> bool:
+    """Return whether the choice at a place goes to the part that shall have a `share`: as evenly as whole ones can."""
+    return int((place + 1) * share) > int(place * share)
+
+
+def _sees(table: pd.DataFrame) -> pd.Series:
+    """Return for each row whether the previous model sees the structure there; nowhere where that was not asked for."""
+    if "structure_voxels" not in table:
+        return pd.Series(False, index=table.index)
+    return table["structure_voxels"] > 0
+
+
+def _candidates(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    return table[mark_candidates(table, "score", settings.distance) & ~table["annotated"]]
+
+
+def _logarithm(scores: pd.Series) -> np.ndarray:
+    with np.errstate(divide="ignore"):
+        return np.log(scores.to_numpy())
+
+
+def _spread(table: pd.DataFrame, settings: Settings, pick: Callable[[np.ndarray], int]) -> pd.DataFrame:
+    """Return `budget` rows chosen by `pick` from the squared distances to the nearest annotated or chosen row."""
+    from scipy.spatial.distance import cdist  # takes a second, and few queries need it
+
+    assert settings.features is not None
+    features = np.asarray(settings.features, dtype=np.float64)
+    left, seen = ~table["annotated"].to_numpy(), _sees(table).to_numpy()
+    nearest = np.full(len(table), np.inf)
+
+    def add(rows: np.ndarray) -> None:
+        np.minimum(nearest, cdist(features, features[rows], "sqeuclidean").min(axis=1), out=nearest)
+
+    known = np.flatnonzero(~left)
+    for first in range(0, len(known), CENTRES_AT_ONCE):
+        add(known[first : first + CENTRES_AT_ONCE])
+    order: list[int] = []
+    for place in range(min(settings.budget, int(left.sum()))):
+        among = np.flatnonzero(left & seen) if _falls_to_part(place, settings.foreground) else np.array([], dtype=int)
+        among = among if len(among) else np.flatnonzero(left)
+        chosen = among[pick(nearest[among])]
+        left[chosen] = False
+        add(np.array([chosen]))
+        order.append(int(chosen))
+    return table.iloc[order]
+
+
+CENTRES_AT_ONCE = 256
+"""Annotated rows whose distances are held together: 150 MB for the 72 000 slices of the paper's data pool."""
+
+
+# --- what there is -----------------------------------------------------------------------------------------------
+
+
+class Parameter(NamedTuple):
+    """A number that a strategy gives its rule: what is accepted, in words and as a test."""
+
+    accepted: str
+    sound: Callable[[float], bool]
+
+
+PARAMETERS = {
+    "beta": Parameter("a number above 0", lambda value: value > 0),
+    "beta_last": Parameter("a number above 0", lambda value: value > 0),
+    "foreground": Parameter("a number from 0 to 1", lambda value: 0 <= value <= 1),
+    "stride": Parameter("a whole number from 1", lambda value: isinstance(value, int) and value >= 1),
+}
+"""`beta`: the smaller it is, the more random is the choice, which is that of `top` where it is infinite; `beta_last`:
+the same in the last iteration. `foreground`: the share of the choices from slices in which the previous model sees the
+structure; a column `structure_voxels` says in which. `stride`: of how many slices one is chosen."""
+
+
 class Rule(NamedTuple):
     """A rule of choice, and what it needs.
 
-    `ranks`: by a measure of uncertainty, which must be computed first. `beta`: it reads this setting. `until_liver`:
-    all that it returns is asked for, and the annotator stops when the budget of slices with liver is reached.
+    `parameters`: the `PARAMETERS` that it reads, and what they are where a strategy does not say. `measures`: it reads
+    a measure, which must be computed first. `regions`: what the measure may be taken over; none for a rule that reads
+    both, over the slice as `score` and over the structure as `structure_score`. `features`: it reads `features`.
+    `until_liver`: all that it returns is asked for, and the annotator stops when the budget of slices with liver is
+    reached.
     """
 
     order: Callable[[pd.DataFrame, np.random.Generator, Settings], pd.DataFrame]
-    ranks: bool = True
-    beta: bool = False
+    parameters: Mapping[str, float | None] = {}
+    measures: bool = True
+    regions: tuple[str, ...] = ("slice", "structure")
+    features: bool = False
     until_liver: bool = False
 
 
@@ -89,14 +270,21 @@ RULES: dict[str, dict[str, Rule]] = {
         "peaks": Rule(peaks),
         "top": Rule(top),
         "one_per_volume": Rule(one_per_volume),
-        "power": Rule(power, beta=True),
-        "softrank": Rule(softrank, beta=True),
-        "random": Rule(at_random, ranks=False, until_liver=True),
+        "power": Rule(power, {"beta": 1.0}),
+        "softrank": Rule(softrank, {"beta": 1.0}),
+        "stratified": Rule(stratified, {"foreground": 0.66, "beta": 1.0, "beta_last": 100.0}, regions=()),
+        "stochastic_batches": Rule(stochastic_batches),
+        "k_centre": Rule(k_centre, {"foreground": 0.0}, measures=False, features=True),
+        "k_means_pp": Rule(k_means_pp, {"foreground": 0.0}, measures=False, features=True),
+        "random": Rule(at_random, {"foreground": 0.0}, measures=False, until_liver=True),
+        "shuffled": Rule(shuffled, until_liver=True),
+        "strided": Rule(strided, {"stride": None}, measures=False, until_liver=True),
     },
     "volume": {
-        "mean": Rule(top),  # of the mean over the structure
+        "mean": Rule(top, regions=("structure",)),  # of the mean over the structure
         "maximum": Rule(top),  # of the largest slice
-        "random": Rule(at_random, ranks=False),
+        "k_centre": Rule(k_centre, measures=False, features=True),  # of the mean of the slices' features
+        "random": Rule(at_random, measures=False),
     },
 }
 """The rules for each unit."""

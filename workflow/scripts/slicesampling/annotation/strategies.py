@@ -6,12 +6,13 @@ of choice. The paper's four are the entries of `STRATEGIES`; a configuration add
 
 import logging
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from .rules import RULES, Rule, Settings
+from .rules import PARAMETERS, RULES, Rule, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +20,9 @@ QUERY = ["volume", "slice", "score", "rank"]
 
 MEASURES = ("predictive_entropy", "mutual_information", "variance")
 """The measures of `learning.uncertainty`, which is not imported because a choice needs no network."""
+
+ERROR = "error"
+"""The measure of an upper bound: the voxels of a slice in which the previous model differs from the reference."""
 
 REGIONS = ("slice", "structure")
 """What a measure is taken over: the whole slice, or the predicted structure, dilated."""
@@ -28,8 +32,8 @@ class Strategy(NamedTuple):
     """How a strategy chooses: all that configuration, rules, tables and figures know of it.
 
     `title`: its name in a sentence; its key, in capitals, is the short one. `unit`: slice or volume, what it chooses
-    and what its budget counts. `rule`: one of `RULES`. `measure`, `region`: what it ranks by; None where it does not
-    rank. `beta`: see `Settings`.
+    and what its budget counts. `rule`: one of `RULES`. `measure`, `region`: what the rule reads; None where it reads
+    none. `parameters`: those of the rule that differ from what it has of its own.
     """
 
     title: str
@@ -37,16 +41,21 @@ class Strategy(NamedTuple):
     rule: str
     measure: str | None = None
     region: str | None = None
-    beta: float = 1.0
+    parameters: Mapping[str, float] = {}
 
     @property
     def how(self) -> Rule:
         return RULES[self.unit][self.rule]
 
     @property
+    def upper_bound(self) -> bool:
+        """Whether it looks into the reference before it asks: what a perfect uncertainty could give, not for use."""
+        return self.measure == ERROR
+
+    @property
     def uncertain(self) -> bool:
-        """Whether it ranks by the previous model's uncertainty, which must be computed first."""
-        return self.how.ranks
+        """Whether it ranks by uncertainty, rather than by chance, features or the reference."""
+        return self.how.measures and not self.how.until_liver and not self.upper_bound
 
     @property
     def slices(self) -> bool:
@@ -59,26 +68,67 @@ class Strategy(NamedTuple):
         return self.how.until_liver
 
     @property
+    def scheduled(self) -> bool:
+        """Whether its choice depends on how many iterations there are."""
+        return "beta_last" in self.how.parameters
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The parameters of its rule, as it has them."""
+        return {**self.how.parameters, **self.parameters}
+
+    @property
     def column(self) -> str:
-        """The column of the unit's uncertainty table by which it ranks."""
+        """The column of the unit's uncertainty table that is its score."""
+        if self.upper_bound:
+            return "wrong_voxels"
         selective = "_selective" if self.region == "structure" and self.rule != "mean" else ""
         return f"{self.measure}{selective}{'_maximum' if self.rule == 'maximum' else ''}"
 
+    @property
+    def columns(self) -> dict[str, str]:
+        """What it reads of the previous model: the columns of its rule's table, and those of the uncertainty table.
+
+        All that a query sees of that table. The errors are among them for an upper bound alone.
+        """
+        read = {"score": self.column} if self.how.measures else {}
+        if self.how.measures and not self.how.regions:
+            read["structure_score"] = f"{self.measure}_selective"
+        if self.settings.get("foreground", 0) > 0:
+            read["structure_voxels"] = "structure_voxels"
+        return read
+
     def choose(
-        self, pool: pd.DataFrame, ledger: pd.DataFrame, budget: int, generator: np.random.Generator, distance: int = 5
+        self,
+        pool: pd.DataFrame,
+        ledger: pd.DataFrame,
+        budget: int,
+        generator: np.random.Generator,
+        distance: int = 5,
+        progress: float = 0.0,
+        features: np.ndarray | None = None,
     ) -> pd.DataFrame:
         """Return the query: a table of (volume, slice, score, rank) in the order of annotation, rank 0 first.
 
-        pool: (volume, slice, score), a row for each slice, `score` that of its unit, needed only to rank; ledger:
-        (volume, slice), what is annotated. If less than `budget` is left, all of it is asked for.
+        pool: a row for each slice, with `volume`, `slice`, and those of `columns` that it reads, for its unit; ledger:
+        (volume, slice), what is annotated; distance, progress: see `Settings`; features: (row, channel), a row for each
+        row of `pool`, needed only by rules that read them. If less than `budget` is left, all of it is asked for.
         """
-        table = pool.sort_values(["volume", "slice"], ignore_index=True)
-        table = table.assign(score=table["score"].astype(float) if self.uncertain else np.nan)
+        table = pool.reset_index(drop=True).sort_values(["volume", "slice"])
+        if features is not None:
+            features = features[table.index]
+        table = table[["volume", "slice", *self.columns]].reset_index(drop=True)
+        # An error that is not known, for want of a reference, counts as none.
+        table["score"] = table["score"].astype(float).fillna(0) if self.how.measures else np.nan
         table["annotated"] = pd.MultiIndex.from_frame(table[["volume", "slice"]]).isin(
             pd.MultiIndex.from_frame(ledger[["volume", "slice"]])
         )
-        units = table if self.slices else _volumes(table)
-        asked = self.how.order(units, generator, Settings(distance, self.beta))
+        units = table
+        if not self.slices:
+            units = _volumes(table)
+            if features is not None:
+                features = pd.DataFrame(features).groupby(table["volume"]).mean().to_numpy()
+        asked = self.how.order(units, generator, Settings(distance, budget, progress, features, **self.settings))
         if not self.until_liver:
             if len(asked) < budget:
                 logger.warning("only %d %ss are left to choose from, %d wanted", len(asked), self.unit, budget)
@@ -115,45 +165,55 @@ def strategies_of(config: dict[str, Any]) -> dict[str, Strategy]:
     return {name: STRATEGIES.get(name) or _combined(**combinations[name]) for name in config["strategies"]}
 
 
-def _combined(
-    unit: str, rule: str, measure: str = MEASURES[0], region: str | None = None, beta: float = 1.0
-) -> Strategy:
+def _combined(unit: str, rule: str, measure: str | None = None, region: str | None = None, **given: float) -> Strategy:
     """Return a strategy that is put together; what is left out is as the paper has it."""
-    if not RULES[unit][rule].ranks:
-        return Strategy(f"{unit}s by the rule {rule}", unit, rule)
-    region = region or _regions(rule)[0]
-    return Strategy(f"{unit}s by {measure} of the {region}, rule {rule}", unit, rule, measure, region, beta)
+    how, by = RULES[unit][rule], "chance"
+    if how.measures:
+        measure = measure or MEASURES[0]
+        region = region or next(iter(how.regions), None)
+        by = f"{measure} of the {region or 'slice and of the structure'}".replace("_", " ")
+    elif how.features:
+        by = "features"
+    made = Strategy("", unit, rule, measure, region, given)
+    numbers = [f"{name} {value:g}" for name, value in made.settings.items() if value]
+    title = ", ".join([f"{unit}s by {by}, rule {rule}", *numbers])
+    return made._replace(title=f"{title}: an upper bound that looks into the reference" if made.upper_bound else title)
 
 
-def _regions(rule: str) -> tuple[str, ...]:
-    return ("structure",) if rule == "mean" else REGIONS
+LONGEST_NAME = 12
+"""Letters of a strategy's name, at most, so that tables and legends of figures hold it."""
+
+KEYS = ("unit", "rule", "measure", "region", *PARAMETERS)
+"""What an entry of `combinations` may say."""
 
 
 def combination_faults(name: str, given: Any) -> list[str]:
     """Return a line for each fault of an entry of `combinations`: its key, the value, and what is accepted."""
     key, taken = f"combinations.{name}", (*STRATEGIES, *NO_STRATEGIES)
-    if not re.fullmatch("[a-z][a-z0-9_]*", str(name)) or name in taken:
-        names = f"lower-case letters, digits and _, a letter first, and none of {', '.join(taken)}"
+    if not re.fullmatch(f"[a-z][a-z0-9_]{{0,{LONGEST_NAME - 1}}}", str(name)) or name in taken:
+        names = f"up to {LONGEST_NAME} lower-case letters, digits and _, a letter first, and none of {', '.join(taken)}"
         return [f"{key} is no name of a strategy of one's own; accepted: {names}"]
     if not isinstance(given, dict):
-        return [f"{key} is {given!r}; accepted: a group of keys: unit, rule, measure, region, beta"]
+        return [f"{key} is {given!r}; accepted: a group of keys: {', '.join(KEYS)}"]
     unit, rule = given.get("unit"), given.get("rule")
     if unit not in list(RULES):
         return [f"{key}.unit is {unit!r}; accepted: {' or '.join(RULES)}"]
     if rule not in list(RULES[unit]):
         return [f"{key}.rule is {rule!r}; accepted with unit {unit}: {' or '.join(RULES[unit])}"]
+    how = RULES[unit][rule]
     accepted: dict[str, tuple[str, ...]] = {"unit": (unit,), "rule": (rule,)}
-    if RULES[unit][rule].ranks:
-        accepted |= {"measure": MEASURES, "region": _regions(rule)}
-    if RULES[unit][rule].beta:
-        accepted["beta"] = ("a number above 0",)
-    faults = []
+    if how.measures:
+        # Errors are counted by slice, and not over a region.
+        accepted["measure"] = (*MEASURES, ERROR) if unit == "slice" and how.regions else MEASURES
+        if how.regions:
+            accepted["region"] = REGIONS[:1] if given.get("measure") == ERROR else how.regions
+    listed, faults = ", ".join([*accepted, *how.parameters]), []
     for part, value in given.items():
-        if part not in accepted:
-            faults.append(f"{key}.{part} is no key of rule {rule}; accepted: {', '.join(accepted)}")
-        elif part == "beta":
-            sound = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-            faults += [] if sound else [f"{key}.beta is {value!r}; accepted: {accepted['beta'][0]}"]
+        if part in how.parameters:
+            sound = isinstance(value, int | float) and not isinstance(value, bool) and PARAMETERS[part].sound(value)
+            faults += [] if sound else [f"{key}.{part} is {value!r}; accepted: {PARAMETERS[part].accepted}"]
+        elif part not in accepted:
+            faults.append(f"{key}.{part} is no key of rule {rule}; accepted: {listed}")
         elif value not in accepted[part]:
             faults.append(f"{key}.{part} is {value!r}; accepted with rule {rule}: {' or '.join(accepted[part])}")
     return faults

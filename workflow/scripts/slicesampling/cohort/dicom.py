@@ -110,8 +110,8 @@ class Stack:
     def evened(self, array: np.ndarray) -> np.ndarray:
         """Interpolate an array on the slices linearly at the slices of `grid`: HU to int16, a bool mask above one half.
 
-        Midway between two slices mask voxels take the one and the other in turn, as in `resample_mask`. The array of an
-        even stack is returned as it is.
+        Exactly between two slices a mask is decided as by `grids.resample_mask`. The array of an even stack is returned
+        as it is.
         """
         if self.even:
             return array
@@ -121,13 +121,13 @@ class Stack:
         part = ((wanted - heights[upper - 1]) / (heights[upper] - heights[upper - 1])).astype(np.float32)
         result = np.empty((len(wanted), *array.shape[1:]), array.dtype)
         for k, (high, share) in enumerate(zip(upper, part, strict=True)):
-            if array.dtype == bool:
-                midway = abs(share - 0.5) <= TIE
-                above = checkerboard(k, *np.indices(array.shape[1:], sparse=True)) if midway else share > 0.5
-                result[k] = np.where(above, array[high], array[high - 1])
+            low, up = array[high - 1], array[high]
+            if array.dtype != bool:
+                result[k] = np.rint((1 - share) * low.astype(np.float32) + share * up.astype(np.float32))
+            elif abs(share - 0.5) > TIE:
+                result[k] = up if share > 0.5 else low
             else:
-                below = (1 - share) * array[high - 1].astype(np.float32)
-                result[k] = np.rint(below + share * array[high].astype(np.float32))
+                result[k] = np.where(checkerboard(k, *np.ogrid[: up.shape[0], : up.shape[1]]), up, low)
         return result
 
     def nearest(self, height: float) -> int:

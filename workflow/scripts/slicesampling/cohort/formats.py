@@ -15,6 +15,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from .. import UserError, one_line
+from ..jobs.nifti import nifti_image
 from .dicom_files import is_dicom
 from .grids import REVERSE, Grid, corners
 
@@ -277,11 +278,6 @@ def _to_ras(affine: np.ndarray) -> np.ndarray:
     return np.asarray(_RAS_TO_LPS @ REVERSE @ affine @ REVERSE)
 
 
-def nifti_image(array: np.ndarray, grid: Grid) -> nibabel.Nifti1Image:
-    """Wrap an array (z, y, x) on `grid` so that any viewer lays it over the original: RAS affine in sform and qform."""
-    image = nibabel.Nifti1Image(array.T, _to_ras(grid.affine))
-    image.header.set_xyzt_units("mm")
-    image.set_sform(image.affine, code=1)
-    # A qform cannot hold axes that are not perpendicular.
-    image.set_qform(image.affine, code=int(grid.tilt <= TILT_TOLERANCE))
-    return image
+def gridded(array: np.ndarray, grid: Grid) -> nibabel.Nifti1Image:
+    """Wrap an array (z, y, x) on `grid` as a NIfTI image."""
+    return nifti_image(array, _to_ras(grid.affine), perpendicular=grid.tilt <= TILT_TOLERANCE)

@@ -22,9 +22,8 @@ half a voxel because the extent is no multiple of the canonical spacing, and a h
 ALIGNED = 1e-3
 """Grids that lean against each other by fewer voxels than this, over their whole length, have the same axes."""
 
-TIE = 1e-4
-"""How near an interpolated mask value, or a position in voxels, comes to one half to count as one half: headers hold
-positions in float32, to some 3e-5 mm."""
+TIE = 1e-5
+"""Rounding allowed for when interpolated mask values, or positions between two voxels, are compared with one half."""
 
 REVERSE = np.array([[0.0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
 """Swaps (x, y, z) of files with the library's (z, y, x), for points and indices alike."""
@@ -137,32 +136,25 @@ def resample_image(array: np.ndarray, source: Grid, target: Grid, *, fill: float
 def resample_mask(mask: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
     """Resample a mask (z, y, x): liver where its linear interpolation exceeds one half.
 
-    One half exactly is what the nearest voxel of `source` is. Where two are equally near, voxels of `target` take the
-    one and the other in turn, as `checkerboard` says. So a half depends on where it lies and not on the object: volumes
-    are not biased, and the complement of a mask becomes the complement. A flat face midway between voxel centres turns
-    into a checkerboard, which holds its place better than a face that is moved: the way back finds it again.
-
-    Returns bool (z, y, x) on `target`, False outside of `source`. Used in both directions, to the canonical grid and
-    back. The result does not depend on the order and direction of the axes of either grid.
+    Exactly one half is as the nearest voxel. Of equally near ones, the target's place in a checkerboard decides: the
+    same side for all would move or shrink every structure. Returns bool (z, y, x) on `target`, False outside of
+    `source`. Used in both directions, to the canonical grid and back.
     """
+    mask = mask if mask.dtype == bool else mask != 0
+    matrix, last = np.linalg.inv(source.affine) @ target.affine, np.array(mask.shape)[:, None] - 1
     result = np.empty(target.shape, bool)
-    (mask, source), (turned, target) = (
-        upright(mask if mask.dtype == bool else mask != 0, source),
-        upright(result, target),
-    )
-    matrix = _index_map(source, target)
     for z, plane in enumerate(_planes(mask, source, target, 0)):
-        np.greater(plane, 0.5 + TIE, out=turned[z])
-        halves = (plane >= 0.5 - TIE) ^ turned[z]
-        if halves.any():
-            y, x = np.nonzero(halves)
-            turned[z, y, x] = _nearest(mask, matrix, np.array([np.full(len(y), z), y, x]))
+        np.greater(plane, 0.5, out=result[z])
+        y, x = np.nonzero(np.abs(plane - 0.5) <= TIE)
+        position = matrix[:3] @ np.stack([np.full(len(y), z), y, x, np.ones(len(y))])
+        nearest = np.rint(position + np.where(checkerboard(z, y, x), TIE, -TIE)).astype(np.intp)
+        result[z, y, x] = mask[tuple(np.clip(nearest, 0, last))]
     return result
 
 
-def checkerboard(*indices: np.ndarray | int) -> np.ndarray:
-    """Return which of two equally near neighbours the voxels at these z, y, x take: True for the upper one."""
-    return np.asarray(sum(indices)) % 2 == 1
+def checkerboard(z: int, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return whether voxels lie on the odd fields of a three-dimensional checkerboard."""
+    return (z + y + x) % 2 == 1
 
 
 def corners(shape: tuple[int, int, int], margin: float = 0.0) -> np.ndarray:
@@ -171,22 +163,9 @@ def corners(shape: tuple[int, int, int], margin: float = 0.0) -> np.ndarray:
     return np.array([(z, y, x, 1.0) for z in ends[0] for y in ends[1] for x in ends[2]]).T
 
 
-def _index_map(source: Grid, target: Grid) -> np.ndarray:
-    """Return the matrix (4, 4) that takes an index (z, y, x, 1) of `target` to that of the same point in `source`."""
-    return np.linalg.inv(source.affine) @ target.affine
-
-
-def _nearest(array: np.ndarray, matrix: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """Return the values of the voxels of `array` nearest to target `indices` (3, n), which `matrix` takes there."""
-    last = np.reshape(array.shape, (3, 1)) - 1
-    position = np.clip(matrix[:3, :3] @ indices + matrix[:3, 3:], 0, last)
-    rounding = 0.5 + np.where(checkerboard(*indices), TIE, -TIE)
-    return array[tuple(np.floor(position + rounding).astype(np.intp))]
-
-
 def _planes(array: np.ndarray, source: Grid, target: Grid, fill: float) -> Iterator[np.ndarray]:
     """Yield the planes of `target`, interpolated from `array`: one at a time, so that no volume of floats is held."""
-    matrix = _index_map(source, target)
+    matrix = np.linalg.inv(source.affine) @ target.affine
     scale, offset = np.diag(matrix)[:3], matrix[:3, 3]
     aside = np.abs(matrix[:3, :3] - np.diag(scale)) @ np.asarray(target.shape)
     if aside.max() < ALIGNED:

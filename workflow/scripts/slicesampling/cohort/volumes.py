@@ -18,7 +18,7 @@ from .. import UserError
 from ..jobs import files
 from . import dicom
 from .dicom import LARGEST_SLICE_GAP
-from .formats import TILT_TOLERANCE, check_credible, check_usable, nifti_image, of_slices, read_file, read_nifti, scaled
+from .formats import TILT_TOLERANCE, check_credible, check_usable, gridded, of_slices, read_file, read_nifti, scaled
 from .grids import Grid, canonical_grid, resample_image, resample_mask, upright
 from .masks import read_mask
 
@@ -148,8 +148,8 @@ def save_preprocessed(folder: str | Path, preprocessed: Preprocessed) -> None:
     assert preprocessed.native_mask is not None
     with files.replacing(folder) as temporary:
         temporary.mkdir()
-        nibabel.save(nifti_image(preprocessed.image, preprocessed.grid), temporary / "image.nii")
-        nibabel.save(nifti_image(preprocessed.mask, preprocessed.grid), temporary / "mask.nii")
+        nibabel.save(gridded(preprocessed.image, preprocessed.grid), temporary / "image.nii")
+        nibabel.save(gridded(preprocessed.mask, preprocessed.grid), temporary / "mask.nii")
         write_mask(temporary / "native_mask.nii.gz", preprocessed.native_mask, preprocessed.native_grid)
         (temporary / "native_grid.json").write_text(preprocessed.native_grid.to_json(), encoding="utf-8")
 
@@ -180,7 +180,7 @@ def sound(volumes: Iterable[str], folders: Mapping[str, Path]) -> list[str]:
 def write_mask(path: str | Path, mask: np.ndarray, grid: Grid) -> None:
     """Write a mask (z, y, x) on `grid` as a uint8 NIfTI file, compressed where `path` ends in .gz."""
     with files.replacing(path) as temporary:
-        nibabel.save(nifti_image((mask != 0).astype(np.uint8), grid), temporary)
+        nibabel.save(gridded((mask != 0).astype(np.uint8), grid), temporary)
 
 
 def stored_grid(path: str | Path) -> Grid:

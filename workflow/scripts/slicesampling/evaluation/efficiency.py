@@ -1,5 +1,6 @@
 """What annotation buys: learning curves against slices and minutes, the area under them, the share of the data pool."""
 
+import itertools
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import pandas as pd
 
 from .. import STRUCTURE
 from ..annotation.strategies import SLICED, strategies_in
-from .statistics import Metric, weighted_means
+from .statistics import CONFIDENCE, Metric, weighted_means
 
 COSTS = {"liver_slices": f"annotated {STRUCTURE} slices", "minutes": "annotation time [min]"}
 """What is paid for an annotated set, by its column."""
@@ -102,14 +103,46 @@ def share_of_pool(
     return np.divide(one, other, out=np.full(one.shape, np.inf), where=other != 0)
 
 
-def cost_to_reach(costs: npt.NDArray[np.float64], shares: npt.NDArray[np.float64], level: float) -> float:
-    """Return the cost at which a curve of shares (point,) first reaches `level`, linear between points; NaN: never."""
-    reached = np.flatnonzero(shares >= level)
-    if not len(reached):
-        return float("nan")
-    point = int(reached[0])
-    if not point:
-        return float(costs[0])
-    before, after = shares[point - 1], shares[point]
-    part = (level - before) / (after - before) if np.isfinite(after) else 1.0
-    return float(costs[point - 1] + part * (costs[point] - costs[point - 1]))
+def cost_to_reach(
+    costs: npt.NDArray[np.float64], heights: npt.NDArray[np.float64], level: npt.ArrayLike
+) -> npt.NDArray[np.float64]:
+    """Return the cost at which curves (point, ...) first reach `level` (...), linear between points; NaN: never."""
+    heights, level = np.asarray(heights, dtype=float), np.asarray(level, dtype=float)
+    reached = heights >= level
+    first = reached.argmax(axis=0)
+    before = np.maximum(first - 1, 0)
+    low, high = (np.take_along_axis(heights, point[None], axis=0)[0] for point in (before, first))
+    with np.errstate(invalid="ignore"):  # a share may be infinite
+        span = high - low
+        part = np.divide(level - low, span, out=np.ones(span.shape), where=np.isfinite(span) & (span > 0))
+    return np.where(reached.any(axis=0), costs[before] + part * (costs[first] - costs[before]), np.nan)
+
+
+def costs_to_match(curves: Mapping[str, Curve], about: Metric) -> pd.DataFrame:
+    """Return what each strategy needs to do as well as each other one after its last iteration: a row a pair.
+
+    `spent`: the other's cost in the end; `needed`: that at which the strategy's curve first has that mean performance;
+    `ratio`: needed over spent, both without the initial set, which all share; `lower`, `upper`: its 95 % bootstrap
+    interval; `end`, `limit`: cost and ratio at the end of the strategy's curve. Infinite: not reached. NaN: the other
+    adds no cost.
+    """
+    sign = 1 if about.larger_is_better else -1
+    tail = 100 * (1 - CONFIDENCE) / 2
+    rows = []
+    for (strategy, curve), (other, match) in itertools.permutations(curves.items(), 2):
+        start, spent = curve.costs[0], match.costs[-1]
+        added = spent - match.costs[0] or np.nan
+        means, level = sign * curve.cases.mean(axis=1), sign * match.cases[-1].mean()
+        needed = _never_is_infinite(cost_to_reach(curve.costs, means, level))
+        drawn = _never_is_infinite(cost_to_reach(curve.costs, sign * curve.means, sign * match.means[-1]))
+        # Ends that are samples, because there is nothing between a number and infinity.
+        ends = np.percentile((drawn - start) / added, [tail, 100 - tail], method="inverted_cdf")
+        row = {"strategy": strategy, "other": other, "spent": spent, "needed": float(needed), "end": curve.costs[-1]}
+        row |= {"ratio": float((needed - start) / added), "lower": ends[0], "upper": ends[1]}
+        rows.append(row | {"limit": (curve.costs[-1] - start) / added})
+    columns = ["strategy", "other", "spent", "needed", "end", "ratio", "lower", "upper", "limit"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _never_is_infinite(costs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.where(np.isnan(costs), np.inf, costs)

@@ -14,6 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from ..annotation.strategies import SLICED, UNCERTAIN, by_strategies
+from .regression import weighted_regressions
 
 LOWER_PERCENTILE, UPPER_PERCENTILE = 5, 95
 CONFIDENCE = 0.95
@@ -122,12 +123,15 @@ def paired(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
     return metrics.pivot(index=["seed", "volume"], columns="strategy", values=metric).astype(float)  # noqa: PD010
 
 
-def wilcoxon_against_best(values: pd.DataFrame, larger_is_better: bool) -> pd.DataFrame:
+def wilcoxon_against_best(
+    values: pd.DataFrame, larger_is_better: bool, patients: npt.ArrayLike | None = None
+) -> pd.DataFrame:
     """Test whether each strategy is worse than the one with the best mean (one-sided Wilcoxon signed-rank test).
 
     values: cases × strategies, paired by row. Returns one row a strategy with `mean`, `best`, `p_value` (NaN for the
     strategy that the others are tested against: the first of the best), `stars` and `equal`, the number of cases
-    without a difference, which the test leaves out; without any p is 1. Raises ValueError where a value is missing.
+    without a difference, which the test leaves out; without any p is 1. With `patients`, one a case, the test takes the
+    mean of each patient's cases, over volumes and seeds, as one case. Raises ValueError where a value is missing.
     """
     if values.empty or values.isna().any(axis=None):
         missing = [f"{case} of {name}" for name in values for case in values.index[values[name].isna()]]
@@ -135,13 +139,14 @@ def wilcoxon_against_best(values: pd.DataFrame, larger_is_better: bool) -> pd.Da
     means = values.mean()
     best = means.max() if larger_is_better else means.min()
     reference = str(means.index[means == best][0])
+    tested = values if patients is None else values.groupby(np.asarray(patients)).mean()
     p_values = {
-        name: np.nan if name == reference else _p_value(values[name] - values[reference], larger_is_better)
+        name: np.nan if name == reference else signed_rank_p(tested[name] - tested[reference], larger_is_better)
         for name in values
     }
     table = pd.DataFrame({"mean": means, "best": means == best, "p_value": pd.Series(p_values, dtype=float)})
     table["stars"] = [stars(p_value) for p_value in table["p_value"]]
-    table["equal"] = [0 if name == reference else int((values[name] == values[reference]).sum()) for name in values]
+    table["equal"] = [0 if name == reference else int((tested[name] == tested[reference]).sum()) for name in values]
     return table
 
 
@@ -226,8 +231,8 @@ def interval(estimates: npt.ArrayLike) -> tuple[float, float]:
     return float(lower), float(upper)
 
 
-def _p_value(differences: pd.Series, larger_is_better: bool) -> float:
-    """Return the probability of such differences, or worse ones, where neither strategy is the worse."""
+def signed_rank_p(differences: pd.Series, larger_is_better: bool) -> float:
+    """Return the probability of such differences to a better model, or worse ones, where neither is the worse."""
     if not differences.any():
         return 1.0
     return float(stats.wilcoxon(differences, alternative="less" if larger_is_better else "greater").pvalue)
@@ -244,12 +249,14 @@ def quantile_regression(
     quantile: float,
     uncertain: Collection[str] = UNCERTAIN,
     sliced: Collection[str] = SLICED,
+    random: np.random.Generator | None = None,
 ) -> Regression:
     """Regress a quantile of the converged models' cases on uncertainty vs. random and slice vs. volume sampling.
 
     The paper's table 9: value = intercept + uncertainty sampling (UVS, USS) + slice sampling (USS, RSS); an effect that
     the strategies of the run cannot tell is NaN, and the note says why. `uncertain`: the strategies that ask the
-    uncertainty; `sliced`: those that choose slices.
+    uncertainty; `sliced`: those that choose slices. Intervals and p-values are the paper's asymptotic ones; with
+    several seeds and `random`, those of the bootstrap over patients and seeds.
     """
     from statsmodels.regression.quantile_regression import QuantReg  # seconds, for one table of nine
 
@@ -278,6 +285,9 @@ def quantile_regression(
         interval = np.asarray(fit.conf_int(alpha=1 - CONFIDENCE))
         estimates = np.column_stack([fit.params, interval, fit.pvalues])
     complete = bool(np.isfinite(estimates).all())
+    if random is not None and len(rows["seed"].unique()) > 1:
+        estimates[:, 1:] = _bootstrapped(rows, outcome, design[names].to_numpy(), quantile, random)
+        complete = True
     # A division by zero on the way to a missing interval is told by that; all other warnings are passed on.
     told = [warning for warning in caught if complete or not issubclass(warning.category, RuntimeWarning)]
     notes += dict.fromkeys(str(warning.message).strip().rstrip(".") for warning in told)
@@ -285,6 +295,28 @@ def quantile_regression(
         notes.append("no interval or p-value: too few cases, or too many alike")
     coefficients.loc[names] = np.where(np.isfinite(estimates), estimates, np.nan)
     return Regression(coefficients, len(outcome), "; ".join(notes))
+
+
+def _bootstrapped(
+    rows: pd.DataFrame,
+    outcome: npt.NDArray[np.float64],
+    design: npt.NDArray[np.float64],
+    quantile: float,
+    random: np.random.Generator,
+) -> npt.NDArray[np.float64]:
+    """Return both ends of the interval and the p-value of each coefficient, by the bootstrap over patients and seeds.
+
+    p is twice the smaller share of samples on one side of zero, the data counted as one more of them.
+    """
+    cases = rows[["seed", "volume", "patient"]].drop_duplicates().sort_values(["seed", "volume"])
+    weights = bootstrap_weights(cases["seed"], cases["patient"], random)
+    place = pd.MultiIndex.from_frame(cases[["seed", "volume"]]).get_indexer(
+        pd.MultiIndex.from_frame(rows[["seed", "volume"]])
+    )
+    drawn = weighted_regressions(outcome, design, weights[:, place], quantile)
+    sides = np.minimum((drawn <= 0).sum(axis=0), (drawn >= 0).sum(axis=0))
+    p_values = np.minimum(1, 2 * (sides + 1) / (len(drawn) + 1))
+    return np.array([[*interval(estimates), p] for estimates, p in zip(drawn.T, p_values, strict=True)])
 
 
 def _estimable(design: pd.DataFrame) -> tuple[list[str], list[str]]:

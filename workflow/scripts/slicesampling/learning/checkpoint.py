@@ -6,6 +6,7 @@ import pickle
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +58,12 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
 class Checkpoint:
     """The state of a training in a file, and the one before it beside it, in case the file cannot be read.
 
-    `fingerprint` tells whether it belongs to this training set and these settings; `minutes` is the time between two.
+    `fingerprint` tells whether it belongs to this training set and these settings; `minutes` is the time between two;
+    `begun` is the file of a training that may have made the first steps of this one, and is only read.
     """
 
-    def __init__(self, path: Path, fingerprint: str, minutes: float) -> None:
-        self.path, self.fingerprint, self.minutes = path, fingerprint, minutes
+    def __init__(self, path: Path, fingerprint: str, minutes: float, begun: Path | None = None) -> None:
+        self.path, self.fingerprint, self.minutes, self.begun = path, fingerprint, minutes, begun
         self.before = path.with_name(f"{path.stem}.before{path.suffix}")
         self.written = time.monotonic()
 
@@ -71,14 +73,14 @@ class Checkpoint:
     def save(self, state: dict[str, Any]) -> None:
         """Write `state` by rename; what stood there becomes the one before."""
         with replacing(self.path) as temporary:
-            write_state(temporary, {"fingerprint": self.fingerprint, "finished": False, **state})
+            write_state(temporary, {"fingerprint": self.fingerprint, **state})
             if self.path.exists():
                 self.path.replace(self.before)
         self.written = time.monotonic()
 
-    def load(self) -> dict[str, Any] | None:
-        """Return the newest state that can be read and has the same fingerprint; None where there is none."""
-        for path in (self.path, self.before):
+    def states(self) -> Iterator[dict[str, Any]]:
+        """Yield the states that can be read and have the same fingerprint, the newest first."""
+        for path in (self.path, self.before, *([self.begun] if self.begun else [])):
             try:
                 state = torch.load(path, map_location="cpu", weights_only=True)
             except FileNotFoundError:
@@ -87,15 +89,14 @@ class Checkpoint:
                 logger.warning("%s cannot be read (%s)", path, one_line(error))
                 continue
             if state["fingerprint"] == self.fingerprint:
-                return state
-            logger.info("%s belongs to another training set or other settings", path)
-        return None
+                logger.info("%s holds a state of this training", path)
+                yield state
+            else:
+                logger.info("%s belongs to another training set or other settings", path)
 
-    def finish(self, run: dict[str, Any]) -> None:
-        """Write that the training has ended, with all that it returns; nothing else of its state is needed any more.
+    def settle(self) -> None:
+        """Remove the state before the last one, once the training has ended.
 
-        Kept, so that a model whose file is lost, or that Snakemake does not know to be finished because it was killed
-        meanwhile, is not trained again.
+        The last one stays: a model whose file is lost is made from it, and a longer training goes on from it.
         """
-        self.save({"run": run, "finished": True})
         self.before.unlink(missing_ok=True)

@@ -135,6 +135,41 @@ def sample(
     return _with_smaller_tiles(attempt, compute)
 
 
+@torch.inference_mode()
+def slice_features(
+    network: AnisotropicUNet, image: np.ndarray | Tensor, window: tuple[float, float], compute: Compute
+) -> np.ndarray:
+    """Return the network's deepest features, averaged over each axial slice, float32 (z, channel), of HU (z, y, x).
+
+    No dropout lies before them, so they need no samples. They are computed in float32. A slice has those of the deepest
+    level at its place, interpolated linearly between the centres of its voxels, because that level has fewer of them
+    than the volume has slices. Raises UserError where the device's memory does not suffice.
+    """
+    deployed = network.deployed(torch.float32, sampling=False)
+    volume = torch.as_tensor(image).to(compute.device)
+    stride = np.array(network.geometry.stride)
+
+    def attempt(memory: float) -> np.ndarray:
+        plan = plan_tiles(volume.shape, network.architecture, memory, samples=0)
+        depth = np.array(network.geometry.level_sizes(plan.shape)[-1][0])  # of a tile at the deepest level
+        beyond = (depth * stride - plan.shape) // 2  # voxels that it sees before and behind the tile
+        size = [starts[-1] // step + deep for starts, step, deep in zip(plan.starts, stride, depth, strict=True)]
+        whole = torch.empty((network.filters[-1], *size), device=compute.device)
+        for start in tile_starts(plan):
+            features = deployed.deepest(_block(deployed, volume, window, torch.float32, plan, start))
+            _put(features[0], whole, axes(np.array(start) // stride))
+        (_, top, left), (_, bottom, right) = beyond // stride, (np.array(volume.shape) - 1 + beyond) // stride
+        profile = whole[:, :, top : bottom + 1, left : right + 1].mean(dim=(2, 3)).T.cpu().numpy()
+        place = (np.arange(len(volume)) + beyond[0] - (stride[0] - 1) / 2) / stride[0]
+        place = place.clip(0, len(profile) - 1)
+        below = np.floor(place).astype(int)
+        above = np.minimum(below + 1, len(profile) - 1)
+        share = (place - below)[:, None].astype(np.float32)
+        return (1 - share) * profile[below] + share * profile[above]
+
+    return _with_smaller_tiles(attempt, compute)
+
+
 def _encode(
     network: AnisotropicUNet,
     volume: Tensor,
@@ -144,10 +179,22 @@ def _encode(
     start: Axes,
 ) -> Encoded:
     """Return the deterministic part of the tile whose first voxel (z, y, x) is `start`."""
+    # Nothing but the call holds the block, so that it is gone when samples are drawn.
+    return network.encode(_block(network, volume, window, dtype, plan, start))
+
+
+def _block(
+    network: AnisotropicUNet,
+    volume: Tensor,
+    window: tuple[float, float],
+    dtype: torch.dtype,
+    plan: TilePlan,
+    start: Axes,
+) -> Tensor:
+    """Return what the network reads of a tile (1, 1, z, y, x): the voxels around it too, scaled."""
     first = [voxel - side for voxel, side in zip(start, network.margin, strict=True)]
     shape = [size + 2 * side for size, side in zip(plan.shape, network.margin, strict=True)]
-    # Nothing but the call holds the block, so that it is gone when samples are drawn.
-    return network.encode(scale_intensities(extract(volume, first, shape, volume.device), window)[None, None].to(dtype))
+    return scale_intensities(extract(volume, first, shape, volume.device), window)[None, None].to(dtype)
 
 
 def _put(tile: Tensor, volume: Tensor, start: Axes) -> None:

@@ -119,20 +119,32 @@ class AnisotropicUNet(nn.Module):
 
         image: (batch, 1, z, y, x), scaled intensities.
         """
-        features = image.contiguous(memory_format=torch.channels_last_3d)  # a fifth faster than channels first
-        skips = []
-        for level, blocks in enumerate(self.encoder[:-1]):
-            for block in blocks.children():
-                features = block(features)
+        skips: list[Tensor] = []
+
+        def keep(level: int, features: Tensor) -> None:
             (z, y, x), (dz, dy, dx) = features.shape[2:], self.geometry.crops[level]
             crop = features[:, :, dz : z - dz, dy : y - dy, dx : x - dx]
             # A copy, so that what was cut off is freed, and every sample reads it fast.
             skips.append(crop.contiguous(memory_format=torch.channels_last_3d))
-            del crop
+
+        features = self.deepest(image, keep)
+        return Encoded(skips, self.upsampling[-1](features) if skips else features)
+
+    def deepest(self, image: Tensor, keep: Callable[[int, Tensor], None] | None = None) -> Tensor:
+        """Compute the features of the deepest level (batch, channel, z, y, x) of an image as `encode` takes it.
+
+        keep: is given each other level, and its features before they are pooled.
+        """
+        features = image.contiguous(memory_format=torch.channels_last_3d)  # a fifth faster than channels first
+        for level, blocks in enumerate(self.encoder[:-1]):
+            for block in blocks.children():
+                features = block(features)
+            if keep:
+                keep(level, features)
             features = pooled(features, self.geometry.pooling[level])
         for block in self.encoder[-1].children():
             features = block(features)
-        return Encoded(skips, self.upsampling[-1](features) if skips else features)
+        return features
 
     def decode(self, encoded: "Encoded", keep: Callable[[int, torch.Size], Tensor] | None) -> Tensor:
         """Compute the class scores (logits) from what `encode` returned: (batch, class, z, y, x).

@@ -49,7 +49,8 @@ def weighted_soft_dice_loss(probability: Tensor, label: Tensor, weight: Tensor) 
 class Settings(NamedTuple):
     """What a training needs to know: `patch` in voxels (z, y, x), `window` in HU.
 
-    It ends after `epochs`, or after `patience` validations without a better one, whichever comes first; None: never.
+    It ends after `epochs`, after `steps`, or after `patience` validations without a better one, whichever comes first;
+    None: never.
     """
 
     patch: Axes
@@ -58,6 +59,7 @@ class Settings(NamedTuple):
     validation_interval: int
     window: tuple[float, float]
     epochs: int | None
+    steps: int | None
     patience: int | None
 
 
@@ -110,8 +112,10 @@ def train(
 
     Every random number follows from `key`, the epoch and the step, so the same key gives the same model, and no state
     of a generator needs to be kept. The whole state is written to `checkpoint` at each validation, from time to time
-    between them, and on SIGTERM, which then raises Terminated; a training that finds one continues there and ends with
-    the model of an undisturbed run. Feature maps are of `compute.dtype`, weights and loss float32.
+    between them, at the end, and on SIGTERM, which then raises Terminated; a training that finds one continues there
+    and ends with the model of an undisturbed run. That may be the state in which a shorter training with the same key
+    ended, such as that of the last iteration for a converged model. Feature maps are of `compute.dtype`, weights and
+    loss float32.
 
     Where several processes call it (see `processes`), they share each mini-batch and the validation volumes.
 
@@ -128,12 +132,8 @@ def train(
     scaler = torch.amp.GradScaler(device.type, enabled=compute.dtype == torch.float16)
     dropout = torch.Generator(device=device)
     run: dict[str, Any] = {"steps": 0, "epoch": 0, "losses": [], "seconds": 0.0, "data_wait": 0.0}
-    run |= {"best_jaccard": -1.0, "best_step": 0, "state": {}, "history": [], "ended": False}
-    resumed = checkpoint.load()
-    if resumed is not None and resumed["finished"]:
-        logger.info("this training had ended already")
-        finished: dict[str, Any] = resumed["run"]
-        return finished
+    run |= {"best_jaccard": -1.0, "best_step": 0, "state": {}, "history": []}
+    resumed = next((state for state in checkpoint.states() if passes(settings, state["run"])), None)
     if resumed is not None:
         network.load_state_dict(resumed["network"])
         optimizer.load_state_dict(resumed["optimizer"])
@@ -177,8 +177,8 @@ def train(
             raise UserError(f"training: the loss is {loss.item()} at step {run['steps'] + 1} (patches: {where})")
         return loss.item()
 
-    def close_interval() -> None:
-        """Validate, note the result, and keep the best state."""
+    def close_interval(keep: bool) -> None:
+        """Validate, note the result, and keep the best state; `keep` it also in the checkpoint."""
         started, training_memory = time.monotonic(), peak_memory(device)
         reset_peak_memory(device)
         between = termination.check if group().size == 1 else lambda: None  # the processes' hands are not of one size
@@ -204,9 +204,8 @@ def train(
         if jaccard > run["best_jaccard"]:
             state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
             run.update(best_jaccard=jaccard, best_step=run["steps"], state=state)
-        since_best = sum(row["step"] > run["best_step"] for row in run["history"])
-        run["ended"] = settings.patience is not None and since_best >= settings.patience
-        save()
+        if keep:
+            save()
         progress(Progress(run["steps"], expected_steps(run, settings, steps_per_epoch), run["epoch"], row["loss"], row))
 
     if compute.training_data == "device":
@@ -219,9 +218,9 @@ def train(
     batches = prepared_batches(planned, training_set, network, settings, device)
     with Termination(device) as termination, contextlib.closing(batches):
         try:
-            while not run["ended"]:
+            while not out_of_patience(run["history"], settings):
                 if run["losses"] and run["steps"] % settings.validation_interval == 0:
-                    close_interval()
+                    close_interval(keep=True)
                     continue
                 termination.check()
                 started = time.monotonic()
@@ -240,14 +239,34 @@ def train(
                     keep_near(training_set, device)
                 if checkpoint.due():
                     save()
+            if run["steps"] == begun:
+                logger.info("this training had ended already")
             if run["losses"]:  # the steps after the last full interval
-                close_interval()
+                save()
+                close_interval(keep=False)  # a longer training does not make this one
         except Terminated:
             save()
             raise
     if group().rank == 0:
-        checkpoint.finish(run)
+        checkpoint.settle()
     return run
+
+
+def out_of_patience(history: Sequence[dict[str, Any]], settings: Settings) -> bool:
+    """Return whether so many validations in a row brought no better model that the training ends."""
+    scores = [row["validation_jaccard"] for row in history]
+    return bool(scores) and settings.patience is not None and len(scores) > settings.patience + int(np.argmax(scores))
+
+
+def passes(settings: Settings, run: dict[str, Any]) -> bool:
+    """Return whether a training with `settings` comes by the state `run`, which one with other ends may have left."""
+    validated = run["history"][-1]["step"] if run["history"] else 0
+    before = run["history"] if run["steps"] > validated else run["history"][:-1]
+    return (
+        not out_of_patience(before, settings)
+        and (settings.epochs is None or run["epoch"] < settings.epochs)
+        and (settings.steps is None or run["steps"] <= settings.steps)
+    )
 
 
 def steps_after(
@@ -258,6 +277,8 @@ def steps_after(
     for epoch in itertools.count() if settings.epochs is None else range(settings.epochs):
         for tiles in training_set.epoch(generator(*key, "epoch", epoch), settings.batch_size):
             step += 1
+            if settings.steps is not None and step > settings.steps:
+                return
             if step > done:
                 yield epoch, tiles
 
@@ -302,6 +323,8 @@ def expected_steps(run: dict[str, Any], settings: Settings, steps_per_epoch: int
     ends = []
     if settings.epochs is not None:
         ends.append(settings.epochs * steps_per_epoch)
+    if settings.steps is not None:
+        ends.append(settings.steps)
     if settings.patience is not None:
         ends.append(run["best_step"] + settings.patience * settings.validation_interval)
     return max(min(ends), run["steps"])

@@ -123,6 +123,20 @@ SELECTIVE, MAXIMUM = "_selective", "_maximum"
 """What is added to a measure's name where its mean runs over the region only, or where the largest slice counts."""
 
 
+COUNTS = ("structure_voxels", "wrong_voxels")
+"""Columns of the slices' table beside the measures, as `slice_counts` names them."""
+
+
+def slice_counts(liver: Tensor, reference: Tensor | None) -> dict[str, list[int] | None]:
+    """Return for each axial slice the voxels of the predicted liver, and those in which it differs from the reference.
+
+    liver, reference: (z, y, x), not zero where liver is; a volume without a reference has None for the second count.
+    """
+    predicted = liver != 0
+    wrong = None if reference is None else (predicted != (reference != 0)).sum(dim=(1, 2)).tolist()
+    return dict(zip(COUNTS, (predicted.sum(dim=(1, 2)).tolist(), wrong), strict=True))
+
+
 def slice_columns() -> list[str]:
     """Return the columns of a volume's slice profiles, as `slice_profiles` names them."""
     return [f"{name}{suffix}" for name in MEASURES for suffix in ("", SELECTIVE)]

@@ -16,6 +16,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from ..jobs.files import replacing
+from ..jobs.nifti import nifti_image
 from ..jobs.randomness import generator
 from .anatomy import HARD_CASES
 from .scanner import Grid, render_row
@@ -116,20 +117,15 @@ def write_volume(row: Row, settings: Mapping[str, Any]) -> None:
         (row["label"], mask, 1, 0),
     ):
         with replacing(path) as temporary:
-            nibabel.save(_nifti(array, grid, site.orientation, slope, intercept), temporary)
+            nibabel.save(_scaled_nifti(array, grid, site.orientation, slope, intercept), temporary)
 
 
-def _nifti(array: Array, grid: Grid, orientation: str, slope: float, intercept: float) -> nibabel.Nifti1Image:
-    """Wrap stored values (z, y, x) so that NIfTI's axes grow as `orientation` says."""
+def _scaled_nifti(array: Array, grid: Grid, orientation: str, slope: float, intercept: float) -> nibabel.Nifti1Image:
+    """Wrap stored values (z, y, x), with the scale from them to HU."""
     dz, dy, dx = grid.spacing
     oz, oy, ox = grid.origin
     affine = np.array([[-dx, 0, 0, -ox], [0, -dy, 0, -oy], [0, 0, dz, oz], [0, 0, 0, 1]], float)  # NIfTI is RAS
-    axes = nibabel.orientations.axcodes2ornt
-    turn = nibabel.orientations.ornt_transform(axes("LPS"), axes(orientation))
-    image = nibabel.Nifti1Image(array.transpose(2, 1, 0), affine).as_reoriented(turn)
-    image.header.set_xyzt_units("mm")
-    image.set_sform(image.affine, code=1)
-    image.set_qform(image.affine, code=1)
+    image = nifti_image(array, affine, orientation)
     image.header.set_slope_inter(slope, intercept)
     return image
 

@@ -42,6 +42,7 @@ from .style import (
 
 ENTROPY_LIMIT = math.log(2)  # of two classes (equation 1)
 CANDIDATE = "#D4001A"  # the paper's red dots
+LEADS, MANY_LEADS = 4, 2  # strategies whose largest lead figure 6 shows; and of more than so many, as tables get long
 
 
 @styled
@@ -342,7 +343,10 @@ def _metrics_table(
     """
     narrow = heading_lines > 1
     swatch = 0.2 if narrow else 0.26  # inches
-    named = swatch + 0.07 + len("reference") * CHARACTER
+    drawn = _looks(models)
+    shown = [drawn[_strategy(model)] for model in models]
+    longest = max(len("reference"), *(len(look.label) for look in shown))
+    named = swatch + 0.07 + longest * CHARACTER
     ends = left + np.linspace(named, width, len(METRICS) + 1)[1:]
     centres = top - line * (np.arange(len(models) + 1) + heading_lines + 0.5)
     rule = top - line * heading_lines
@@ -355,8 +359,6 @@ def _metrics_table(
             weight = "bold" if text == best else "normal"
             axes.text(end, centre, text, ha="right", va="center", weight=weight)
     axes.plot([left, left + width], [rule] * 2, color="0.4", lw=0.5)
-    drawn = _looks(models)
-    shown = [drawn[_strategy(model)] for model in models]
     names = [*((look.label, look.colour, "-") for look in shown), ("reference", REFERENCE, "-")]
     for centre, (label, colour, dash) in zip(centres, names, strict=True):
         # The yellow of the reference needs a dark ground on white paper.
@@ -389,8 +391,9 @@ def representative_cases(metrics: pd.DataFrame) -> list[tuple[str, str]]:
     """Choose volumes to show, by the Dice of the converged models and the data pool: (title, volume).
 
     In this order, each volume once, the alphabetically first of equals: the hardest for all models; the largest spread
-    between strategies; where each strategy leads the other ones most; where the data pool model falls farthest behind
-    the best strategy; and a typical one, nearest to the median. A rule that nothing fulfils is passed over.
+    between strategies; where each strategy leads the other ones most, of many only the two with the largest lead; where
+    the data pool model falls farthest behind the best strategy; and a typical one, nearest to the median. A rule that
+    nothing fulfils is passed over.
     """
     used = metrics[metrics["converged"] & (by_strategies(metrics) | (metrics["strategy"] == "pool"))]
     dice = used.pivot_table(index="volume", columns="strategy", values="dice", aggfunc="mean")
@@ -400,9 +403,12 @@ def representative_cases(metrics: pd.DataFrame) -> list[tuple[str, str]]:
     if strategies.shape[1] > 1:
         spread = strategies.max(axis="columns") - strategies.min(axis="columns")
         rules["largest disagreement of the strategies"] = spread[spread > 0]
-        for name in strategies:
-            lead = strategies[name] - strategies.drop(columns=name).max(axis="columns")
-            rules[f"largest lead of {name.upper()}"] = lead[lead > 0]
+        leads = {name: strategies[name] - strategies.drop(columns=name).max(axis="columns") for name in strategies}
+        shown = LEADS if len(leads) <= LEADS else MANY_LEADS
+        largest = sorted(leads, key=lambda name: -leads[name].max())[:shown]
+        for name, lead in leads.items():
+            if name in largest:
+                rules[f"largest lead of {name.upper()}"] = lead[lead > 0]
     if "pool" in dice and strategies.shape[1]:
         lag = strategies.max(axis="columns") - dice["pool"]
         rules["largest lag of the data pool model"] = lag[lag > 0]

@@ -1,7 +1,7 @@
 """A table as text, and its four files: CSV at full precision; Markdown, LaTeX and HTML as it is printed."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +13,8 @@ from .pages import filled
 
 MISSING = "–"
 NO_BREAK_SPACE = "\u00a0"
+MANY = 6
+"""Strategies beyond which curves have no intervals, which would hide each other, and panels stand in several rows."""
 
 
 class Cell(NamedTuple):
@@ -108,10 +110,21 @@ def count(number: int, name: str) -> str:
     return f"{number} {name}" if number == 1 else f"{number} {name}s"
 
 
+def with_strategies(table: Table, titles: Mapping[str, str]) -> Table:
+    """Add to a table's note what stands behind those of its strategies that are not the paper's.
+
+    titles: name → title of such strategies (see `annotation.strategies.Strategy`).
+    """
+    columns = [name for name in ("strategy", "first", "second") if name in table.frame]
+    named = set().union(*(table.frame[name] for name in columns))
+    told = [f"{name.upper()}: {title}." for name, title in titles.items() if name in named]
+    return replace(table, note=join(table.note, *told))
+
+
 # --- files -------------------------------------------------------------------------------------------------------
 
 
-def write_table(table: Table, stem: str | Path) -> list[Path]:
+def write_files(table: Table, stem: str | Path) -> list[Path]:
     """Write `stem`.csv (full precision), .md, .tex and .html; return the four paths."""
     texts = {
         "csv": table.frame.to_csv(index=False),

@@ -8,11 +8,12 @@ from typing import Any
 import pandas as pd
 
 from .. import STRUCTURE
-from ..annotation.strategies import STRATEGIES, strategies_in
+from ..annotation.strategies import strategies_in
 from ..evaluation.statistics import METRICS, SIGNIFICANCE
 from .layout import Table, count, join, lay_out, number
+from .notes import about_empty, about_seed
 from .pages import filled
-from .tables import POOL, about_empty, about_seed
+from .tables import POOL
 
 
 def overview(
@@ -23,12 +24,13 @@ def overview(
     efficiency: pd.DataFrame,
     picture: bytes,
     synthetic: bool,
+    titles: Mapping[str, str],
 ) -> str:
     """Return the page that says what the run found: a picture, what it cannot show, the findings, and their numbers.
 
     cohort: `volume site split exclude`; annotations and metrics: the records of the evaluation; comparisons and
     efficiency: the frames of supplements 2 and 4; picture: the learning curves as PNG; synthetic: whether the volumes
-    are.
+    are; titles: name → title of each strategy.
     """
     limits = [
         "The volumes are synthetic: the numbers show that the workflow works, and say nothing about patients."
@@ -51,7 +53,7 @@ def overview(
         caption=f"Test results against the number of annotated slices with {STRUCTURE}",
         limits=join(*limits),
         findings=filter(None, findings),
-        table=_numbers(annotations, converged),
+        table=_numbers(annotations, converged, titles),
     )
 
 
@@ -120,7 +122,7 @@ def _data(cohort: pd.DataFrame, metrics: pd.DataFrame) -> str:
     )
 
 
-def _numbers(annotations: pd.DataFrame, converged: pd.DataFrame) -> Table:
+def _numbers(annotations: pd.DataFrame, converged: pd.DataFrame, titles: Mapping[str, str]) -> Table:
     """Return what was annotated for each converged model, and what it reached."""
     cells = {}
     for strategy in [*strategies_in(converged), "pool"]:
@@ -129,8 +131,8 @@ def _numbers(annotations: pd.DataFrame, converged: pd.DataFrame) -> Table:
             continue
         annotated = _annotated(annotations, strategy)
         name = POOL if strategy == "pool" else strategy.upper()
-        if strategy in STRATEGIES:  # a combination of the user's own has no title
-            name = f"{STRATEGIES[strategy].title} ({name})"
+        if strategy in titles:
+            name = f"{name}: {titles[strategy]}"
         cells[name] = {
             "Annotated slices": number(annotated["slices"], 0),
             f"with {STRUCTURE}": number(annotated["liver_slices"], 0),

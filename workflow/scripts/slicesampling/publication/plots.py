@@ -18,9 +18,20 @@ from .. import STRUCTURE
 from ..annotation.strategies import by_strategies, strategies_in
 from ..evaluation.calibration import calibration_errors, pooled
 from ..evaluation.efficiency import COSTS
+from ..evaluation.seeds import LEVEL, penalty_matrix
 from ..evaluation.statistics import LOWER_PERCENTILE, METRICS, UPPER_PERCENTILE, Metric
-from .style import COLUMN, FONT, PAGE, looks, styled, wrapped
-from .tables import about_seed
+from .layout import MANY
+from .notes import about_seed
+from .style import COLUMN, FONT, PAGE, in_rows, legend_columns, looks, styled, wrapped
+
+LARGE_MATRIX = 12  # strategies; with more, numbers of three digits need a smaller font
+DARK = 65  # %: above it a cell of a matrix is too dark for black numbers
+
+TAIL = "5th (Dice), 95th percentile"
+MOST_HEIGHT = 8.8
+"""Inches: what a page holds beside its margins and a caption."""
+MOST_BOXES = 60
+"""Boxes side by side in half the width of a page: more are too narrow to tell their colours."""
 
 
 @styled
@@ -35,8 +46,8 @@ def iterations_figure(metrics: pd.DataFrame) -> Figure:
     groups: list[tuple[str, pd.DataFrame]] = [("initial", metrics[metrics["strategy"] == "initial"])]
     groups += [(str(number), limited[limited["iteration"] == number]) for number in iterations]
     groups.append(("data pool", metrics[metrics["strategy"] == "pool"]))
-    figure = Figure(figsize=(PAGE, 4.8), layout="constrained")
-    for axes, about in zip(figure.subplots(2, 2).flat, METRICS.values(), strict=True):
+    figure, panels = _box_panels(groups, 4.8)
+    for axes, about in zip(panels, METRICS.values(), strict=True):
         _grouped_boxes(axes, groups, about)
         axes.set_xlabel("iteration")
     _strategy_legend(figure, metrics)
@@ -57,8 +68,8 @@ def converged_figure(metrics: pd.DataFrame) -> Figure:
         ("converged", final[final["converged"]]),
         ("data pool", metrics[metrics["strategy"] == "pool"]),
     ]
-    figure = Figure(figsize=(PAGE, 4.2), layout="constrained")
-    for axes, about in zip(figure.subplots(2, 2).flat, METRICS.values(), strict=True):
+    figure, panels = _box_panels(groups, 4.2)
+    for axes, about in zip(panels, METRICS.values(), strict=True):
         _grouped_boxes(axes, groups, about)
     _strategy_legend(figure, metrics[metrics["strategy"] != "initial"])
     figure.align_ylabels()
@@ -70,42 +81,70 @@ def performance_figure(curves: pd.DataFrame, metrics: pd.DataFrame, cost: str) -
     """Draw the mean of each metric against what was spent on annotation, with its 95 % bootstrap interval.
 
     curves: the frame of supplement 3, `strategy iteration liver_slices minutes metric mean mean_lower mean_upper tail`.
-    cost: its column on the abscissa. Dotted is the tail: the 5th percentile of the Dice, the 95th of the errors.
+    cost: its column on the abscissa. Dotted is the tail: the 5th percentile of the Dice, the 95th of the errors. Many
+    strategies have no intervals, and their tails are panels of their own, on the right.
     metrics: one row a model and test volume; the data pool model, whose cost lies far to the right, is a line.
     """
     pool = metrics[metrics["strategy"] == "pool"]
     strategies = strategies_in(curves)
-    drawn = looks(strategies)
-    figure = Figure(figsize=(PAGE, 4.6), layout="constrained")
-    for axes, about in zip(figure.subplots(2, 2).flat, METRICS.values(), strict=True):
+    drawn, apart = looks(strategies), len(strategies) > MANY
+    figure = Figure(figsize=(PAGE, 8.4 if apart else 4.6), layout="constrained")
+    panels = figure.subplots(4 if apart else 2, 2)
+    for number, about in enumerate(METRICS.values()):
+        upper, tail = panels[number] if apart else [panels.flat[number]] * 2
         if len(pool):
-            axes.axhline(pool[about.column].mean(), color=drawn["pool"].colour, ls="--", zorder=1.5)
-            axes.axhline(about.tail(pool[about.column]), color=drawn["pool"].colour, ls=":", zorder=1.5)
+            line = {"color": drawn["pool"].colour, "zorder": 1.5}
+            upper.axhline(pool[about.column].mean(), ls="--", **line)
+            tail.axhline(about.tail(pool[about.column]), ls="--" if apart else ":", **line)
         for strategy in strategies:
             look = drawn[strategy]
             rows = curves[(curves["strategy"] == strategy) & (curves["metric"] == about.column)].sort_values(cost)
             points: dict[str, Any] = {"color": look.colour, "marker": look.marker, "mec": "white"}
-            axes.fill_between(rows[cost], rows["mean_lower"], rows["mean_upper"], color=look.colour, alpha=0.15, lw=0)
-            axes.plot(rows[cost], rows["tail"], ls=":", lw=0.8, mew=0.3, ms=3.5, **points)
-            axes.plot(rows[cost], rows["mean"], zorder=3, mew=0.4, ms=5, **points)
+            if apart:
+                tail.plot(rows[cost], rows["tail"], ls=look.line, mew=0.4, ms=5, **points)
+            else:
+                upper.fill_between(
+                    rows[cost], rows["mean_lower"], rows["mean_upper"], color=look.colour, alpha=0.15, lw=0
+                )
+                tail.plot(rows[cost], rows["tail"], ls=":", lw=0.8, mew=0.3, ms=3.5, **points)
+            upper.plot(rows[cost], rows["mean"], ls=look.line, zorder=3, mew=0.4, ms=5, **points)
             start = rows[rows["iteration"] == 0]
             look = drawn["initial"]
-            axes.plot(start[cost], start["mean"], look.marker, color=look.colour, mec="white", mew=0.4, ms=5, zorder=4)
-        axes.set(ylabel=about.label, xlabel=COSTS[cost])
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
-        _limit(axes, about)
+            for axes, column in ((upper, "mean"), (tail, "tail")) if apart else ((upper, "mean"),):
+                axes.plot(
+                    start[cost], start[column], look.marker, color=look.colour, mec="white", mew=0.4, ms=5, zorder=4
+                )
+        for axes in dict.fromkeys((upper, tail)):
+            axes.set(ylabel=about.label, xlabel=COSTS[cost])
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+            _limit(axes, about)
     shown = [*strategies, *(["initial"] if (curves["iteration"] == 0).any() else [])]
     handles: list[Any] = [
-        Line2D([], [], color=drawn[name].colour, marker=drawn[name].marker, label=drawn[name].label) for name in shown
+        Line2D(
+            [],
+            [],
+            color=drawn[name].colour,
+            marker=drawn[name].marker,
+            ls=drawn[name].line,
+            mec="white",
+            mew=0.4,
+            ms=5,
+            label=drawn[name].label,
+        )
+        for name in shown
     ]
     if len(pool):
         handles.append(Line2D([], [], color=drawn["pool"].colour, ls="--", label=drawn["pool"].label))
-    handles += [
-        Line2D([], [], color="0.3", label="mean"),
-        Patch(facecolor="0.3", alpha=0.15, label="its 95 % interval"),
-        Line2D([], [], color="0.3", ls=":", label="5th (Dice), 95th percentile"),
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 9), columnspacing=0.9)
+    if apart:
+        for axes, title in zip(panels[0], ("mean", TAIL), strict=True):
+            axes.set_title(title)
+    else:
+        handles += [
+            Line2D([], [], color="0.3", label="mean"),
+            Patch(facecolor="0.3", alpha=0.15, label="its 95 % interval"),
+            Line2D([], [], color="0.3", ls=":", label=TAIL),
+        ]
+    _legend(figure, handles, handlelength=3 if apart else 2)
     figure.supxlabel(about_seed(metrics, "the curves"), fontsize=FONT, x=0.01, ha="left")
     figure.align_ylabels()
     return figure
@@ -126,8 +165,12 @@ def selection_figure(ledgers: Mapping[str, pd.DataFrame], reference: pd.DataFram
     colours = matplotlib.colormaps["viridis_r"].resampled(last + 1)
     livers = _positions(reference[reference["liver"] != 0].assign(iteration=0), rows, lengths)
     height = min(8.0, max(2.2, 0.9 + 0.022 * len(volumes)))
-    figure = Figure(figsize=(PAGE, height), layout="constrained")
-    panels = figure.subplots(1, len(ledgers), sharey=True, squeeze=False)[0]
+    lines, columns = in_rows(len(ledgers), MANY)
+    figure = Figure(figsize=(PAGE, min(MOST_HEIGHT, height * lines)), layout="constrained")
+    grid_of_axes = figure.subplots(lines, columns, sharey=True, squeeze=False)
+    panels = grid_of_axes.flat[: len(ledgers)]
+    for axes in grid_of_axes.flat[len(ledgers) :]:
+        axes.set_axis_off()
     borders = [row for row in range(1, len(volumes)) if sites[volumes[row]] != sites[volumes[row - 1]]]
     for axes, (strategy, ledger) in zip(panels, ledgers.items(), strict=True):
         picked = _positions(ledger, rows, lengths)
@@ -136,7 +179,7 @@ def selection_figure(ledgers: Mapping[str, pd.DataFrame], reference: pd.DataFram
         axes.imshow(np.where(np.isnan(livers), np.nan, 0.5), cmap="Greys", vmin=0, vmax=3, **grid)
         axes.imshow(picked, cmap=colours, vmin=-0.5, vmax=last + 0.5, **grid)
         axes.hlines([border - 0.5 for border in borders], 0, 100, color="0.4", lw=0.4)
-        axes.set(title=strategy.upper(), xlabel="position (% feet → head)", xticks=[0, 50, 100])
+        axes.set(title=strategy.upper(), xticks=[0, 50, 100])
         axes.grid(visible=False)
         axes.spines[:].set_visible(True)
     edges = [0, *borders, len(volumes)]
@@ -144,7 +187,8 @@ def selection_figure(ledgers: Mapping[str, pd.DataFrame], reference: pd.DataFram
     panels[0].set_yticks(centres, [sites[volumes[low]] for low in edges[:-1]])
     for axes in panels:
         axes.tick_params(axis="y", length=0)
-    panels[0].set_ylabel("volumes of the data pool, by site")
+    figure.supxlabel("position (% feet → head)", fontsize=FONT + 1)
+    figure.supylabel("volumes of the data pool, by site", fontsize=FONT + 1)
     handles = [
         Patch(facecolor=colours(iteration), label=f"iter. {iteration}" if iteration else "initial")
         for iteration in range(last + 1)
@@ -178,11 +222,14 @@ def calibration_figure(calibration: pd.DataFrame) -> Figure:
     strategies = strategies_in(models)
     drawn = looks(strategies)
     last = max(_iterations(models), default=1)
-    figure = Figure(figsize=(PAGE, 4.3), layout="constrained")
-    grid = figure.add_gridspec(2, max(1, len(strategies)), height_ratios=[1.25, 1])
+    diagrams = strategies or ["pool"]
+    lines, columns = in_rows(len(diagrams), MANY)
+    figure = Figure(figsize=(PAGE, 4.3 + 1.5 * (lines - 1)), layout="constrained")
+    grid = figure.add_gridspec(lines + 1, columns, height_ratios=[1.25 if lines == 1 else 1] * lines + [1.2])
     first: Axes | None = None
-    for column, strategy in enumerate(strategies or ["pool"]):
-        axes = figure.add_subplot(grid[0, column], sharey=first)
+    for place, strategy in enumerate(diagrams):
+        row, column = divmod(place, columns)
+        axes = figure.add_subplot(grid[row, column], sharey=first)
         first = first or axes
         axes.plot([0, 1], [0, 1], color="0.6", lw=0.6, zorder=1)
         own = models[models["strategy"].isin([strategy, "initial", "pool"])]
@@ -196,24 +243,28 @@ def calibration_figure(calibration: pd.DataFrame) -> Figure:
                 alpha=0.25 + 0.75 * about["iteration"] / last if plain else 1.0,
                 ls="-" if plain or about["strategy"] == "initial" else "--",
             )
-        axes.set(title=drawn[strategy].label, xlabel=f"probability of {STRUCTURE}")
+        axes.set_title(drawn[strategy].label)
+        if place + columns >= len(diagrams):
+            axes.set_xlabel(f"probability of {STRUCTURE}" if columns < MANY else "probability")
         axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
         if column:
             axes.tick_params(labelleft=False)
-    if first is not None:
-        first.set_ylabel(f"share that is {STRUCTURE}")
-    axes = figure.add_subplot(grid[1, :])
+        else:
+            axes.set_ylabel(f"share that is {STRUCTURE}")
+    axes = figure.add_subplot(grid[-1, :])
     for number, strategy in enumerate(strategies):
         look = drawn[strategy]
-        beside = last + 0.5 + 0.05 * (number - (len(strategies) - 1) / 2)  # so that no marker hides another
+        step = min(0.05, 0.5 / len(strategies))
+        beside = last + 0.5 + step * (number - (len(strategies) - 1) / 2)  # so that no marker hides another
         rows = models[(models["strategy"] == strategy) & ~models["converged"]].sort_values("iteration")
         start = models[models["strategy"] == "initial"]
         path = pd.concat([start, rows])
-        axes.plot(path["iteration"], errors[path.index], color=look.colour, marker=look.marker, mec="white", mew=0.4)
+        line: dict[str, Any] = {"ls": look.line, "marker": look.marker, "mec": "white", "mew": 0.4}
+        axes.plot(path["iteration"], errors[path.index], color=look.colour, **line)
         for model in models.index[(models["strategy"] == strategy) & models["converged"]]:
-            axes.plot([beside], errors[model], look.marker, color=look.colour, mec="white", mew=0.4, ms=5)
+            axes.plot([beside], errors[model], marker=look.marker, color=look.colour, mec="white", mew=0.4, ms=5)
     for model in models.index[models["strategy"] == "initial"]:
         look = drawn["initial"]
         axes.plot([0], errors[model], look.marker, color=look.colour, mec="white", mew=0.4, ms=5, zorder=4)
@@ -229,7 +280,7 @@ def calibration_figure(calibration: pd.DataFrame) -> Figure:
             [],
             color=drawn[name].colour,
             marker=drawn[name].marker if name != "pool" else "",
-            ls="--" if name == "pool" else "-",
+            ls=drawn[name].line,
             label=drawn[name].label,
         )
         for name in drawn
@@ -239,7 +290,42 @@ def calibration_figure(calibration: pd.DataFrame) -> Figure:
         Line2D([], [], color="0.3", ls="--", label="converged"),
         Line2D([], [], color="0.6", lw=0.6, label="ideal"),
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), columnspacing=1.2)
+    _legend(figure, handles, handlelength=3)
+    return figure
+
+
+@styled
+def penalties_figure(penalties: pd.DataFrame, metric: str) -> Figure:
+    """Draw in what share of the iterations each strategy beats each other one, without and with Holm's correction.
+
+    penalties: the frame of supplement 12, `metric iteration first second difference p_value p_holm`, empty with one
+    seed. Below each matrix the mean of its columns: how often a strategy is beaten.
+    """
+    strategies = strategies_in(pd.concat([penalties["first"], penalties["second"]]).to_frame("strategy"))
+    figure = Figure(figsize=(PAGE, 1.3 + 0.24 * max(4, len(strategies))), layout="constrained")
+    if not strategies:
+        figure.text(0.5, 0.5, "Several seeds and strategies are needed.", ha="center", va="center")
+        return figure
+    labels = [looks(strategies)[name].label for name in strategies]
+    panels = figure.subplots(1, 2, sharey=True)
+    titles = (f"p < {LEVEL:g}", f"p < {LEVEL:g} after Holm's correction")
+    for axes, column, title in zip(panels, ("p_value", "p_holm"), titles, strict=True):
+        matrix = 100 * penalty_matrix(penalties, metric, strategies, column)
+        shown = np.vstack([matrix, np.full(len(matrix), np.nan), matrix.mean()])  # a gap above the means
+        axes.pcolormesh(np.ma.masked_invalid(shown), cmap="Blues", vmin=0, vmax=100, edgecolors="white", linewidth=0.5)
+        for (row, place), share in np.ndenumerate(shown):
+            look: dict[str, Any] = {"color": "white" if share > DARK else "black", "ha": "center", "va": "center"}
+            look |= {"fontsize": FONT if len(matrix) <= LARGE_MATRIX else FONT - 1}
+            if row != len(matrix):
+                axes.text(place + 0.5, row + 0.5, "–" if np.isnan(share) else f"{share:.0f}", **look)
+        axes.set_xticks(np.arange(len(labels)) + 0.5, labels, rotation=90)
+        axes.set_yticks(np.array([*range(len(labels)), len(labels) + 1]) + 0.5, [*labels, "mean"])
+        axes.set(title=f"{METRICS[metric].name}, {title}", xlabel="is beaten")
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+    panels[0].invert_yaxis()
+    panels[0].set_ylabel("beats, in % of iterations")
     return figure
 
 
@@ -332,7 +418,22 @@ def _strategy_legend(figure: Figure, metrics: pd.DataFrame) -> None:
         for name in drawn
         if (metrics["strategy"] == name).any()
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=1.2)
+    _legend(figure, handles, handlelength=1.2)
+
+
+def _legend(figure: Figure, handles: Sequence[Any], handlelength: float) -> None:
+    """Lay a legend above the panels, in as many lines as it takes; handlelength: in units of the font size."""
+    gaps = 2.8  # of the font size: matplotlib's between handle and label, and between two columns
+    ncols = legend_columns([handle.get_label() for handle in handles], (handlelength + gaps) * FONT / 72)
+    figure.legend(handles=handles, loc="outside upper center", ncols=ncols, handlelength=handlelength)
+
+
+def _box_panels(groups: Sequence[tuple[str, pd.DataFrame]], height: float) -> tuple[Figure, Sequence[Axes]]:
+    """Return a figure of that height (inches), and an axis for each metric; with many boxes, each as wide as a page."""
+    boxes = len(groups) * len(strategies_in(pd.concat([rows for _, rows in groups])))
+    wide = boxes > MOST_BOXES
+    figure = Figure(figsize=(PAGE, 7.6 if wide else height), layout="constrained")
+    return figure, list(figure.subplots(*((4, 1) if wide else (2, 2))).flat)
 
 
 def _iterations(metrics: pd.DataFrame) -> list[int]:

@@ -9,7 +9,7 @@ import itertools
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, ParamSpec
+from typing import Any, Literal, NamedTuple, ParamSpec
 
 import matplotlib.style
 import numpy as np
@@ -25,6 +25,7 @@ from ..jobs.files import replacing
 
 Parameters = ParamSpec("Parameters")
 Array = npt.NDArray[Any]
+Marker = str | tuple[int, Literal[0, 1, 2], int]
 
 COLUMN, PAGE = 3.5, 7.16  # inches: widths of one and of two columns of an IEEE journal
 FONT = 7  # points, the smallest that the journal asks for
@@ -65,27 +66,47 @@ class Look(NamedTuple):
 
     label: str
     colour: str
-    marker: str
+    marker: Marker
+    line: str | tuple[int, tuple[int, ...]] = "-"
 
 
 # Okabe and Ito's colours first: cold ones sample volumes, warm ones slices; the darker of a pair asks the uncertainty.
+# Sixteen hues are more than anyone tells apart, so those that a colour-blind reader takes for one differ in their
+# lightness or in their lines, and all in their markers.
 STRATEGY_COLOURS = (
     *("#0072B2", "#56B4E9", "#D55E00", "#E69F00"),
     *("#CC79A7", "#332288", "#882255", "#117733", "#999933", "#6E4B1F", "#AA4499", "#000000"),
+    *("#DDCC77", "#44AA99", "#EE99AA", "#5B6C8C"),
 )
-STRATEGY_MARKERS = ("s", "D", "o", "^", "v", "p", "<", ">", "h", "*", "d", "8")
+STRATEGY_MARKERS: tuple[Marker, ...] = (
+    *("s", "D", "o", "^", "v", "p", "<", ">", "h", "*", "d", "8"),
+    *((4, 1, 0), (3, 1, 0), (6, 1, 0), (4, 1, 45)),  # stars of so many points, and turned by so many degrees
+)
+STRATEGY_LINES = ("-", "-", "-", "-", (0, (6, 1)), (0, (3, 1)), (0, (6, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)))
 
 
 def looks(strategies: Iterable[str] = ()) -> dict[str, Look]:
     """Return the looks of the initial model, of the paper's strategies, of further `strategies` in their order, and of
-    the data pool model."""
+    the data pool model. Twelve further ones stay apart."""
     names = dict.fromkeys([*STRATEGIES, *strategies])
-    drawn = zip(names, itertools.cycle(STRATEGY_COLOURS), itertools.cycle(STRATEGY_MARKERS), strict=False)
+    lines = itertools.chain(STRATEGY_LINES, itertools.cycle(STRATEGY_LINES[len(STRATEGIES) :]))
+    drawn = zip(names, itertools.cycle(STRATEGY_COLOURS), itertools.cycle(STRATEGY_MARKERS), lines, strict=False)
     return {
         "initial": Look("initial", "#7F7F7F", "X"),
-        **{name: Look(name.upper(), colour, marker) for name, colour, marker in drawn},
-        "pool": Look("data pool", "#009E73", "P"),
+        **{name: Look(name.upper(), colour, marker, line) for name, colour, marker, line in drawn},
+        "pool": Look("data pool", "#009E73", "P", "--"),
     }
+
+
+def legend_columns(labels: Sequence[str], handle: float = 0.45) -> int:
+    """Return how many columns of a legend a page holds: as wide as the longest label, and a handle (inches) each."""
+    return max(1, min(len(labels), int(PAGE / (handle + CHARACTER * max(map(len, labels), default=0)))))
+
+
+def in_rows(count: int, most: int) -> tuple[int, int]:
+    """Return rows and columns of `count` panels, `most` a row, as evenly as they go."""
+    rows = -(-count // most)
+    return rows, -(-count // rows)
 
 
 REFERENCE = "#F0E442"  # the reference mask's outline

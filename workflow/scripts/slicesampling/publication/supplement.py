@@ -16,6 +16,7 @@ from ..evaluation.efficiency import (
     area_under,
     common_range,
     cost_to_reach,
+    costs_to_match,
     learning_curves,
     share_of_pool,
 )
@@ -34,14 +35,8 @@ from ..evaluation.statistics import (
 )
 from ..jobs import randomness
 from .layout import MISSING, Table, join, lay_out, number, p_value_text, thousands
-from .tables import INITIAL, POOL, about_cases, described, summary_cell
-
-PATIENTS_FOR_INTERVALS = 100
-"""With fewer, intervals of the 5th and 95th percentile are too narrow: in a simulation of log-normal errors the 95 %
-intervals held the true percentile in 93 % of runs with 234 patients, in 83 % with 60 and in 78 % with 30."""
-
-SEEDS_FOR_INTERVALS = 5
-"""With fewer, the bootstrap understates what the choice of the seed adds."""
+from .notes import about_bootstrap, about_cases, about_time
+from .tables import INITIAL, POOL, described, summary_cell
 
 
 def intervals_table(metrics: pd.DataFrame) -> Table:
@@ -51,7 +46,7 @@ def intervals_table(metrics: pd.DataFrame) -> Table:
     """
     records: list[dict[str, object]] = []
     cells: dict[str, dict[str, str]] = {}
-    weights = _weights(metrics)
+    weights = run_weights(metrics)
     for model, rows in _models(metrics):
         first = rows.iloc[0]
         for about in (METRICS | FURTHER_METRICS).values():
@@ -70,9 +65,9 @@ def intervals_table(metrics: pd.DataFrame) -> Table:
                 )
             if first["converged"] and about.column in METRICS:
                 tail = "p5" if about.larger_is_better else "p95"
-                row = cells.setdefault(_printed(first["strategy"]), {})
-                row[f"{about.label} mean"] = _with_interval(summary.mean, bounds["mean"], about.decimals)
-                row[f"{about.label} {about.tail_label}"] = _with_interval(
+                row = cells.setdefault(printed(first["strategy"]), {})
+                row[f"{about.label} mean"] = with_interval(summary.mean, bounds["mean"], about.decimals)
+                row[f"{about.label} {about.tail_label}"] = with_interval(
                     getattr(summary, tail), bounds[tail], about.decimals
                 )
     return Table(
@@ -80,7 +75,7 @@ def intervals_table(metrics: pd.DataFrame) -> Table:
         "Beyond the paper: means and percentiles of the converged models with 95 % bootstrap intervals",
         pd.DataFrame(records),
         lay_out(cells),
-        note=join(_about_bootstrap(metrics), about_cases(metrics[metrics["converged"]])),
+        note=join(about_bootstrap(metrics), about_cases(metrics[metrics["converged"]])),
     )
 
 
@@ -91,7 +86,7 @@ def comparisons_table(metrics: pd.DataFrame) -> Table:
     mean differences, corrected for all pairs and metrics of the table (Holm).
     """
     shown = metrics[metrics["converged"]].sort_values(["seed", "volume"])
-    weights = _weights(shown)
+    weights = run_weights(shown)
     rows = {name: shown[shown["strategy"] == name] for name in [*strategies_in(shown), "pool"]}
     rows = {name: cases for name, cases in rows.items() if len(cases)}
     records = []
@@ -121,9 +116,9 @@ def comparisons_table(metrics: pd.DataFrame) -> Table:
         for record in frame.to_dict("records"):
             about = METRICS[record["metric"]]
             digits = about.decimals
-            cells[f"{about.label}: {_printed(record['first'])} − {_printed(record['second'])}"] = {
-                "Mean": _with_interval(record["mean_difference"], (record["mean_lower"], record["mean_upper"]), digits),
-                "Tail": _with_interval(record["tail_difference"], (record["tail_lower"], record["tail_upper"]), digits),
+            cells[f"{about.label}: {printed(record['first'])} − {printed(record['second'])}"] = {
+                "Mean": with_interval(record["mean_difference"], (record["mean_lower"], record["mean_upper"]), digits),
+                "Tail": with_interval(record["tail_difference"], (record["tail_lower"], record["tail_upper"]), digits),
                 "Effect": number(record["rank_biserial"], 2),
                 "p": p_value_text(record["p_value"]),
                 "p (Holm)": p_value_text(record["p_holm"]),
@@ -131,7 +126,7 @@ def comparisons_table(metrics: pd.DataFrame) -> Table:
         same = frame[frame["equal"] == frame["patients"]]
         if len(same):
             pairs = ", ".join(
-                f"{METRICS[row.metric].name} of {_printed(row.first)} and {_printed(row.second)}"
+                f"{METRICS[row.metric].name} of {printed(row.first)} and {printed(row.second)}"
                 for row in same.itertuples()
             )
             notes.append(f"Identical in all patients, so p = 1 and no effect size: {pairs}.")
@@ -159,7 +154,7 @@ def comparisons_table(metrics: pd.DataFrame) -> Table:
         "Beyond the paper: differences between the converged models, with 95 % bootstrap intervals",
         frame,
         lay_out(cells),
-        note=join(*notes, _about_bootstrap(shown), about_cases(shown)),
+        note=join(*notes, about_bootstrap(shown), about_cases(shown)),
     )
 
 
@@ -176,7 +171,7 @@ def learning_curves_table(
     and sliced: of the time model, see `efficiency.annotation_costs`.
     """
     costs = annotation_costs(annotations, minutes_per_slice, ratio, sliced)
-    weights = _weights(metrics)
+    weights = run_weights(metrics)
     records: list[dict[str, object]] = []
     cells: dict[str, dict[str, str]] = {}
     for about in METRICS.values():
@@ -194,13 +189,13 @@ def learning_curves_table(
                 row = cells.setdefault(f"{strategy.upper()}, {f'iter. {iteration}' if iteration else INITIAL}", {})
                 row[f"{STRUCTURE.capitalize()} slices"] = thousands(cost["liver_slices"])
                 row["Time [min]"] = thousands(cost["minutes"])
-                row[about.label] = _with_interval(float(cases.mean()), mean_bounds, about.decimals)
+                row[about.label] = with_interval(float(cases.mean()), mean_bounds, about.decimals)
     return Table(
         "supplement3_learning_curves",
         "Beyond the paper: mean performance against the annotation spent, with 95 % bootstrap intervals",
         pd.DataFrame(records),
         lay_out(cells),
-        note=join(_about_time(minutes_per_slice, ratio), _about_bootstrap(metrics), about_cases(metrics)),
+        note=join(about_time(minutes_per_slice, ratio), about_bootstrap(metrics), about_cases(metrics)),
     )
 
 
@@ -216,7 +211,7 @@ def efficiency_table(
     Arguments: as for `learning_curves_table`.
     """
     costs = annotation_costs(annotations, minutes_per_slice, ratio, sliced)
-    weights = _weights(metrics)
+    weights = run_weights(metrics)
     records: list[dict[str, object]] = []
     cells: dict[str, dict[str, str]] = {}
     pool = metrics[metrics["strategy"] == "pool"].sort_values(["seed", "volume"])
@@ -235,17 +230,17 @@ def efficiency_table(
                 record |= {"area_lower": bounds[0], "area_upper": bounds[1]}
                 row = cells.setdefault(f"{about.label}: {strategy.upper()}", {})
                 if cost == "minutes":
-                    row["Mean over time"] = _with_interval(float(str(record["area"])), bounds, about.decimals)
+                    row["Mean over time"] = with_interval(float(str(record["area"])), bounds, about.decimals)
                 if len(whole):
                     shares = share_of_pool(means, float(whole.mean()), about)
                     share_bounds = interval(share_of_pool(curve.means[-1], whole_means, about))
                     record |= {"share_of_pool": shares[-1]}
                     record |= {"share_lower": share_bounds[0], "share_upper": share_bounds[1]}
-                    row["Share of data pool [%]"] = _with_interval(
+                    row["Share of data pool [%]"] = with_interval(
                         100 * float(shares[-1]), (100 * share_bounds[0], 100 * share_bounds[1]), 1
                     )
                     for level in SHARES:
-                        needed = cost_to_reach(curve.costs, shares, level)
+                        needed = float(cost_to_reach(curve.costs, shares, level))
                         record[f"to_{level:g}"] = needed
                         row[f"{'Slices' if cost == 'liver_slices' else 'Minutes'} to {100 * level:g} %"] = (
                             f"> {curve.costs[-1]:.0f}" if np.isnan(needed) else f"{needed:.0f}"
@@ -262,8 +257,49 @@ def efficiency_table(
             "iteration's model (limited epochs) divided by that of the data pool model, for errors the inverse. Slices "
             f"and minutes: {STRUCTURE} slices and annotation time at which the curve, linear between iterations, first "
             "reaches that share; >: not reached.",
-            _about_time(minutes_per_slice, ratio),
-            _about_bootstrap(metrics),
+            about_time(minutes_per_slice, ratio),
+            about_bootstrap(metrics),
+            about_cases(metrics),
+        ),
+    )
+
+
+def relative_efficiency_table(
+    metrics: pd.DataFrame,
+    annotations: pd.DataFrame,
+    minutes_per_slice: float,
+    ratio: float,
+    sliced: Collection[str] = SLICED,
+) -> Table:
+    """Supplement 8: what each strategy needs to do as well as each other one does in the end; printed is the Dice.
+
+    Arguments: as for `learning_curves_table`.
+    """
+    costs, weights = annotation_costs(annotations, minutes_per_slice, ratio, sliced), run_weights(metrics)
+    frame = pd.concat(
+        costs_to_match(learning_curves(metrics, costs, column, cost, weights), about).assign(metric=column, cost=cost)
+        for (column, about), cost in itertools.product(METRICS.items(), COSTS)
+    )
+    names = strategies_in(metrics)
+    cells = {name.upper(): {f"as {other.upper()}": MISSING for other in names} for name in names}
+    for row in frame[(frame["metric"] == "dice") & (frame["cost"] == "liver_slices")].to_dict("records"):
+        ends = ", ".join(_or_more(row[name], row["limit"]) for name in ("lower", "upper"))
+        needed = number(row["needed"], 0) if np.isfinite(row["needed"]) else f"> {number(row['end'], 0)}"
+        text = f"{needed} ({_or_more(row['ratio'], row['limit'])} [{ends}])"
+        cells[row["strategy"].upper()][f"as {row['other'].upper()}"] = text
+    return Table(
+        "supplement8_relative_efficiency",
+        f"Beyond the paper: {STRUCTURE} slices that a strategy needs to reach the Dice of another",
+        frame.reset_index(drop=True),
+        lay_out(cells),
+        note=join(
+            f"The annotated {STRUCTURE} slices at which the learning curve of the row's strategy, linear between "
+            "iterations, first has the mean Dice of the column's strategy after its last iteration; in brackets their "
+            "ratio to what the other needed, without the initial set. Below 1: fewer; >: not reached. Columns of "
+            "random strategies are the efficiency relative to random. Other metrics and minutes: the CSV file (inf: "
+            "not reached).",
+            about_time(minutes_per_slice, ratio),
+            about_bootstrap(metrics),
             about_cases(metrics),
         ),
     )
@@ -293,7 +329,7 @@ def groups_table(metrics: pd.DataFrame) -> Table:
                 if record:
                     records.append({"group": group, "strategy": strategy, "metric": about.column, **record})
                 if about.column in ("dice", "hd"):
-                    row[f"{about.label} {_printed(strategy)}"] = (
+                    row[f"{about.label} {printed(strategy)}"] = (
                         number(float(str(record["mean"])), about.decimals) if record else MISSING
                     )
     return Table(
@@ -322,7 +358,7 @@ def further_metrics_table(metrics: pd.DataFrame, calibration: pd.DataFrame) -> T
     cells: dict[str, dict[str, str]] = {}
     for strategy in [*strategies_in(shown), "pool"]:
         rows = shown[shown["strategy"] == strategy]
-        row = cells.setdefault(_printed(strategy), {})
+        row = cells.setdefault(printed(strategy), {})
         for about in FURTHER_METRICS.values():
             record = described(rows, about)
             if record:
@@ -353,7 +389,7 @@ def further_metrics_table(metrics: pd.DataFrame, calibration: pd.DataFrame) -> T
 # --- helpers -----------------------------------------------------------------------------------------------------
 
 
-def _weights(metrics: pd.DataFrame) -> np.ndarray:
+def run_weights(metrics: pd.DataFrame) -> np.ndarray:
     """Return the bootstrap weights of the run's cases, sorted by seed and volume; the same for all its tables."""
     cases = metrics[["seed", "volume", "patient"]].drop_duplicates().sort_values(["seed", "volume"])
     return bootstrap_weights(cases["seed"], cases["patient"], randomness.generator("bootstrap"))
@@ -369,33 +405,13 @@ def _models(metrics: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield model, ranked[ranked["model"] == model]
 
 
-def _printed(strategy: str) -> str:
-    return POOL if strategy == "pool" else strategy.upper()
+def printed(strategy: str) -> str:
+    return {"initial": INITIAL, "pool": POOL}.get(strategy, strategy.upper())
 
 
-def _with_interval(value: float, bounds: tuple[float, float], decimals: int) -> str:
+def with_interval(value: float, bounds: tuple[float, float], decimals: int) -> str:
     return f"{number(value, decimals)} [{number(bounds[0], decimals)}, {number(bounds[1], decimals)}]"
 
 
-def _about_time(minutes_per_slice: float, ratio: float) -> str:
-    return (
-        f"Time: {minutes_per_slice:g} min a {STRUCTURE} slice, a {ratio:g}th of it in a volume that is annotated "
-        f"whole, none for a slice without {STRUCTURE}."
-    ).replace("a 3th", "a third")
-
-
-def _about_bootstrap(metrics: pd.DataFrame) -> str:
-    """Say what was resampled, and where the intervals are not to be trusted."""
-    patients, seeds = metrics["patient"].nunique(), metrics["seed"].nunique()
-    drawn = f"{patients} patients" + (f" and {seeds} seeds" if seeds > 1 else "")
-    sentences = [f"In brackets: 95 % interval of a paired bootstrap over {drawn}."]
-    if patients < PATIENTS_FOR_INTERVALS:
-        sentences.append(
-            f"With fewer than {PATIENTS_FOR_INTERVALS} patients intervals of the 5th and 95th percentiles are too "
-            "narrow."
-        )
-    if seeds == 1:
-        sentences.append("One seed: how results vary from training to training is not in the intervals.")
-    elif seeds < SEEDS_FOR_INTERVALS:
-        sentences.append(f"With fewer than {SEEDS_FOR_INTERVALS} seeds intervals are too narrow.")
-    return " ".join(sentences)
+def _or_more(ratio: float, limit: float) -> str:
+    return f"> {number(limit, 2)}" if np.isinf(ratio) else number(ratio, 2)

@@ -14,7 +14,6 @@ import pandas as pd
 from .. import STRUCTURE
 from ..annotation.strategies import SLICED, STRATEGIES, UNCERTAIN, by_strategies, strategies_in
 from ..evaluation.statistics import (
-    CASES_FOR_PERCENTILE,
     COVARIATES,
     METRICS,
     SIGNIFICANCE,
@@ -25,7 +24,19 @@ from ..evaluation.statistics import (
     summarise,
     wilcoxon_against_best,
 )
+from ..jobs import randomness
 from .layout import MISSING, Table, count, join, lay_out, number, p_value_text, thousands
+from .notes import (
+    LIMIT,
+    REGRESSION_WEAKNESS,
+    REGRESSION_WITH_SEEDS,
+    about_cases,
+    about_computing,
+    about_limit,
+    about_seed,
+    about_tests,
+    mean_over_seeds,
+)
 from .pages import filled
 
 INITIAL, POOL = "initial", "data pool"
@@ -33,11 +44,6 @@ INITIAL, POOL = "initial", "data pool"
 LEGEND = (
     "Mean (5th, 95th percentile). Bold: best mean among the strategies of a {group}. Significantly worse than the best "
     "(one-sided Wilcoxon signed-rank test): * p < 0.05, ** p < 0.01, *** p < 0.001."
-)
-
-REGRESSION_WEAKNESS = (
-    "The intervals are asymptotic, and count the strategies' results on one volume as independent: in a simulation of "
-    "log-normal errors without effect they held zero in 91 % of runs with 234 cases a strategy, in 87 % with 120."
 )
 
 PAPER_TABLES = Path(__file__).parents[3] / "resources" / "paper_tables.tsv"
@@ -108,7 +114,7 @@ def annotation_table(annotations: pd.DataFrame) -> Table:
         f"Annotated slices, annotated slices with {STRUCTURE}, and patients, over the iterations",
         annotations[["seed", "strategy", "iteration", *counts]].reset_index(drop=True),
         display,
-        note=join(f"Annotated slices / annotated slices with {STRUCTURE} / patients.", _mean_over_seeds(annotations)),
+        note=join(f"Annotated slices / annotated slices with {STRUCTURE} / patients.", mean_over_seeds(annotations)),
         spanning=frozenset({INITIAL, POOL}),
     )
 
@@ -140,18 +146,19 @@ def training_table(training: pd.DataFrame) -> Table:
         display,
         note=join(
             "Step of the best model by the validation Jaccard index.",
-            _mean_over_seeds(training),
+            mean_over_seeds(training),
             about_computing(training),
         ),
         spanning=frozenset({INITIAL, POOL}),
     )
 
 
-def metric_table(metrics: pd.DataFrame, metric: str) -> Table:
+def metric_table(metrics: pd.DataFrame, metric: str, limit: pd.DataFrame | None = None) -> Table:
     """Tables 4 to 7: one metric by strategy and iteration, with the initial and the data pool model.
 
     metrics: `seed strategy iteration converged volume degenerate device precision` and the metric's column, one row a
-    model and case; of the converged models only the data pool's is shown.
+    model and case; of the converged models only the data pool's is shown. limit: `degenerate` and the metric's column,
+    a row for each test volume, of a perfect model; it may be empty.
     """
     about = METRICS[metric]
     shown = metrics[~metrics["converged"] | (metrics["strategy"] == "pool")]
@@ -168,22 +175,26 @@ def metric_table(metrics: pd.DataFrame, metric: str) -> Table:
         bold |= {(label, name.upper()) for name, record in compared.items() if record["best"]}
     records += [{"strategy": "pool", "iteration": _last(shown), **whole}] if whole else []
     display = _iteration_layout(strategies_in(shown), summary_cell(initial, about), rows, summary_cell(whole, about))
+    if limit is not None and len(limit):
+        best = described(limit, about)
+        records.append({"strategy": "limit", "iteration": _last(shown), **best})
+        display.loc[LIMIT] = summary_cell(best, about)
     position = list(METRICS).index(metric) + 4
     return Table(
         f"table{position}_{metric}",
         f"{about.label} of the models over the iterations",
         pd.DataFrame(records),
         display,
-        note=join(LEGEND.format(group="row"), _about_tests(shown, records), about_cases(shown)),
+        note=join(LEGEND.format(group="row"), about_limit(limit), about_tests(shown, records), about_cases(shown)),
         bold=frozenset(bold),
-        spanning=frozenset({INITIAL, POOL}),
+        spanning=frozenset({INITIAL, POOL, LIMIT}),
     )
 
 
-def converged_table(metrics: pd.DataFrame) -> Table:
+def converged_table(metrics: pd.DataFrame, limit: pd.DataFrame | None = None) -> Table:
     """Table 8: all metrics of the models trained until convergence; the data pool model is not compared.
 
-    metrics: as for `metric_table`, with the columns of all metrics.
+    metrics, limit: as for `metric_table`, with the columns of all metrics.
     """
     shown = metrics[metrics["converged"]]
     rows, pool = shown[by_strategies(shown)], shown[shown["strategy"] == "pool"]
@@ -199,12 +210,16 @@ def converged_table(metrics: pd.DataFrame) -> Table:
         if whole:
             records.append({"metric": about.column, "strategy": "pool", **whole})
         cells[POOL][about.label] = summary_cell(whole, about)
+        if limit is not None and len(limit):
+            best = described(limit, about)
+            records.append({"metric": about.column, "strategy": "limit", **best})
+            cells.setdefault(LIMIT, {})[about.label] = summary_cell(best, about)
     return Table(
         "table8_converged",
         "Evaluation of the models trained until convergence",
         pd.DataFrame(records),
         lay_out(cells),
-        note=join(LEGEND.format(group="column"), _about_tests(shown, records), about_cases(shown)),
+        note=join(LEGEND.format(group="column"), about_limit(limit), about_tests(shown, records), about_cases(shown)),
         bold=frozenset(bold),
     )
 
@@ -220,7 +235,8 @@ def regression_table(
     cells: dict[str, dict[str, str]] = {name: {} for name in COVARIATES}
     notes: dict[str, list[str]] = {}  # what there is to say, and of which metrics
     for about in METRICS.values():
-        result = quantile_regression(metrics, about.column, about.tail_quantile, uncertain, sliced)
+        random = randomness.generator("bootstrap")
+        result = quantile_regression(metrics, about.column, about.tail_quantile, uncertain, sliced, random)
         for covariate, row in zip(COVARIATES, result.coefficients.to_dict("records"), strict=True):
             records.append(
                 {
@@ -238,6 +254,7 @@ def regression_table(
                 about.name
             )
     shown = metrics[metrics["converged"] & by_strategies(metrics)]
+    seeds = shown["seed"].nunique()
     return Table(
         "table9_quantile_regression",
         "Effect of uncertainty (against random) and slice (against volume) sampling: quantile regression",
@@ -245,7 +262,8 @@ def regression_table(
         lay_out({name.replace("_", " ").capitalize(): row for name, row in cells.items()}),
         note=join(
             "Converged models. In brackets: 95 % confidence interval.",
-            REGRESSION_WEAKNESS,
+            REGRESSION_WITH_SEEDS.format(seeds=seeds) if seeds > 1 else REGRESSION_WEAKNESS,
+            about_seed(shown, "the effects"),
             *(f"{', '.join(names)}: {text}." for text, names in notes.items()),
             about_cases(shown),
         ),
@@ -351,7 +369,12 @@ def _compared(rows: pd.DataFrame, about: Metric) -> dict[str, dict[str, object]]
     if not names:
         return {}
     rows = rows[rows["strategy"].isin(names)]
-    comparison = wilcoxon_against_best(paired(rows, about.column)[names], about.larger_is_better)
+    values = paired(rows, about.column)[names]
+    patients = None
+    if len(rows["seed"].unique()) > 1:
+        owner = rows.drop_duplicates("volume").set_index("volume")["patient"]
+        patients = owner[values.index.get_level_values("volume")]
+    comparison = wilcoxon_against_best(values, about.larger_is_better, patients)
     return {
         name: {
             **described(rows[rows["strategy"] == name], about),
@@ -394,62 +417,3 @@ def _excluded(cohort: pd.DataFrame) -> pd.Series:
     if "exclude" not in cohort:
         return pd.Series(False, index=cohort.index)
     return cohort["exclude"].fillna("").astype(str).str.strip() != ""
-
-
-# --- notes -------------------------------------------------------------------------------------------------------
-
-
-def _mean_over_seeds(table: pd.DataFrame) -> str:
-    seeds = table["seed"].nunique()
-    return f"Mean over {seeds} seeds." if seeds > 1 else ""
-
-
-def _about_tests(metrics: pd.DataFrame, records: Iterable[Mapping[str, object]]) -> str:
-    """Say what the signed-rank tests compare and leave out, and what they count as independent though it is not."""
-    sentences = [about_seed(metrics, "the stars")]
-    equal = max((int(str(record.get("equal", 0))) for record in records), default=0)
-    if equal:
-        sentences.append(f"Cases without a difference (at most {equal} in a comparison) are left out of the test.")
-    cases = metrics[["seed", "volume"]].drop_duplicates()
-    if len(cases) > metrics["patient"].nunique():
-        sentences.append(
-            "The test counts all cases as independent, also those of one patient: supplement 2 has tests by patient."
-        )
-    return join(*sentences)
-
-
-def about_cases(metrics: pd.DataFrame) -> str:
-    """Say how many cases there are, whether they are few, and what else is not as it should be."""
-    cases = metrics[["seed", "volume"]].drop_duplicates()
-    seeds, volumes = cases["seed"].nunique(), cases["volume"].nunique()
-    sentences = [f"{count(volumes, 'test volume')}{f', {seeds} seeds: {len(cases)} cases' if seeds > 1 else ''}."]
-    if 0 < len(cases) < CASES_FOR_PERCENTILE:
-        sentences.append(
-            f"With fewer than {CASES_FOR_PERCENTILE} cases the 5th and 95th percentiles lie close to the extreme cases."
-        )
-    return join(*sentences, about_empty(metrics), about_computing(metrics))
-
-
-def about_empty(metrics: pd.DataFrame) -> str:
-    """Say how many predictions were empty, and how they are counted."""
-    empty = int(metrics["degenerate"].sum())
-    if not empty:
-        return ""
-    return (
-        f"{empty} of {count(len(metrics), 'prediction')} found no {STRUCTURE}: Dice 0, RVE 100 %, MSD and HD the "
-        "diagonal of the volume; all are counted."
-    )
-
-
-def about_seed(metrics: pd.DataFrame, what: str) -> str:
-    """Say what one seed cannot show: `what` then compares one training of each strategy."""
-    return f"One seed: {what} compare trainings, not strategies." if metrics["seed"].nunique() < 2 else ""
-
-
-def about_computing(rows: pd.DataFrame) -> str:
-    """Say so where models were trained on different devices or in different precisions; rows: `device precision`."""
-    kinds = rows[["device", "precision"]].drop_duplicates().sort_values(["device", "precision"])
-    if len(kinds) < 2:
-        return ""
-    listed = ", ".join(f"{row.device} in {row.precision}" for row in kinds.itertuples())
-    return f"The models were not all trained alike: {listed}. Rounding differs, and may pass for an effect."

@@ -1,0 +1,176 @@
+"""The verdicts on the paper's claims, on simulated runs in which the truth is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from slicesampling.evaluation.claims import ABSENT, CLAIMS, FAILS, HOLDS, OPEN, judge
+from slicesampling.evaluation.composition import ALL_HARD
+from slicesampling.evaluation.statistics import METRICS
+
+NAMES = ("uvs", "rvs", "uss", "rss")
+LARGE = 0.05
+"""A difference of the Dice ten times the spread between trainings."""
+
+
+def run(better=None, first=None, seeds=5, spread=0.005, noise=0.01, strategies=NAMES, random_seed=0):
+    """Simulate the metrics of a run of two iterations: `better` is added to a strategy's Dice, `first` in iteration 1.
+
+    The mean Dice is 0.85, the standard deviation between trainings `spread`, that of a case in a training `noise`.
+    """
+    random = np.random.default_rng(random_seed)
+    difficulty = random.normal(0, 0.02, 30)
+    models = [("initial", 0, False), *((name, k, False) for name in strategies for k in (1, 2))]
+    models += [*((name, 2, True) for name in strategies), ("pool", 2, True)]
+    tables = []
+    for seed in range(seeds):
+        for strategy, iteration, converged in models:
+            shift = ((first if iteration == 1 else better) or {}).get(strategy, 0) + spread * random.normal()
+            dice = 0.85 + difficulty + shift + noise * random.normal(size=30)
+            names = {"seed": seed, "strategy": strategy, "iteration": iteration, "converged": converged}
+            volumes = {"volume": [f"v{n:02}" for n in range(30)], "patient": [f"p{n // 2}" for n in range(30)]}
+            errors = {"dice": dice, "rve": 100 * (1 - dice), "msd": 10 * (1 - dice), "hd": 200 * (1 - dice)}
+            tables.append(pd.DataFrame({**names, **volumes, **errors}))
+    return pd.concat(tables, ignore_index=True).sample(frac=1, random_state=0)
+
+
+def spent(slices=40, seeds=5, strategies=NAMES):
+    rows = [(s, name, k, slices) for s in range(seeds) for name in strategies for k in range(3)]
+    rows += [(s, "pool", 0, 1000) for s in range(seeds)]
+    return pd.DataFrame(rows, columns=["seed", "strategy", "iteration", "slices"])
+
+
+def sets(shares=(0.3, 0.32, 0.28, 0.31, 0.29), part=ALL_HARD):
+    rows = [(seed, name, part, value) for seed, share in enumerate(shares) for name, value in
+            (("uss", share), ("pool", 0.2))]  # fmt: skip
+    return pd.DataFrame(rows, columns=["seed", "strategy", "part", "share"])
+
+
+def judged(metrics, slices=40, composition=None):
+    composition = sets() if composition is None else composition
+    return judge(metrics, spent(slices), composition, np.random.default_rng(0)).set_index(["claim", "metric"])
+
+
+def verdicts(frame, claim):
+    return set(frame.loc[claim, "verdict"])
+
+
+def test_a_strategy_made_better_is_the_best_and_the_most_robust():
+    frame = judged(run(better={"uss": LARGE}))
+    for claim in ("best_last", "best_converged", "robust", "robust_pool"):
+        assert verdicts(frame, claim) == {HOLDS}
+    assert frame.loc[("best_last", "dice"), "estimate"] == pytest.approx(LARGE, abs=0.02)
+    assert frame.loc[("best_last", "hd"), "estimate"] == pytest.approx(-200 * LARGE, abs=4)
+    assert verdicts(frame, "worst_first") <= {OPEN, FAILS}
+
+
+def test_a_strategy_made_worse_is_neither():
+    frame = judged(run(better={"uss": -LARGE}, first={"uss": LARGE}))
+    for claim in ("best_last", "best_converged", "robust", "robust_pool", "worst_first", "rss_worst"):
+        assert verdicts(frame, claim) == {FAILS}
+
+
+def test_one_better_rival_refutes_and_one_equal_rival_leaves_open():
+    assert verdicts(judged(run(better={"rvs": LARGE})), "best_converged") == {FAILS}
+    equal = judged(run(better={"uss": LARGE, "rvs": LARGE}))
+    assert verdicts(equal, "best_converged") == {OPEN}
+    assert set(equal.loc["best_converged", "rival"]) == {"rvs"}
+
+
+def test_the_worst_are_found():
+    frame = judged(run(better={"rss": -LARGE}, first={"uss": -LARGE}))
+    assert verdicts(frame, "rss_worst") == verdicts(frame, "worst_first") == {HOLDS}
+
+
+def test_noise_is_seldom_taken_for_an_effect():
+    ranked = [claim.name for claim in CLAIMS if claim.kind == "rank" and len(claim.rivals) > 1]
+    found = [
+        judged(run(spread=0.01, random_seed=number)).xs("dice", level="metric").loc[ranked, "verdict"]
+        for number in range(4)
+    ]
+    shares = pd.concat(found).value_counts(normalize=True)
+    assert shares[OPEN] > 0.8
+    assert shares.get(HOLDS, 0) < 0.1
+
+
+def test_no_difference_needs_a_narrow_interval():
+    close = judged(run(spread=0.0002, noise=0.002))
+    assert close.loc[("volumes_equal", "dice"), "verdict"] == HOLDS
+    assert judged(run(spread=0.02)).loc[("volumes_equal", "dice"), "verdict"] == OPEN
+    assert verdicts(judged(run(better={"uvs": LARGE})), "volumes_equal") == {FAILS}
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 4])
+def test_few_seeds_give_no_verdict(seeds):
+    frame = judged(run(better={"uss": LARGE}, seeds=seeds), composition=sets(shares=(0.3,) * seeds))
+    assert set(frame["verdict"]) == {OPEN}
+    assert frame["remark"].str.contains("one seed" if seeds == 1 else f"{seeds} seeds").all()
+
+
+def test_relabelling_the_rivals_permutes_the_rivals_only():
+    metrics = run(better={"uss": LARGE, "uvs": 0.02})
+    swap = {"uvs": "rvs", "rvs": "uvs"}
+    one, other = judged(metrics), judged(metrics.replace({"strategy": swap}))
+    own = [name for name, _ in one.index if name not in ("volumes_equal",)]
+    pd.testing.assert_frame_equal(one.loc[own], other.loc[own].replace({"rival": swap}))
+    mirrored = one.loc["volumes_equal"]
+    assert np.allclose(mirrored["estimate"], -other.loc["volumes_equal", "estimate"])
+    assert np.allclose(mirrored["lower"], -other.loc["volumes_equal", "upper"])
+
+
+def test_relabelling_the_subject_turns_best_into_worst():
+    metrics = run(better={"uss": LARGE})
+    frame = judged(metrics.replace({"strategy": {"uss": "rss", "rss": "uss"}}))
+    assert verdicts(frame, "best_converged") == verdicts(frame, "rss_worst") == {FAILS}
+
+
+def test_strategies_that_are_absent():
+    frame = judged(run(strategies=("uss", "rvs", "bald"), better={"uss": LARGE, "bald": 2 * LARGE}))
+    assert verdicts(frame, "volumes_equal") == verdicts(frame, "rss_worst") == {ABSENT}
+    assert verdicts(frame, "best_converged") == {HOLDS}  # among the paper's; bald is none
+    assert frame.loc[("best_converged", "dice"), "remark"] == "without UVS, RSS"
+    assert verdicts(judged(run(strategies=("rvs",))), "best_last") == {ABSENT}
+
+
+@pytest.mark.parametrize(
+    ("uss", "slices", "verdict"),
+    [(0, 40, HOLDS), (0, 44, HOLDS), (0, 60, OPEN), (-LARGE, 40, FAILS), (-LARGE, 60, FAILS), (-LARGE, 20, OPEN)],
+)
+def test_the_share_of_the_pool_counts_what_was_annotated(uss, slices, verdict):
+    row = judged(run(better={"uss": uss}, spread=0.0005), slices).loc[("share", "dice")]
+    assert row["verdict"] == verdict
+    assert row["estimate"] == pytest.approx((0.85 + uss) / 0.85, abs=0.01)
+    assert row["remark"] == f"with {slices / 10:.1f} % of the slices"
+
+
+@pytest.mark.parametrize(
+    ("composition", "verdict"),
+    [
+        (sets(), HOLDS),
+        (sets((0.1, 0.12, 0.08, 0.11, 0.09)), FAILS),
+        (sets((0.1, 0.3, 0.2, 0.15, 0.25)), OPEN),
+        (sets(part="all"), OPEN),
+    ],
+)
+def test_hard_cases_by_the_seeds(composition, verdict):
+    row = judged(run(), composition=composition).loc[("hard_cases", "")]
+    assert row["verdict"] == verdict
+    assert ("names no hard cases" in str(row["remark"])) == (ALL_HARD not in set(composition["part"]))
+
+
+def test_every_claim_has_its_metrics_and_an_estimate_in_its_interval():
+    frame = judged(run())
+    assert list(dict.fromkeys(frame.index.get_level_values("claim"))) == [claim.name for claim in CLAIMS]
+    assert set(frame.loc["best_last"].index) == set(METRICS)
+    assert ((frame["lower"] < frame["estimate"]) & (frame["estimate"] < frame["upper"])).all()
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_the_interval_shown_is_the_one_that_decides(number):
+    frame = judged(run(better={"uss": 0.015, "rss": -0.01}, random_seed=number))
+    ranked = [claim.name for claim in CLAIMS if claim.kind == "rank"]
+    for row in frame.loc[ranked].itertuples():
+        name, metric = row.Index
+        best = next(claim.best for claim in CLAIMS if claim.name == name)
+        claimed = row.lower > 0 if METRICS[metric].larger_is_better == best else row.upper < 0
+        assert claimed == (row.verdict == HOLDS)
+        assert row.verdict != FAILS or row.lower * row.upper > 0

@@ -1,0 +1,25 @@
+"""Average the network's deepest features over each slice of a shard of the data pool."""
+
+import numpy as np
+import torch
+from slicesampling.annotation.features import write_features
+from slicesampling.cohort.volumes import load_preprocessed, sound, volume_folders
+from slicesampling.jobs.job import start
+from slicesampling.learning.inference import slice_features
+from slicesampling.learning.models import computing, load_model
+from slicesampling.learning.prefetch import read_ahead
+
+start(snakemake)
+compute = computing(snakemake.config["compute"])
+model = load_model(snakemake.input.model, compute.device)
+folders = volume_folders(snakemake.input.volumes)
+features: dict[str, np.ndarray] = {}
+
+
+def read(name: str) -> torch.Tensor:
+    return torch.tensor(load_preprocessed(folders[name]).image, device=compute.device)
+
+
+for name, image in read_ahead(sound(snakemake.params.volumes, folders), read, compute.device):
+    features[name] = slice_features(model.network, image, model.window, compute)
+write_features(snakemake.output[0], features)

@@ -1,0 +1,270 @@
+"""The paper's claims (its abstract and section VI), put to the metrics and annotated sets of a run.
+
+A claim is judged by the 95 % interval of a difference, which contains seeds and patients. Without several seeds nothing
+is judged: the interval then contains one training of each strategy, and says nothing about the strategy.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import stats
+
+from ..annotation.strategies import STRATEGIES
+from .composition import ALL_HARD
+from .statistics import CONFIDENCE, METRICS, Metric, bootstrap_weights, weighted_means, weighted_quantiles
+
+HOLDS, FAILS, OPEN, ABSENT = "holds", "does not hold", "cannot be told", "not in this run"
+
+SEEDS_FOR_VERDICT = 5
+"""Seeds that a verdict needs. All samples of a bootstrap lie between the smallest and the largest training, and with n
+seeds a difference that is zero on average has one sign in all of them in 2 of 2**n runs: 12.5 % with four."""
+
+MARGINS = {"dice": 0.005, "rve": 0.21, "msd": 0.09, "hd": 3.0}
+"""Differences of a mean within which two strategies count as equal: those by which USS leads the next best strategy in
+the paper's table 8, the smallest that the paper calls an improvement."""
+
+POOL_SHARE = 0.99
+"""The share of the data pool model's Dice that USS reached (.964 of .967, table 8), in whole per cent."""
+
+SLICES_SHARE = 0.04
+"""The share of the pool's slices that USS annotated for it (2410 of 60 513, abstract), rounded to a whole per cent."""
+
+FRAME = ["claim", "metric", "rival", "estimate", "lower", "upper", "verdict", "remark"]
+
+
+class Claim(NamedTuple):
+    """One claim. kind: `rank`, `equal`, `composition` or `share`, each a function below.
+
+    subject: whose claim it is. rivals: with whom it is compared. best: whether the subject is to be better, or worse,
+    than each rival. converged, first: which models: trained until convergence, else those of the first or last
+    iteration. tail: the percentile at the bad end instead of the mean.
+    """
+
+    name: str
+    statement: str
+    kind: str
+    subject: str
+    rivals: tuple[str, ...]
+    best: bool = True
+    converged: bool = False
+    first: bool = False
+    tail: bool = False
+
+
+def _others(subject: str) -> tuple[str, ...]:
+    return tuple(name for name in STRATEGIES if name != subject)
+
+
+CLAIMS = (
+    Claim("best_last", "USS is the best strategy after the last iteration", "rank", "uss", _others("uss")),
+    Claim(
+        "best_converged", "USS is the best strategy, trained until convergence", "rank", "uss", _others("uss"),
+        converged=True,
+    ),
+    Claim(
+        "robust", "USS is the most robust strategy by the percentile at the bad end (converged)", "rank", "uss",
+        _others("uss"), converged=True, tail=True,
+    ),
+    Claim(
+        "robust_pool", "USS is more robust than the data pool model by the percentile at the bad end (converged)",
+        "rank", "uss", ("pool",), converged=True, tail=True,
+    ),
+    Claim(
+        "worst_first", "USS is the worst strategy after the first iteration", "rank", "uss", _others("uss"),
+        best=False, first=True,
+    ),
+    Claim(
+        "hard_cases", "The training set of USS holds a larger share of hard cases than the data pool", "composition",
+        "uss", ("pool",),
+    ),
+    Claim("volumes_equal", "UVS and RVS do not differ (converged)", "equal", "uvs", ("rvs",), converged=True),
+    Claim(
+        "rss_worst", "RSS is the worst strategy, trained until convergence", "rank", "rss", _others("rss"),
+        best=False, converged=True,
+    ),
+    Claim(
+        "share", "USS reaches 99 % of the data pool model's Dice with 4 % of its slices (converged)", "share", "uss",
+        ("pool",), converged=True,
+    ),
+)  # fmt: skip
+"""In the order of abstract and section VI."""
+
+
+class Estimate(NamedTuple):
+    """A difference, or share, with its interval; see `FRAME`."""
+
+    rival: str
+    estimate: float
+    lower: float
+    upper: float
+
+
+class Cases:
+    """The metrics of a run, with one set of bootstrap weights for all its models, so that differences are paired.
+
+    metrics: one row a model and case, `seed strategy iteration converged volume patient` and the four metrics.
+    """
+
+    def __init__(self, metrics: pd.DataFrame, random: np.random.Generator) -> None:
+        self.metrics = metrics.sort_values(["seed", "volume"])
+        cases = self.metrics[["seed", "volume", "patient"]].drop_duplicates()
+        self.weights = bootstrap_weights(cases["seed"], cases["patient"], random)
+
+    @property
+    def seeds(self) -> int:
+        return int(self.metrics["seed"].nunique())
+
+    def values(self, strategy: str, claim: Claim, metric: str) -> npt.NDArray[np.float64]:
+        """Return the cases of the model that a claim is about; none where the run lacks it."""
+        rows = self.metrics[self.metrics["strategy"] == strategy]
+        rows = rows[rows["converged"] == (claim.converged or strategy == "pool")]
+        iterations = rows["iteration"]
+        last = iterations.min() if claim.first else iterations.max()
+        return rows.loc[iterations == last, metric].to_numpy(dtype=float)
+
+    def statistic(
+        self, values: npt.NDArray[np.float64], about: Metric, tail: bool
+    ) -> tuple[float, npt.NDArray[np.float64]]:
+        """Return mean or percentile of cases, and that of each bootstrap sample."""
+        if tail:
+            return about.tail(values), weighted_quantiles(values, self.weights, about.tail_quantile)
+        return float(values.mean()), weighted_means(values, self.weights)
+
+
+def judge(metrics: pd.DataFrame, annotations: pd.DataFrame, composition: pd.DataFrame, random: np.random.Generator
+) -> pd.DataFrame:  # fmt: skip
+    """Return `FRAME`, a row for each claim and metric; claims that have no metric have a row with metric "".
+
+    metrics: as for `Cases`; annotations: `seed strategy iteration slices`, with the data pool; composition: as from
+    `composition.composition`. `estimate`: subject minus rival, of several rivals the one that decides, whose
+    interval reaches furthest to the other side; or, for the share, subject divided by rival. Units: the metric's.
+    """
+    cases, rows = Cases(metrics, random), []
+    present = set(metrics["strategy"])
+    for claim in CLAIMS:
+        rivals = [name for name in claim.rivals if name in present]
+        names: list[str] = {"rank": [*METRICS], "equal": [*METRICS], "share": ["dice"]}.get(claim.kind, [""])
+        for metric in names:
+            if claim.subject not in present or not rivals:
+                lacking = [name.upper() for name in (claim.subject, *claim.rivals) if name not in present]
+                found: dict[str, Any] = {"verdict": ABSENT, "remark": f"no {' and no '.join(lacking)}"}
+            elif claim.kind == "composition":
+                found = _composition(claim, composition)
+            elif claim.kind == "share":
+                found = _share(claim, cases, annotations)
+            else:
+                found = (_rank if claim.kind == "rank" else _equal)(claim, cases, METRICS[metric], rivals)
+                missing = [name.upper() for name in claim.rivals if name not in present]
+                found["remark"] = "; ".join(
+                    part for part in (found["remark"], f"without {', '.join(missing)}" if missing else "") if part
+                )
+            rows.append({"claim": claim.name, "metric": metric, **found})
+    return pd.DataFrame(rows).reindex(columns=FRAME)
+
+
+def _bounds(samples: npt.NDArray[np.float64], seeds: int, comparisons: int = 1) -> tuple[float, float]:
+    """Return the ends of the percentile interval of bootstrap samples, widened for few seeds and several comparisons.
+
+    For seeds: the expanded percentile interval (Hesterberg 2015, doi:10.1080/00031305.2015.1089789), which makes up for
+    the bootstrap's spread being that of n rather than n - 1, and for normal rather than Student's t tails. For
+    comparisons: Bonferroni.
+    """
+    tail = (1 - CONFIDENCE) / comparisons / 2
+    if seeds > 1:
+        tail = float(stats.norm.cdf(np.sqrt(seeds / (seeds - 1)) * stats.t.ppf(tail, seeds - 1)))
+    lower, upper = np.quantile(samples, [tail, 1 - tail])
+    return float(lower), float(upper)
+
+
+def _few(seeds: int) -> str:
+    """Say why nothing is judged, where the seeds are too few."""
+    if seeds == 1:
+        return "one seed: the interval contains patients, not trainings"
+    return f"{seeds} seeds: too few for a verdict" if seeds < SEEDS_FOR_VERDICT else ""
+
+
+def _record(found: Estimate, verdict: str, seeds: int, remark: str = "") -> dict[str, Any]:
+    few = _few(seeds)
+    return {**found._asdict(), "verdict": OPEN if few else verdict, "remark": few or remark}
+
+
+def _rank(claim: Claim, cases: Cases, about: Metric, rivals: Sequence[str]) -> dict[str, Any]:
+    """Judge whether the subject is better (or worse) than each rival.
+
+    It is, where all intervals lie on that side; it is not, where one of them, widened for their number, lies on the
+    other. All have to agree, so that the first needs no such correction.
+    """
+    side = 1 if about.larger_is_better == claim.best else -1
+    own, own_samples = cases.statistic(cases.values(claim.subject, claim, about.column), about, claim.tail)
+    found, wide = [], []
+    for rival in rivals:
+        other, samples = cases.statistic(cases.values(rival, claim, about.column), about, claim.tail)
+        found.append(Estimate(rival, own - other, *_bounds(own_samples - samples, cases.seeds)))
+        wide.append(_bounds(own_samples - samples, cases.seeds, len(rivals)))
+    least = [min(side * each.lower, side * each.upper) for each in found]
+    most = [max(side * lower, side * upper) for lower, upper in wide]
+    verdict = HOLDS if min(least) > 0 else FAILS if min(most) < 0 else OPEN
+    # The rival that decides: whose interval reaches furthest to the other side, or lies there.
+    decisive = most.index(min(most)) if verdict == FAILS else least.index(min(least))
+    return _record(found[decisive], verdict, cases.seeds)
+
+
+def _equal(claim: Claim, cases: Cases, about: Metric, rivals: Sequence[str]) -> dict[str, Any]:
+    """Judge whether two means are equal: the interval lies within the margin; they are not, where it lies outside."""
+    own, other = (
+        cases.statistic(cases.values(name, claim, about.column), about, claim.tail)
+        for name in (claim.subject, rivals[0])
+    )
+    found = Estimate(rivals[0], own[0] - other[0], *_bounds(own[1] - other[1], cases.seeds))
+    margin = MARGINS[about.column]
+    within = -margin < found.lower and found.upper < margin
+    outside = found.lower > margin or found.upper < -margin
+    return _record(found, HOLDS if within else FAILS if outside else OPEN, cases.seeds)
+
+
+def _composition(claim: Claim, composition: pd.DataFrame) -> dict[str, Any]:
+    """Judge whether the subject's set has the larger share of hard cases, by Student's t over the seeds.
+
+    The sets are all that varies: the pool is given. A bootstrap of few seeds would be too narrow for no reason.
+    """
+    shares = composition[composition["part"] == ALL_HARD].pivot(  # noqa: PD010
+        index="seed", columns="strategy", values="share"
+    )
+    if shares.empty:
+        return {"verdict": OPEN, "remark": "the cohort table names no hard cases in the pool"}
+    differences = (shares[claim.subject] - shares[claim.rivals[0]]).to_numpy(dtype=float)
+    seeds, mean = len(differences), float(differences.mean())
+    if seeds < 2:
+        return _record(Estimate("pool", mean, np.nan, np.nan), OPEN, seeds)
+    error = float(differences.std(ddof=1)) / np.sqrt(seeds)
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1)) * error
+    found = Estimate("pool", mean, mean - half, mean + half)
+    verdict = HOLDS if found.lower > 0 else FAILS if found.upper < 0 else OPEN
+    return _record(found, verdict, seeds)
+
+
+def _share(claim: Claim, cases: Cases, annotations: pd.DataFrame) -> dict[str, Any]:
+    """Judge whether the subject reaches `POOL_SHARE` of the pool model's Dice, with `SLICES_SHARE` of the slices.
+
+    A set that is larger cannot show that the smaller one would do, nor a smaller one that the larger would not.
+    """
+    about = METRICS["dice"]
+    own, pool = (
+        cases.statistic(cases.values(name, claim, "dice"), about, tail=False) for name in (claim.subject, "pool")
+    )
+    found = Estimate("pool", own[0] / pool[0], *_bounds(own[1] / pool[1], cases.seeds))
+    spent = annotations[annotations["strategy"] == claim.subject]
+    spent = spent.loc[spent["iteration"] == spent["iteration"].max(), "slices"].mean()
+    share = float(spent / annotations.loc[annotations["strategy"] == "pool", "slices"].mean())
+    percent, asked = round(100 * share), round(100 * SLICES_SHARE)
+    verdict = OPEN
+    if found.lower >= POOL_SHARE and percent <= asked:
+        verdict = HOLDS
+    elif found.upper < POOL_SHARE and percent >= asked:
+        verdict = FAILS
+    record = _record(found, verdict, cases.seeds)
+    told = f"with {100 * share:.1f} % of the slices"
+    return record | {"remark": f"{told}; {record['remark']}" if record["remark"] else told}

@@ -1,0 +1,63 @@
+"""The table of what the annotated sets consist of."""
+
+import pandas as pd
+
+from .. import STRUCTURE
+from ..annotation.strategies import strategies_in
+from ..evaluation.composition import ALL, ALL_HARD, END_SHARE, ENDS
+from .layout import MISSING, Table, join, lay_out, thousands
+
+POOL = "data pool"
+
+
+def composition_table(composition: pd.DataFrame) -> Table:
+    """Supplement: patients, sites, hard cases and ends of the organ in each strategy's last set, and in the data pool.
+
+    composition: as from `evaluation.composition.composition`. Several seeds: mean and range.
+    """
+    strategies, seeds = [*strategies_in(composition), "pool"], composition["seed"].nunique()
+    cells: dict[str, dict[str, str]] = {}
+    for part in composition["part"].unique():
+        own = composition[composition["part"] == part].groupby("strategy")
+        rows = {name: own.get_group(name) for name in strategies if name in own.groups}
+        if part == ALL:
+            counts = {"slices": "Slices", "liver_slices": f"Slices with {STRUCTURE}", "patients": "Patients"}
+            for column, label in counts.items():
+                cells[label] = {_printed(name): _spread(rows[name][column], percent=False) for name in rows}
+        else:
+            named = part.removeprefix("all ")
+            label = f"{named[0].upper()}{named[1:]} [%]"
+            cells[label] = {_printed(name): _spread(rows[name]["share"], percent=True) for name in rows}
+    has_hard = (composition["part"] == ALL_HARD).any()
+    return Table(
+        "supplement13_composition",
+        "Beyond the paper: what the annotated sets consist of after the last iteration, against the data pool",
+        composition.reset_index(drop=True),
+        lay_out(cells),
+        note=join(
+            f"In per cent of the set's slices with {STRUCTURE}; the initial set is part of each. {ENDS.capitalize()}: "
+            f"the first and the last {100 * END_SHARE:.0f} % of a volume's slices with {STRUCTURE}, at least one slice "
+            "each.",
+            "" if has_hard else "The cohort table names no hard cases in the data pool (its column hard_case).",
+            f"Mean over {seeds} seeds, in brackets the smallest and the largest."
+            if seeds > 1
+            else "One seed: how the sets vary from seed to seed is not in the table.",
+            "Slices and patients of each part: the CSV file.",
+        ),
+    )
+
+
+def _printed(strategy: str) -> str:
+    return POOL if strategy == "pool" else strategy.upper()
+
+
+def _spread(values: pd.Series, percent: bool) -> str:
+    """Return the mean, with the range in brackets where the values differ."""
+
+    def text(value: float) -> str:
+        return f"{100 * value:.1f}" if percent else thousands(value)
+
+    if values.isna().any():
+        return MISSING
+    lower, upper = values.min(), values.max()
+    return text(values.mean()) if lower == upper else f"{text(values.mean())} ({text(lower)}–{text(upper)})"

@@ -1,0 +1,125 @@
+"""What stands below tables and figures: what they compare and leave out, and where they are weak."""
+
+from collections.abc import Iterable, Mapping
+
+import pandas as pd
+
+from .. import STRUCTURE
+from ..evaluation.statistics import CASES_FOR_PERCENTILE
+from .layout import count, join
+
+LIMIT = "limit of the grid"
+"""The row of what a perfect model would reach: the reference, to the preprocessed grid and back."""
+
+REGRESSION_WEAKNESS = (
+    "The intervals are asymptotic, and count the strategies' results on one volume as independent: in a simulation of "
+    "log-normal errors without effect they held zero in 91 % of runs with 234 cases a strategy, in 87 % with 120; in "
+    "72 % and 79 % if each training shifts all its errors by 10 %."
+)
+
+REGRESSION_WITH_SEEDS = (
+    "Intervals and p-values are those of a bootstrap over patients and {seeds} seeds. They are rather too wide than "
+    "too narrow: in a simulation of 5 seeds in which each training shifts all its errors by 10 % they held zero "
+    "in 99 % of runs."
+)
+
+PATIENTS_FOR_INTERVALS = 100
+"""With fewer, intervals of the 5th and 95th percentile are too narrow: in a simulation of log-normal errors the 95 %
+intervals held the true percentile in 93 % of runs with 234 patients, in 83 % with 60 and in 78 % with 30."""
+
+SEEDS_FOR_INTERVALS = 5
+"""With fewer, the bootstrap understates what the choice of the seed adds."""
+
+
+def mean_over_seeds(table: pd.DataFrame) -> str:
+    """Say over how many seeds a table's numbers are averaged."""
+    seeds = table["seed"].nunique()
+    return f"Mean over {seeds} seeds." if seeds > 1 else ""
+
+
+def about_limit(limit: pd.DataFrame | None) -> str:
+    """Say what the row of the limit is, where there is one."""
+    if limit is None or limit.empty:
+        return ""
+    return f"{LIMIT.capitalize()}: the reference itself, resampled to the common grid and back."
+
+
+def about_tests(metrics: pd.DataFrame, records: Iterable[Mapping[str, object]]) -> str:
+    """Say what the signed-rank tests compare and leave out, and what they count as independent though it is not."""
+    sentences, seeds = [about_seed(metrics, "the stars")], metrics["seed"].nunique()
+    tested = "Cases" if seeds < 2 else "Patients"
+    if seeds > 1:
+        sentences.append(
+            f"The test counts each patient once, by the mean over {seeds} seeds. It asks about these trainings: what "
+            "others would give is in the intervals of supplements 1 to 4."
+        )
+    equal = max((int(str(record.get("equal", 0))) for record in records), default=0)
+    if equal:
+        sentences.append(f"{tested} without a difference (at most {equal} in a comparison) are left out of the test.")
+    if seeds < 2 and metrics["volume"].nunique() > metrics["patient"].nunique():
+        sentences.append(
+            "The test counts all cases as independent, also those of one patient: supplement 2 has tests by patient."
+        )
+    return join(*sentences)
+
+
+def about_cases(metrics: pd.DataFrame) -> str:
+    """Say how many cases there are, whether they are few, and what else is not as it should be."""
+    cases = metrics[["seed", "volume"]].drop_duplicates()
+    seeds, volumes = cases["seed"].nunique(), cases["volume"].nunique()
+    sentences = [f"{count(volumes, 'test volume')}{f', {seeds} seeds: {len(cases)} cases' if seeds > 1 else ''}."]
+    if 0 < len(cases) < CASES_FOR_PERCENTILE:
+        sentences.append(
+            f"With fewer than {CASES_FOR_PERCENTILE} cases the 5th and 95th percentiles lie close to the extreme cases."
+        )
+    return join(*sentences, about_empty(metrics), about_computing(metrics))
+
+
+def about_empty(metrics: pd.DataFrame) -> str:
+    """Say how many predictions were empty, and how they are counted."""
+    empty = int(metrics["degenerate"].sum())
+    if not empty:
+        return ""
+    return (
+        f"{empty} of {count(len(metrics), 'prediction')} found no {STRUCTURE}: Dice 0, RVE 100 %, MSD and HD the "
+        "diagonal of the volume; all are counted."
+    )
+
+
+def about_seed(metrics: pd.DataFrame, what: str) -> str:
+    """Say what one seed cannot show: `what` then compares one training of each strategy."""
+    return f"One seed: {what} compare trainings, not strategies." if metrics["seed"].nunique() < 2 else ""
+
+
+def about_computing(rows: pd.DataFrame) -> str:
+    """Say so where models were trained on different devices or in different precisions; rows: `device precision`."""
+    kinds = rows[["device", "precision"]].drop_duplicates().sort_values(["device", "precision"])
+    if len(kinds) < 2:
+        return ""
+    listed = ", ".join(f"{row.device} in {row.precision}" for row in kinds.itertuples())
+    return f"The models were not all trained alike: {listed}. Rounding differs, and may pass for an effect."
+
+
+def about_time(minutes_per_slice: float, ratio: float) -> str:
+    """Say what an annotated slice takes."""
+    return (
+        f"Time: {minutes_per_slice:g} min a {STRUCTURE} slice, a {ratio:g}th of it in a volume that is annotated "
+        f"whole, none for a slice without {STRUCTURE}."
+    ).replace("a 3th", "a third")
+
+
+def about_bootstrap(metrics: pd.DataFrame) -> str:
+    """Say what was resampled, and where the intervals are not to be trusted."""
+    patients, seeds = metrics["patient"].nunique(), metrics["seed"].nunique()
+    drawn = f"{patients} patients" + (f" and {seeds} seeds" if seeds > 1 else "")
+    sentences = [f"In brackets: 95 % interval of a paired bootstrap over {drawn}."]
+    if patients < PATIENTS_FOR_INTERVALS:
+        sentences.append(
+            f"With fewer than {PATIENTS_FOR_INTERVALS} patients intervals of the 5th and 95th percentiles are too "
+            "narrow."
+        )
+    if seeds == 1:
+        sentences.append("One seed: how results vary from training to training is not in the intervals.")
+    elif seeds < SEEDS_FOR_INTERVALS:
+        sentences.append(f"With fewer than {SEEDS_FOR_INTERVALS} seeds intervals are too narrow.")
+    return " ".join(sentences)

@@ -1,0 +1,233 @@
+"""Tables that need several seeds: one strategy twice, areas under learning curves, spreads, and pairwise penalties.
+
+Each takes the table of metrics: one row a model and case, `seed model strategy iteration converged volume patient` and
+the metrics. With one seed a table is made all the same, and says what it needs.
+"""
+
+from collections.abc import Collection
+
+import numpy as np
+import pandas as pd
+
+from ..annotation.strategies import SLICED, strategies_in
+from ..evaluation.efficiency import annotation_costs, area_under, common_range, learning_curves
+from ..evaluation.seeds import (
+    LEVEL,
+    PENALTIES,
+    SPREADS,
+    TRAININGS,
+    factors_of_a_spread,
+    penalties,
+    penalty_matrix,
+    same_strategy_twice,
+    spreads,
+)
+from ..evaluation.statistics import METRICS, SIGNIFICANCE, interval
+from .layout import MISSING, Table, join, lay_out, number
+from .notes import about_bootstrap, about_cases, about_time
+from .supplement import printed, run_weights, with_interval
+from .tables import INITIAL
+
+ONE_SEED = "One seed: this table needs several (the key seeds of the configuration)."
+IN_ALL = "in all"
+AREA_COLUMNS = ("Area over iterations", "of single seeds", "Largest in", "Area over time")
+AREAS = ["metric", "strategy", "quantity", "iteration", "seed", "value", "lower", "upper"]
+
+
+def areas_table(
+    metrics: pd.DataFrame,
+    annotations: pd.DataFrame,
+    minutes_per_slice: float,
+    ratio: float,
+    sliced: Collection[str] = SLICED,
+) -> Table:
+    """Supplement 9: learning curves and the area under them, over iterations and over annotation time, by seed.
+
+    annotations: `seed strategy iteration liver_slices`; minutes_per_slice, ratio and sliced: of the time model, see
+    `efficiency.annotation_costs`.
+    """
+    costs = annotation_costs(annotations, minutes_per_slice, ratio, sliced)
+    costs = costs.assign(iteration=costs.index.get_level_values("iteration"))
+    seeds = metrics[["seed", "volume"]].drop_duplicates().sort_values(["seed", "volume"])["seed"].to_numpy()
+    weights = run_weights(metrics)
+    records: list[list[object]] = []
+    cells: dict[str, dict[str, str]] = {
+        name.upper(): dict.fromkeys(AREA_COLUMNS, "") for name in strategies_in(metrics)
+    }
+    for about in METRICS.values():
+        areas: dict[str, pd.Series] = {}  # over the iterations, one a seed
+        for cost, label in (("iteration", AREA_COLUMNS[0]), ("minutes", AREA_COLUMNS[-1])):
+            curves = learning_curves(metrics, costs, about.column, cost, weights)
+            limits = common_range(curves) if curves else (0.0, 0.0)
+            for strategy, curve in curves.items():
+                row = cells[strategy.upper()]
+                by_seed = {seed: curve.cases[:, seeds == seed].mean(axis=1) for seed in np.unique(seeds)}
+                if cost == "iteration":
+                    for point, iteration in enumerate(curve.costs.astype(int)):
+                        value, bounds = curve.cases[point].mean(), interval(curve.means[point])
+                        records.append([about.column, strategy, "mean", iteration, "all", value, *bounds])
+                        records += [
+                            [about.column, strategy, "mean", iteration, seed, means[point], np.nan, np.nan]
+                            for seed, means in by_seed.items()
+                        ]
+                        if about.column == "dice":
+                            name = f"iter. {iteration}" if iteration else INITIAL
+                            row[name] = with_interval(value, bounds, about.decimals)
+                area = float(area_under(curve.costs, curve.cases.mean(axis=1), limits))
+                bounds = interval(area_under(curve.costs, curve.means, limits))
+                quantity = f"area over {cost}"
+                records.append([about.column, strategy, quantity, pd.NA, "all", area, *bounds])
+                each = {seed: float(area_under(curve.costs, means, limits)) for seed, means in by_seed.items()}
+                records += [
+                    [about.column, strategy, quantity, pd.NA, seed, value, np.nan, np.nan]
+                    for seed, value in each.items()
+                ]
+                if cost == "iteration":
+                    areas[strategy] = pd.Series(each)
+                if about.column == "dice":
+                    row[label] = with_interval(area, bounds, about.decimals)
+        if about.column == "dice" and areas:
+            table = pd.DataFrame(areas)
+            first = table.eq(table.max(axis=1), axis=0).sum()
+            for strategy in areas:
+                ends = (table[strategy].min(), table[strategy].max())
+                row = cells[strategy.upper()]
+                row["of single seeds"] = "–".join(number(end, about.decimals) for end in ends)
+                row["Largest in"] = f"{first[strategy]} of {len(table)}"
+    return Table(
+        "supplement9_areas",
+        "Beyond the paper: learning curves of the Dice and the area under them, over all seeds and by seed",
+        pd.DataFrame(records, columns=AREAS),
+        lay_out(cells),
+        note=join(
+            ONE_SEED if metrics["seed"].nunique() < 2 else "",
+            "Area: under the curve of the mean Dice, linear between iterations, divided by its range: the mean height "
+            "over the iterations, or over the annotation time that all strategies share. Of single seeds: smallest and "
+            "largest area over iterations. Largest in: in how many seeds the strategy's area over iterations is "
+            "the largest. Costs are means over the seeds. The CSV file has all four metrics by seed.",
+            about_time(minutes_per_slice, ratio),
+            about_bootstrap(metrics),
+            about_cases(metrics),
+        ),
+    )
+
+
+def spreads_table(metrics: pd.DataFrame) -> Table:
+    """Supplement 10: the spread between seeds beside the spread between cases; the converged models are printed."""
+    name, title = "supplement10_spread", "Beyond the paper: spread between seeds and between cases"
+    if metrics["seed"].nunique() < 2:
+        return _without(metrics, name, title, SPREADS)
+    frame = spreads(metrics)
+    cells: dict[str, dict[str, str]] = {}
+    for strategy in [*strategies_in(metrics), "pool", "initial"]:
+        rows = frame[(frame["strategy"] == strategy) & (frame["converged"] | (strategy == "initial"))]
+        for record in rows.to_dict("records"):
+            about = METRICS[str(record["metric"])]
+            row = cells.setdefault(printed(strategy), {})
+            for source in ("seeds", "cases", "rest"):
+                row[f"{about.label}: {source}"] = number(float(record[source]), about.decimals + 1)
+    seeds = metrics["seed"].nunique()
+    lower, upper = factors_of_a_spread(seeds)
+    return Table(
+        name,
+        title,
+        frame,
+        lay_out(cells),
+        note=join(
+            "Standard deviations. A value is a mean, plus an effect of its seed (all test volumes shift alike), plus "
+            "one of its case (a volume is hard for all seeds), plus a rest. By the mean squares M of a two-way "
+            "analysis of variance: rest² = M rest; seeds² = (M seeds − M rest) / number of cases; cases² = (M cases − "
+            "M rest) / number of seeds; a negative one counts as 0. A seed has its own initial set, random choices, "
+            "weights and order of training; of the data pool's models only the latter two.",
+            f"From {seeds} seeds the spread between seeds is known to a factor of {lower:.1f} to {upper:.1f} (95 %, "
+            "for normal values).",
+            "The CSV file has the models of all iterations.",
+            about_cases(metrics[metrics["converged"]]),
+        ),
+    )
+
+
+def same_strategy_table(metrics: pd.DataFrame) -> Table:
+    """Supplement 11: how often the paper's own test calls two trainings of one strategy different."""
+    name, title = "supplement11_same_strategy", "Beyond the paper: how often one strategy, trained twice, differs"
+    if metrics["seed"].nunique() < 2:
+        return _without(metrics, name, title, TRAININGS)
+    frame = same_strategy_twice(metrics)
+    strategies = strategies_in(frame)
+    groups = {strategy.upper(): [strategy] for strategy in strategies} | {IN_ALL: strategies}
+    groups |= {printed(other): [other] for other in ("initial", "pool")}
+    cells: dict[str, dict[str, str]] = {}
+    for group, members in groups.items():
+        tests = frame[frame["strategy"].isin(members)]
+        if tests.empty:
+            continue
+        row = cells.setdefault(group, {"Pairs": str(len(tests) // len(METRICS))})
+        for about in METRICS.values():
+            p_values = tests.loc[tests["metric"] == about.column, "p_value"]
+            for level, _ in reversed(SIGNIFICANCE):
+                found = int((p_values < level).sum())
+                row[f"{about.name} p < {level:g}"] = f"{found} ({100 * found / len(p_values):.0f} %)"
+    return Table(
+        name,
+        title,
+        frame,
+        lay_out(cells),
+        note=join(
+            "Pairs: two trainings of one strategy, of the same iteration or both converged, with two seeds. Test: the "
+            "paper's, one-sided Wilcoxon signed-rank over the test volumes, of the worse against the better mean. In "
+            "brackets: the share of the pairs. If trainings did not differ, about 10, 2 and 0.2 % would be found, "
+            "twice the level, because the data say which is the better. More is the spread between trainings, which a "
+            "star of a single seed takes for an effect. Seeds differ in their initial set, random choices, "
+            "weights and order of training, and all of these are included; two models of the data pool differ in the "
+            "latter two only. The pairs are not independent: each training is in several.",
+            about_cases(metrics),
+        ),
+    )
+
+
+def penalties_table(metrics: pd.DataFrame) -> Table:
+    """Supplement 12: in what share of the iterations a strategy beats another over the seeds, by the Dice."""
+    name, title = (
+        "supplement12_penalties",
+        "Beyond the paper: pairwise penalty matrix of the Dice, in % of the iterations",
+    )
+    if metrics["seed"].nunique() < 2:
+        return _without(metrics, name, title, PENALTIES)
+    frame, strategies = penalties(metrics), strategies_in(metrics)
+    plain, corrected = (penalty_matrix(frame, "dice", strategies, column) for column in ("p_value", "p_holm"))
+    cells = {
+        first.upper(): {
+            second.upper(): MISSING
+            if first == second
+            else f"{100 * plain.loc[first, second]:.0f} ({100 * corrected.loc[first, second]:.0f})"
+            for second in strategies
+        }
+        for first in strategies
+    }
+    if len(strategies) > 1:
+        cells["mean"] = {
+            second.upper(): f"{100 * plain[second].mean():.0f} ({100 * corrected[second].mean():.0f})"
+            for second in strategies
+        }
+    seeds, tests = metrics["seed"].nunique(), int((frame["metric"] == "dice").sum())
+    return Table(
+        name,
+        title,
+        frame,
+        lay_out(cells, "beats"),
+        note=join(
+            "Share of the iterations in which the strategy of the row beats that of the column: a paired two-sided "
+            f"t-test of the models' mean Dice, {seeds} seeds, p < {LEVEL:g}; in brackets with Holm's correction for "
+            f"all {tests} tests of the table. Mean: of a column, how often the strategy is beaten; less is better. "
+            "After Ash et al. 2020 (arXiv:1906.03671) and nnActive (arXiv:2511.19183); their label budgets are here "
+            "the iterations, of limited epochs. The CSV file has the tests of all four metrics.",
+            "" if len(strategies) > 1 else "One strategy: there is nothing to compare.",
+            about_cases(metrics),
+        ),
+    )
+
+
+def _without(metrics: pd.DataFrame, name: str, title: str, columns: list[str]) -> Table:
+    """Return a table of one seed, that says what it needs."""
+    display = lay_out({strategy.upper(): {"needs several seeds": MISSING} for strategy in strategies_in(metrics)})
+    return Table(name, title, pd.DataFrame(columns=columns), display, note=ONE_SEED)
