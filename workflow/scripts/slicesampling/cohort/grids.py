@@ -22,8 +22,9 @@ half a voxel because the extent is no multiple of the canonical spacing, and a h
 ALIGNED = 1e-3
 """Grids that lean against each other by fewer voxels than this, over their whole length, have the same axes."""
 
-TIE = 1e-5
-"""Rounding allowed for when interpolated mask values, or positions between two voxels, are compared with one half."""
+TIE = 1e-4
+"""Rounding allowed for when interpolated mask values, or positions between two voxels, are compared with one half:
+NIfTI headers hold positions in float32, to some 3e-5 mm."""
 
 REVERSE = np.array([[0.0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
 """Swaps (x, y, z) of files with the library's (z, y, x), for points and indices alike."""
