@@ -5,6 +5,7 @@ import pytest
 from conftest import at_most
 from hypothesis import given
 from hypothesis import strategies as st
+from nibabel.orientations import apply_orientation, inv_ornt_aff
 from scans import CANONICAL, ball, dice, grid_of, rotated, world
 from slicesampling.cohort import grids
 from slicesampling.cohort.grids import Grid
@@ -135,6 +136,23 @@ def test_the_complement_of_a_mask_becomes_the_complement(shape, spacing, angle, 
         liver, other = (grids.resample_mask(each, grid, target) for each in (mask, ~mask))
         assert (liver[inside] ^ other[inside]).all()
         assert not (liver | other)[~inside].any()
+
+
+@given(lengths, st.sampled_from(HALVING), st.permutations(range(3)), st.tuples(*[st.booleans()] * 3), st.booleans())
+@at_most(30)
+def test_halves_do_not_depend_on_how_a_file_stores_its_axes(shape, spacing, order, flips, back):
+    """So a prediction on the file of its image is the one that was evaluated."""
+    source, target = grid_of(shape, spacing), grids.canonical_grid(grid_of(shape, spacing), CANONICAL)
+    if back:
+        source, target = target, source
+    mask = np.random.default_rng(0).random(source.shape) < 0.5
+    stored = np.column_stack([np.argsort(order), np.where(flips, -1, 1)])
+
+    def turned(grid):
+        return Grid(tuple(np.array(grid.shape)[list(order)]), grid.affine @ inv_ornt_aff(stored, grid.shape))
+
+    found = grids.resample_mask(apply_orientation(mask, stored), turned(source), turned(target))
+    assert np.array_equal(found, apply_orientation(grids.resample_mask(mask, source, target), stored))
 
 
 def test_halves_are_found_on_a_grid_that_a_header_has_rounded():

@@ -31,8 +31,10 @@ def export_mask(
         return [volume]
     stack = dicom.read_stack(image_path, largest_slice_gap)
     native = stack.grid()
-    write_mask(volume, resample_mask(mask, grid, native), native)
-    on_slices = np.stack([resample_mask(mask, grid, stack.slice_grid(k))[0] for k in range(len(stack.slices))])
+    on_slices = on_grid = resample_mask(mask, grid, native)
+    write_mask(volume, on_grid, native)
+    if not stack.even:
+        on_slices = np.stack([resample_mask(mask, grid, stack.slice_grid(k))[0] for k in range(len(stack.slices))])
     segmentation = target.with_name(target.name + ".dcm")
     dicom_masks.write_segmentation(segmentation, stack, on_slices)
     return [volume, segmentation]

@@ -139,17 +139,19 @@ def resample_mask(mask: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
 
     Exactly one half is as the nearest voxel. Of equally near ones, the target's place in a checkerboard decides: the
     same side for all would move or shrink every structure. Returns bool (z, y, x) on `target`, False outside of
-    `source`. Used in both directions, to the canonical grid and back.
+    `source`. Used in both directions, to the canonical grid and back. In what order and direction either grid stores
+    its axes makes no difference.
     """
-    mask = mask if mask.dtype == bool else mask != 0
-    matrix, last = np.linalg.inv(source.affine) @ target.affine, np.array(mask.shape)[:, None] - 1
+    mask, source = upright(mask if mask.dtype == bool else mask != 0, source)
     result = np.empty(target.shape, bool)
+    turned, target = upright(result, target)  # a view
+    matrix, last = np.linalg.inv(source.affine) @ target.affine, np.array(mask.shape)[:, None] - 1
     for z, plane in enumerate(_planes(mask, source, target, 0)):
-        np.greater(plane, 0.5, out=result[z])
+        np.greater(plane, 0.5, out=turned[z])
         y, x = np.nonzero(np.abs(plane - 0.5) <= TIE)
         position = matrix[:3] @ np.stack([np.full(len(y), z), y, x, np.ones(len(y))])
         nearest = np.rint(position + np.where(checkerboard(z, y, x), TIE, -TIE)).astype(np.intp)
-        result[z, y, x] = mask[tuple(np.clip(nearest, 0, last))]
+        turned[z, y, x] = mask[tuple(np.clip(nearest, 0, last))]
     return result
 
 
