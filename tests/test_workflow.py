@@ -75,7 +75,7 @@ def test_neither_jobs_nor_shards_change_a_result(run: Path, tmp_path: Path) -> N
             first, second = ((place / "results" / folder / name).read_bytes() for place in (run, tmp_path))
             assert first == second, name
     models = list((run / "results/models/seed1").glob("*/model.pt"))
-    assert len(models) == 14
+    assert len(models) == 17
     for path in models:
         other = tmp_path / path.relative_to(run)
         first, second = (torch.load(model, weights_only=True)["state"] for model in (path, other))
