@@ -180,8 +180,7 @@ ANNOTATION_TIME = {
     "ratio": config["annotation_time_ratio"],
     "sliced": KINDS["sliced"],
 }
-# Each table: the function of publication.tables that makes it, or of publication.supplement or .seeds for those beyond
-# the paper; its further arguments; and the records it reads.
+# Each table: the function of a module of publication that makes it, its further arguments, and the records it reads.
 TABLES = {
     "table1_cohort": (
         "cohort_table",
@@ -235,7 +234,6 @@ TABLES = {
         ANNOTATION_TIME,
         METRICS_TABLE | ANNOTATIONS_TABLE,
     ),
-    # of publication.seeds
     "supplement9_areas": (
         "areas_table",
         ANNOTATION_TIME,
@@ -244,9 +242,12 @@ TABLES = {
     "supplement10_spread": ("spreads_table", {}, METRICS_TABLE),
     "supplement11_same_strategy": ("same_strategy_table", {}, METRICS_TABLE),
     "supplement12_penalties": ("penalties_table", {}, METRICS_TABLE),
+    "supplement13_composition": (
+        "composition_table",
+        {},
+        {"composition": "results/evaluation/composition.tsv"},
+    ),
 }
-COMPOSITION_TABLE = {"composition": "results/evaluation/composition.tsv"}
-TABLES["supplement13_composition"] = ("composition_table", {}, COMPOSITION_TABLE)
 TABLE_FORMATS = ["csv", "md", "tex", "html"]
 FIGURE_FORMATS = ["png", "pdf"]
 

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 from slicesampling.evaluation.error_detection import SCORES, error_detection
+from slicesampling.evaluation.records import ledger_columns
 from slicesampling.jobs.job import start
 from slicesampling.jobs.tsv import read_table, write_table
 
 start(snakemake)
 wanted = ["volume", "slice", "wrong_voxels", *SCORES]
-ledgers = {(path.parent.name, path.stem.split("-")[0]): read_table(path) for path in map(Path, snakemake.input.ledgers)}
+ledgers = [(path, read_table(path)) for path in map(Path, snakemake.input.ledgers)]
 
 
 @functools.lru_cache(maxsize=1)  # all strategies begin with the initial model
@@ -22,10 +23,11 @@ def scored(seed: str, model: str) -> pd.DataFrame | None:
 
 rows = []
 for iteration in range(1, snakemake.params.last + 1):
-    for (seed, strategy), ledger in ledgers.items():
-        model = "initial" if iteration == 1 else f"{strategy}-{iteration - 1}"
-        slices = scored(seed, model)
+    for path, ledger in ledgers:
+        names = ledger_columns(path)
+        model = "initial" if iteration == 1 else f"{names['strategy']}-{iteration - 1}"
+        slices = scored(path.parent.name, model)
         if slices is not None:
-            names = {"seed": int(seed.removeprefix("seed")), "strategy": strategy, "iteration": iteration}
-            rows.append({**names, "model": model, **error_detection(slices, ledger, iteration)})
+            names |= {"iteration": iteration, "model": model}
+            rows.append({**names, **error_detection(slices, ledger, iteration)})
 write_table(snakemake.output[0], pd.DataFrame(rows).sort_values(["seed", "strategy", "iteration"]))

@@ -14,7 +14,7 @@ from scipy import stats
 
 from ..annotation.strategies import STRATEGIES
 from .composition import ALL_HARD
-from .statistics import CONFIDENCE, METRICS, Metric, bootstrap_weights, weighted_means, weighted_quantiles
+from .statistics import CONFIDENCE, METRICS, Metric, case_weights, weighted_means, weighted_quantiles
 
 HOLDS, FAILS, OPEN, ABSENT = "holds", "does not hold", "cannot be told", "not in this run"
 
@@ -110,8 +110,7 @@ class Cases:
 
     def __init__(self, metrics: pd.DataFrame, random: np.random.Generator) -> None:
         self.metrics = metrics.sort_values(["seed", "volume"])
-        cases = self.metrics[["seed", "volume", "patient"]].drop_duplicates()
-        self.weights = bootstrap_weights(cases["seed"], cases["patient"], random)
+        self.weights = case_weights(metrics, random)
 
     @property
     def seeds(self) -> int:

@@ -1,6 +1,7 @@
 """The run's own records, put into the tables that statistics, tables and figures are made from."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,11 @@ def model_columns(model: str, last: int) -> dict[str, Any]:
         "iteration": iteration,
         "converged": model.endswith("-converged"),
     }
+
+
+def ledger_columns(path: Path) -> dict[str, Any]:
+    """Return what the path of a ledger, such as seed1/uss-5.tsv or seed1/pool.tsv, says: seed and strategy."""
+    return {"seed": int(path.parent.name.removeprefix("seed")), "strategy": path.stem.split("-")[0]}
 
 
 def training_row(history: pd.DataFrame) -> dict[str, Any]:

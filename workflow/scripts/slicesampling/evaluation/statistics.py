@@ -207,6 +207,15 @@ def bootstrap_weights(
     return weights
 
 
+def case_weights(metrics: pd.DataFrame, random: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Return the `bootstrap_weights` of the run's cases, sorted by seed and volume: one set for all its models.
+
+    metrics: `seed volume patient`, any number of rows a case.
+    """
+    cases = metrics[["seed", "volume", "patient"]].drop_duplicates().sort_values(["seed", "volume"])
+    return bootstrap_weights(cases["seed"], cases["patient"], random)
+
+
 def weighted_means(values: npt.ArrayLike, weights: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """Return the mean of values (cases,) for each row of weights (replicates, cases)."""
     return weights @ np.asarray(values, dtype=float) / weights.sum(axis=1)
@@ -308,11 +317,8 @@ def _bootstrapped(
 
     p is twice the smaller share of samples on one side of zero, the data counted as one more of them.
     """
-    cases = rows[["seed", "volume", "patient"]].drop_duplicates().sort_values(["seed", "volume"])
-    weights = bootstrap_weights(cases["seed"], cases["patient"], random)
-    place = pd.MultiIndex.from_frame(cases[["seed", "volume"]]).get_indexer(
-        pd.MultiIndex.from_frame(rows[["seed", "volume"]])
-    )
+    weights = case_weights(rows, random)
+    place = rows.groupby(["seed", "volume"]).ngroup().to_numpy()  # the column of each row's case
     drawn = weighted_regressions(outcome, design, weights[:, place], quantile)
     sides = np.minimum((drawn <= 0).sum(axis=0), (drawn >= 0).sum(axis=0))
     p_values = np.minimum(1, 2 * (sides + 1) / (len(drawn) + 1))

@@ -59,11 +59,11 @@ class Checkpoint:
     """The state of a training in a file, and the one before it beside it, in case the file cannot be read.
 
     `fingerprint` tells whether it belongs to this training set and these settings; `minutes` is the time between two;
-    `begun` is the file of a training that may have made the first steps of this one, and is only read.
+    `begun` is the file of a training that may have made the first steps of this one, and only read; by default `path`.
     """
 
     def __init__(self, path: Path, fingerprint: str, minutes: float, begun: Path | None = None) -> None:
-        self.path, self.fingerprint, self.minutes, self.begun = path, fingerprint, minutes, begun
+        self.path, self.fingerprint, self.minutes, self.begun = path, fingerprint, minutes, begun or path
         self.before = path.with_name(f"{path.stem}.before{path.suffix}")
         self.written = time.monotonic()
 
@@ -80,7 +80,7 @@ class Checkpoint:
 
     def states(self) -> Iterator[dict[str, Any]]:
         """Yield the states that can be read and have the same fingerprint, the newest first."""
-        for path in (self.path, self.before, *([self.begun] if self.begun else [])):
+        for path in dict.fromkeys((self.path, self.before, self.begun)):
             try:
                 state = torch.load(path, map_location="cpu", weights_only=True)
             except FileNotFoundError:

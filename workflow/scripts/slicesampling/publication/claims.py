@@ -18,9 +18,7 @@ from ..evaluation.claims import (
 from ..evaluation.statistics import METRICS, Metric
 from .layout import MISSING, NO_BREAK_SPACE, Table, join, lay_out, number
 from .pages import filled
-from .tables import paper_values
-
-ITERATION_TABLES = {"dice": "table4_dice", "rve": "table5_rve", "msd": "table6_msd", "hd": "table7_hd"}
+from .tables import METRIC_TABLES, paper_values
 
 FALSE_VERDICTS = (
     "How often a verdict is wrong: in a simulation of strategies that do not differ, in which trainings vary far more "
@@ -137,7 +135,7 @@ def _paper(claim: Claim, about: Metric) -> str:
     if claim.kind == "composition":
         return _unbroken("stated,\nno figure")
     printed = paper_values()
-    table = "table8_converged" if claim.converged else ITERATION_TABLES[about.column]
+    table = "table8_converged" if claim.converged else METRIC_TABLES[about.column]
     quantity = f"p{round(100 * about.tail_quantile)}" if claim.tail else "mean"
 
     def value(strategy: str) -> float:

@@ -6,8 +6,7 @@ from .. import STRUCTURE
 from ..annotation.strategies import strategies_in
 from ..evaluation.composition import ALL, ALL_HARD, END_SHARE, ENDS
 from .layout import MISSING, Table, join, lay_out, thousands
-
-POOL = "data pool"
+from .tables import printed
 
 
 def composition_table(composition: pd.DataFrame) -> Table:
@@ -23,11 +22,11 @@ def composition_table(composition: pd.DataFrame) -> Table:
         if part == ALL:
             counts = {"slices": "Slices", "liver_slices": f"Slices with {STRUCTURE}", "patients": "Patients"}
             for column, label in counts.items():
-                cells[label] = {_printed(name): _spread(rows[name][column], percent=False) for name in rows}
+                cells[label] = {printed(name): _spread(rows[name][column], percent=False) for name in rows}
         else:
             named = part.removeprefix("all ")
             label = f"{named[0].upper()}{named[1:]} [%]"
-            cells[label] = {_printed(name): _spread(rows[name]["share"], percent=True) for name in rows}
+            cells[label] = {printed(name): _spread(rows[name]["share"], percent=True) for name in rows}
     has_hard = (composition["part"] == ALL_HARD).any()
     return Table(
         "supplement13_composition",
@@ -45,10 +44,6 @@ def composition_table(composition: pd.DataFrame) -> Table:
             "Slices and patients of each part: the CSV file.",
         ),
     )
-
-
-def _printed(strategy: str) -> str:
-    return POOL if strategy == "pool" else strategy.upper()
 
 
 def _spread(values: pd.Series, percent: bool) -> str:

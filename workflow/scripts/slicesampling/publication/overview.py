@@ -13,7 +13,7 @@ from ..evaluation.statistics import METRICS, SIGNIFICANCE
 from .layout import Table, count, join, lay_out, number
 from .notes import about_empty, about_seed
 from .pages import filled
-from .tables import POOL
+from .tables import printed
 
 
 def overview(
@@ -130,7 +130,7 @@ def _numbers(annotations: pd.DataFrame, converged: pd.DataFrame, titles: Mapping
         if rows.empty:
             continue
         annotated = _annotated(annotations, strategy)
-        name = POOL if strategy == "pool" else strategy.upper()
+        name = printed(strategy)
         if strategy in titles:
             name = f"{name}: {titles[strategy]}"
         cells[name] = {

@@ -25,8 +25,8 @@ from ..evaluation.seeds import (
 from ..evaluation.statistics import METRICS, SIGNIFICANCE, interval
 from .layout import MISSING, Table, join, lay_out, number
 from .notes import about_bootstrap, about_cases, about_time
-from .supplement import printed, run_weights, with_interval
-from .tables import INITIAL
+from .supplement import run_weights, with_interval
+from .tables import INITIAL, printed
 
 ONE_SEED = "One seed: this table needs several (the key seeds of the configuration)."
 IN_ALL = "in all"

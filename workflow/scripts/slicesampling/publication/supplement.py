@@ -25,7 +25,7 @@ from ..evaluation.statistics import (
     LOWER_PERCENTILE,
     METRICS,
     UPPER_PERCENTILE,
-    bootstrap_weights,
+    case_weights,
     compare,
     holm,
     interval,
@@ -36,7 +36,7 @@ from ..evaluation.statistics import (
 from ..jobs import randomness
 from .layout import MISSING, Table, join, lay_out, number, p_value_text, thousands
 from .notes import about_bootstrap, about_cases, about_time
-from .tables import INITIAL, POOL, described, summary_cell
+from .tables import INITIAL, described, printed, summary_cell
 
 
 def intervals_table(metrics: pd.DataFrame) -> Table:
@@ -390,9 +390,8 @@ def further_metrics_table(metrics: pd.DataFrame, calibration: pd.DataFrame) -> T
 
 
 def run_weights(metrics: pd.DataFrame) -> np.ndarray:
-    """Return the bootstrap weights of the run's cases, sorted by seed and volume; the same for all its tables."""
-    cases = metrics[["seed", "volume", "patient"]].drop_duplicates().sort_values(["seed", "volume"])
-    return bootstrap_weights(cases["seed"], cases["patient"], randomness.generator("bootstrap"))
+    """Return the bootstrap weights of the run's cases, the same for all its tables."""
+    return case_weights(metrics, randomness.generator("bootstrap"))
 
 
 def _models(metrics: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -403,10 +402,6 @@ def _models(metrics: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     )
     for model in ranked["model"].unique():
         yield model, ranked[ranked["model"] == model]
-
-
-def printed(strategy: str) -> str:
-    return {"initial": INITIAL, "pool": POOL}.get(strategy, strategy.upper())
 
 
 def with_interval(value: float, bounds: tuple[float, float], decimals: int) -> str:

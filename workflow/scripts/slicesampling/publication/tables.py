@@ -40,6 +40,9 @@ from .notes import (
 from .pages import filled
 
 INITIAL, POOL = "initial", "data pool"
+METRIC_TABLES = {metric: f"table{number}_{metric}" for number, metric in enumerate(METRICS, start=4)}
+"""The names of tables 4 to 7, by the metric."""
+
 
 LEGEND = (
     "Mean (5th, 95th percentile). Bold: best mean among the strategies of a {group}. Significantly worse than the best "
@@ -179,9 +182,8 @@ def metric_table(metrics: pd.DataFrame, metric: str, limit: pd.DataFrame | None 
         best = described(limit, about)
         records.append({"strategy": "limit", "iteration": _last(shown), **best})
         display.loc[LIMIT] = summary_cell(best, about)
-    position = list(METRICS).index(metric) + 4
     return Table(
-        f"table{position}_{metric}",
+        METRIC_TABLES[metric],
         f"{about.label} of the models over the iterations",
         pd.DataFrame(records),
         display,
@@ -385,6 +387,11 @@ def _compared(rows: pd.DataFrame, about: Metric) -> dict[str, dict[str, object]]
         }
         for name in names
     }
+
+
+def printed(strategy: str) -> str:
+    """Return the short name of a strategy, or of the initial or the data pool model."""
+    return {"initial": INITIAL, "pool": POOL}.get(strategy, strategy.upper())
 
 
 def summary_cell(record: Mapping[str, object], about: Metric) -> str:
