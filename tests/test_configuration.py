@@ -121,6 +121,43 @@ def test_automatic_slices_need_uvs() -> None:
         check_configuration(config, SCHEMA)
 
 
+PEOPLE = {"annotator": "people", "strategies": ["uss"], "cohort": "config/cohort.tsv"}
+
+
+def test_people_take_one_strategy_with_one_seed() -> None:
+    check_configuration(load("config.yaml") | PEOPLE, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"annotator": "persons"}, "annotator is 'persons'; accepted: simulated or people"),
+        ({"seeds": [1, 2]}, "seeds is [1, 2]; accepted with annotator people: one seed"),
+        ({"strategies": ["uss", "uvs"]}, "strategies is ['uss', 'uvs']; accepted with annotator people: one strategy"),
+        ({"strategies": ["rss"]}, "strategies has rss, which asks until so many slices hold liver; accepted with anno"),
+        (
+            {"combinations": {"ideal": {"unit": "slice", "measure": "error", "rule": "peaks"}}, "strategies": ["ideal"]},
+            "strategies has ideal, which looks into the reference; accepted with annotator people: others, such as uss",
+        ),
+        ({"slices_per_iteration": "auto", "strategies": ["uvs"]}, "slices_per_iteration is auto; accepted with annota"),
+        ({"cohort": "phantom"}, "cohort is phantom; accepted with annotator people: a table of volumes"),
+        ({"people.answers": "./results/annotations"}, "people.answers is ./results/annotations; accepted: a folder out"),
+        ({"people.twice": 1.5}, "people.twice is 1.5; accepted: a number from 0 up to 1"),
+        ({"people.initial_slices": 0}, "people.initial_slices is 0; accepted: a whole number from 1"),
+        ({"people.names": []}, "people.names is no key; accepted: answers, proposals, twice"),
+    ],
+)
+def test_what_people_cannot_do_is_one_line(change: dict[str, Any], message: str) -> None:
+    config = load("config.yaml") | PEOPLE
+    for key, value in change.items():
+        group, _, name = key.rpartition(".")
+        (config[group] if group else config)[name] = value
+    with pytest.raises(UserError) as caught:
+        check_configuration(config, SCHEMA)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_strategy_that_is_described_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     """No list of names has to follow: schema and contradictions ask the description."""
     config = changed("strategies", ["every", "uvs"])

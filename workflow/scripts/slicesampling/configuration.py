@@ -123,6 +123,26 @@ def contradictions(config: dict[str, Any]) -> list[str]:
         )
     if config["cohort"] == "phantom" and "phantom" not in config:
         faults.append("phantom is missing, but cohort is phantom")
+    return faults + (people_contradictions(config) if config["annotator"] == "people" else [])
+
+
+def people_contradictions(config: dict[str, Any]) -> list[str]:
+    """Return what a simulated annotator can do and people cannot, of a configuration whose keys are fine each."""
+    faults = []
+    for key, of_what in (("seeds", "seed"), ("strategies", "strategy")):
+        if len(config[key]) > 1:
+            faults.append(f"{key} is {config[key]}; accepted with annotator people: one {of_what}")
+    if config["slices_per_iteration"] == "auto":
+        faults.append("slices_per_iteration is auto; accepted with annotator people: a whole number from 1")
+    for name, strategy in strategies_of(config).items():
+        reason = "looks into the reference" if strategy.upper_bound else "asks until so many slices hold liver"
+        if strategy.upper_bound or strategy.until_liver:
+            faults.append(f"strategies has {name}, which {reason}; accepted with annotator people: others, such as uss")
+    if config["cohort"] == "phantom":
+        faults.append("cohort is phantom; accepted with annotator people: a table of volumes, see docs/data.md")
+    folder = config["people"]["answers"]
+    if Path(folder).resolve().is_relative_to(Path("results").resolve()):
+        faults.append(f"people.answers is {folder}; accepted: a folder outside of results/, which a rerun may delete")
     return faults
 
 
