@@ -24,7 +24,16 @@ include: "workflow/rules/publication.smk"
 include: "workflow/rules/plan.smk"
 
 
+if PEOPLE:
+
+    include: "workflow/rules/people.smk"
+
+else:
+
+    include: "workflow/rules/simulated.smk"
+
+
 rule all:
     default_target: True
     input:
-        publications(),
+        people_targets() if PEOPLE else publications(),

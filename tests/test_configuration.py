@@ -136,12 +136,18 @@ def test_people_take_one_strategy_with_one_seed() -> None:
         ({"strategies": ["uss", "uvs"]}, "strategies is ['uss', 'uvs']; accepted with annotator people: one strategy"),
         ({"strategies": ["rss"]}, "strategies has rss, which asks until so many slices hold liver; accepted with anno"),
         (
-            {"combinations": {"ideal": {"unit": "slice", "measure": "error", "rule": "peaks"}}, "strategies": ["ideal"]},
+            {
+                "combinations": {"ideal": {"unit": "slice", "measure": "error", "rule": "peaks"}},
+                "strategies": ["ideal"],
+            },
             "strategies has ideal, which looks into the reference; accepted with annotator people: others, such as uss",
         ),
         ({"slices_per_iteration": "auto", "strategies": ["uvs"]}, "slices_per_iteration is auto; accepted with annota"),
         ({"cohort": "phantom"}, "cohort is phantom; accepted with annotator people: a table of volumes"),
-        ({"people.answers": "./results/annotations"}, "people.answers is ./results/annotations; accepted: a folder out"),
+        (
+            {"people.answers": "./results/annotations"},
+            "people.answers is ./results/annotations; accepted: a folder out",
+        ),
         ({"people.twice": 1.5}, "people.twice is 1.5; accepted: a number from 0 up to 1"),
         ({"people.initial_slices": 0}, "people.initial_slices is 0; accepted: a whole number from 1"),
         ({"people.names": []}, "people.names is no key; accepted: answers, proposals, twice"),

@@ -12,6 +12,7 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from slicesampling import NOT_ANNOTATED
 from slicesampling.learning import uncertainty
 from slicesampling.learning.uncertainty import (
     MEASURES,
@@ -144,7 +145,10 @@ def test_wrong_voxels_are_all_that_would_have_to_be_changed(masks: np.ndarray) -
     both = (masks[0] & masks[1]).sum(axis=(1, 2))
     assert counts["structure_voxels"] == masks[0].sum(axis=(1, 2)).tolist()
     assert counts["wrong_voxels"] == (masks.sum(axis=(0, 2, 3)) - 2 * both).tolist()
-    assert slice_counts(liver, None) == counts | {"wrong_voxels": None}
+    assert slice_counts(liver, None) == counts | {"wrong_voxels": [None] * len(liver)}
+    partly = reference.to(torch.uint8)
+    partly[0] = NOT_ANNOTATED
+    assert slice_counts(liver, partly) == counts | {"wrong_voxels": [None, *counts["wrong_voxels"][1:]]}
 
 
 @given(

@@ -1,43 +1,15 @@
-"""What is annotated: the initial set, what a query asks for, and the answers, for each seed and strategy.
+"""What is to be annotated next, for each seed and strategy; who answers is simulated.smk or people.smk.
 
 in:  results/annotations/reference.tsv,
      results/uncertainty/seed*/MODEL/{slices-shard*.tsv,volumes-shard*.tsv,features-shard*.npz}
-out: results/annotations/seed*/{LEDGER.tsv,slice_budget.txt}, results/queries/seed*/STRATEGY-ITERATION.tsv
-usually includes: initial and pool ledger, a budget of slices, strategies × iterations queries and answers a seed
+out: results/annotations/seed*/slice_budget.txt, results/queries/seed*/STRATEGY-ITERATION.tsv
+usually includes: a budget of slices, strategies × iterations queries a seed
 """
 
 
 localrules:
-    initial_annotations,
-    pool_annotations,
     slice_budget,
     query,
-    annotate,
-
-
-rule initial_annotations:
-    """Annotate all slices of the {params.size} volumes that every strategy starts from, or (None) of all."""
-    input:
-        reference="results/annotations/reference.tsv",
-    output:
-        "results/annotations/seed{seed}/initial.tsv",
-    log:
-        "results/logs/annotations/seed{seed}/initial.log",
-    conda:
-        "../../envs/environment.yaml"
-    params:
-        size=config["initial_volumes"],
-    script:
-        "../scripts/annotate_volumes.py"
-
-
-use rule initial_annotations as pool_annotations with:
-    output:
-        "results/annotations/seed{seed}/pool.tsv",
-    log:
-        "results/logs/annotations/seed{seed}/pool.log",
-    params:
-        size=None,
 
 
 rule slice_budget:
@@ -77,28 +49,7 @@ rule query:
         candidate_distance=config["uncertainty"]["candidate_distance"],
         # Of no other strategy, so that a further iteration leaves the queries before it as they are.
         iterations=lambda wildcards: (
-            LAST if STRATEGIES[wildcards.strategy].scheduled else None
+            config["iterations"] if STRATEGIES[wildcards.strategy].scheduled else None
         ),
     script:
         "../scripts/query.py"
-
-
-rule annotate:
-    """Answer a query from the reference masks, as the simulated annotator; another annotator can replace this rule."""
-    input:
-        query=rules.query.output[0],
-        ledger=lambda wildcards: f"results/annotations/seed{wildcards.seed}/{previous(wildcards)}.tsv",
-        reference="results/annotations/reference.tsv",
-        budget=lambda wildcards: (
-            f"results/annotations/seed{wildcards.seed}/slice_budget.txt"
-            if STRATEGIES[wildcards.strategy].until_liver
-            else []
-        ),
-    output:
-        "results/annotations/seed{seed}/{strategy}-{iteration}.tsv",
-    log:
-        "results/logs/annotations/seed{seed}/{strategy}-{iteration}.log",
-    conda:
-        "../../envs/environment.yaml"
-    script:
-        "../scripts/annotate.py"

@@ -17,6 +17,8 @@ from slicesampling.cohort.table import (
 )
 from slicesampling.configuration import check_configuration, job_counts
 from slicesampling.phantom.files import plan_cohort
+from slicesampling.annotation.answers import Answers
+from slicesampling.annotation.rounds import progress, waiting
 from slicesampling.annotation.strategies import strategies_of
 from slicesampling.publication.layout import MANY
 
@@ -24,6 +26,7 @@ try:
     check_configuration(
         config, Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
     )
+    PEOPLE = config["annotator"] == "people"
     if config["cohort"] == "phantom":
         COHORT = plan_cohort(config["phantom"], "results/phantom").rename_axis("row")
     else:
@@ -37,6 +40,7 @@ try:
                 data_root=(
                     config["data_root"] if config["cohort"] != "phantom" else None
                 ),
+                people=PEOPLE,
             ),
             config["cohort"],
         )
@@ -44,6 +48,7 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 USED = used(COHORT)
+LABELLED = set(USED.loc[USED["label"] != "", "volume"])
 STRATEGIES = strategies_of(config)
 ITERATIONS = range(1, config["iterations"] + 1)
 LAST = config["iterations"]
@@ -57,12 +62,31 @@ ITERATION_MODELS = ["initial"] + [
 ]
 CARRIED_ON = [f"{strategy}-{LAST}-converged" for strategy in config["strategies"]]
 CONVERGED_MODELS = [*CARRIED_ON, "pool-converged"]
+if PEOPLE:  # those that follow from the rounds that people have closed
+    ANSWERS = Path(config["people"]["answers"])
+    GIVEN = [volume for volume in split_volumes(USED, "pool") if volume in LABELLED]
+    try:
+        if workflow.is_main_process and ANSWERS.exists():
+            Answers(ANSWERS).write_closed()
+        PROGRESS = progress(
+            config["strategies"][0],
+            config["iterations"],
+            bool(GIVEN),
+            [path.stem for path in (ANSWERS / "closed").glob("*.tsv")],
+            (ANSWERS / "finished").exists(),
+        )
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+    ITERATION_MODELS = PROGRESS.models
+    LAST = max(len(ITERATION_MODELS) - 1, 0)
+    CARRIED_ON = [] if PROGRESS.open else [f"{ITERATION_MODELS[-1]}-converged"]
+    CONVERGED_MODELS = CARRIED_ON
 MODELS = ITERATION_MODELS + CONVERGED_MODELS
 
 
 wildcard_constraints:
     seed="|".join(map(str, config["seeds"])),
-    model="|".join(MODELS),
+    model="|".join(MODELS or ["initial"]),
     strategy="|".join(config["strategies"]),
     iteration="|".join(map(str, ITERATIONS)),
     shard=r"\d+",
@@ -78,9 +102,12 @@ def more_each_attempt(amount):
 
 
 def volumes_in(shard, stage):
-    """The used volumes of a stage's shard: preprocessing works on all, uncertainty on the pool, test on the test split."""
-    split = {"uncertainty": "pool", "test": "test"}.get(stage)
-    volumes = split_volumes(USED, split) if split else list(USED["volume"])
+    """The used volumes of a stage's shard: preprocessing works on all, uncertainty on the pool, test on what can be tested."""
+    volumes = {
+        "preprocessing": list(USED["volume"]),
+        "uncertainty": split_volumes(USED, "pool"),
+        "test": [name for name in split_volumes(USED, "test") if name in LABELLED],
+    }[stage]
     return shard_of(volumes, int(shard), config["shards"][stage])
 
 
@@ -96,7 +123,7 @@ def raw(volumes):
     if config["cohort"] == "phantom":
         return ["results/phantom"]
     rows = COHORT[COHORT["volume"].isin(volumes)]
-    return [*rows["image"], *rows["label"]]
+    return [*rows["image"], *filter(None, rows["label"])]
 
 
 def shards(stage, pattern, **wildcards):
@@ -118,6 +145,14 @@ def training_ledger(wildcards):
     return f"results/annotations/seed{wildcards.seed}/{wildcards.model.removesuffix('-converged')}.tsv"
 
 
+def closed_table(model):
+    """The table of all that people had annotated when the round before a model was closed; none without people."""
+    path = (
+        f"{config['people']['answers']}/closed/{model.removesuffix('-converged')}.tsv"
+    )
+    return path if PEOPLE and Path(path).exists() else []
+
+
 def query_inputs(wildcards):
     """What a query needs: of the model before it, or the budget of slices, only what its strategy uses."""
     strategy, folder = STRATEGIES[wildcards.strategy], f"seed{wildcards.seed}"
@@ -136,6 +171,8 @@ def query_inputs(wildcards):
         )
     if strategy.slices:
         inputs["budget"] = f"results/annotations/{folder}/slice_budget.txt"
+    if PEOPLE:
+        inputs["closed"] = closed_table(previous(wildcards))
     return inputs
 
 
@@ -282,6 +319,10 @@ PLOTS = {
 SHOWN_SEED = config["seeds"][0]
 # The strategy whose model figure 5 shows: the paper's proposal where it is run.
 SHOWN_STRATEGY = "uss" if "uss" in config["strategies"] else config["strategies"][0]
+
+
+# Whether any test volume has a mask: with people none needs one.
+TESTED = bool(shards("test", "{shard}"))
 
 
 def publications():

@@ -14,6 +14,7 @@ rule train:
     """
     input:
         ledger=training_ledger,
+        answers=lambda wildcards: closed_table(wildcards.model),
         begun=lambda wildcards: (
             f"results/models/seed{wildcards.seed}/{wildcards.model.removesuffix('-converged')}/model.pt"
             if wildcards.model in CARRIED_ON

@@ -366,7 +366,7 @@ rule claims:
 rule provenance:
     """Record where the results come from: configuration, seeds, versions, source revision, machine, time of stages."""
     input:
-        metrics="results/evaluation/metrics.tsv",
+        metrics="results/evaluation/metrics.tsv" if TESTED else [],
         training="results/evaluation/training.tsv",
     output:
         record="results/provenance.json",

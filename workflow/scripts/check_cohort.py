@@ -12,7 +12,8 @@ start(snakemake)
 cohort = pd.DataFrame(snakemake.params.cohort).set_index("row")
 faults, volumes = check_contents(used(cohort), snakemake.threads, snakemake.params.largest_slice_gap)
 if snakemake.params.on_fault == "exclude":
-    cohort = without_faulty(cohort, faults, snakemake.params.initial_volumes)
+    people = snakemake.config["annotator"] == "people"
+    cohort = without_faulty(cohort, faults, snakemake.params.initial_volumes, people)
     for fault in faults:
         logging.warning("excluded: %s", fault)
 fail_on(faults if snakemake.params.on_fault == "stop" else [], snakemake.params.name)

@@ -11,13 +11,13 @@ start(snakemake)
 cases = []
 for row in snakemake.params.rows:
     volume = preprocess_row(row, snakemake.params.settings)
-    largest = volume.mask.sum(axis=(1, 2)).argmax()
+    largest = (volume.mask == 1).sum(axis=(1, 2)).argmax()
     cases.append(
         {
             "volume": row["volume"],
             "reason": row["exclude"],
             "image": volume.image[largest],
-            "mask": volume.mask[largest].astype(bool),
+            "mask": volume.mask[largest] == 1,
             "spacing": tuple(volume.grid.spacing[1:]),
         }
     )

@@ -3,6 +3,7 @@
 import logging
 
 import pandas as pd
+from slicesampling import UserError
 from slicesampling.jobs.job import start
 from slicesampling.jobs.tsv import read_table
 from slicesampling.learning.models import computing
@@ -10,6 +11,8 @@ from slicesampling.plan import describe, estimate, measure
 
 terminal = start(snakemake)
 config, params = snakemake.config, snakemake.params
+if config["annotator"] == "people":
+    raise UserError("plan: counts the whole simulated experiment; accepted: annotator simulated, such as in an overlay")
 compute = computing(config["compute"])
 cohort = pd.read_csv(snakemake.input.cohort, sep="\t", dtype=str, keep_default_na=False)
 volumes = read_table(snakemake.input.volumes).merge(

@@ -21,7 +21,7 @@ counts = []
 
 def read(name: str) -> tuple[torch.Tensor, torch.Tensor]:
     volume = load_preprocessed(folders[name])
-    return torch.tensor(volume.image, device=compute.device), torch.tensor(volume.mask != 0, device=compute.device)
+    return torch.tensor(volume.image, device=compute.device), torch.tensor(volume.mask == 1, device=compute.device)
 
 
 predict = Predictor(model.network, model.window, compute)

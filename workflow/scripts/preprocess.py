@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 from slicesampling.cohort.table import preprocess_row
-from slicesampling.cohort.volumes import save_preprocessed
+from slicesampling.cohort.volumes import annotated, save_preprocessed
 from slicesampling.jobs.files import replacing
 from slicesampling.jobs.job import start
 from slicesampling.jobs.tsv import joined, read_table, write_table
@@ -20,7 +20,8 @@ with replacing(snakemake.output.volumes) as folder:
             continue
         volume = preprocess_row(row, snakemake.params.settings)
         save_preprocessed(Path(folder) / row["volume"], volume)
-        liver = volume.mask.any(axis=(1, 2)).astype(int)
+        liver = pd.Series((volume.mask == 1).any(axis=(1, 2)).astype(int), dtype="Int64")
+        liver[~annotated(volume.mask)] = pd.NA  # nobody knows
         tables.append(pd.DataFrame({"volume": row["volume"], "slice": range(len(liver)), "liver": liver}))
         logging.info("%s: %d slices, %d with liver", row["volume"], len(liver), liver.sum())
 write_table(snakemake.output.slices, joined(tables, ["volume", "slice", "liver"]))

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pandas as pd
+from slicesampling.annotation.annotators import annotated_masks
 from slicesampling.annotation.ledger import annotated_slices
 from slicesampling.cohort.volumes import load_preprocessed, sound, volume_folders
 from slicesampling.jobs.cluster import place, requeue
@@ -31,10 +32,11 @@ launch(__real_file__, settings["training_processes"])  # where Snakemake has put
 compute = computing(settings)
 ledger = read_table(snakemake.input.ledger)
 folders = volume_folders(snakemake.input.volumes)
+mask_of = annotated_masks(snakemake.config["people"]["answers"], snakemake.input.answers or None)
 annotated = []
 for name, slices in annotated_slices(ledger).items():
     volume = load_preprocessed(folders[name])
-    annotated.append(AnnotatedVolume(name, volume.image, volume.mask, slices))
+    annotated.append(AnnotatedVolume(name, volume.image, mask_of(name, volume.mask), slices))
 validation = [load_preprocessed(folders[name]) for name in sound(params.validation, folders)]
 belongs_to = fingerprint(
     *(ledger.to_csv(), params.network, params.training),  # not its end: a longer one goes on where a shorter ended

@@ -39,8 +39,9 @@ for name, (image, reference) in read_ahead(sound(params.volumes, folders), read,
     region = structure_region(sampled.liver, params.settings["dilation"])
     columns = slice_profiles(sampled.measures, region)
     score = volume_scores(sampled.measures, columns, region)
-    counts = slice_counts(sampled.liver, reference)
-    slices.append(pd.DataFrame({"volume": name, "slice": range(len(image)), **counts, **columns}))
+    counts = slice_counts(sampled.liver, reference)  # missing where nobody has annotated
+    rows = pd.DataFrame({"volume": name, "slice": range(len(image)), **counts, **columns})
+    slices.append(rows.astype(dict.fromkeys(COUNTS, "Int64")))
     volumes.append({"volume": name, **score, "liver_found": region is not None})
     logging.info("%s: %.5f%s", name, score["predictive_entropy"], "" if region is not None else " (no liver found)")
 write_table(snakemake.output.slices, joined(slices, ["volume", "slice", *COUNTS, *slice_columns()]))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 from slicesampling.annotation.candidates import slice_candidates
+from slicesampling.cohort.volumes import annotated as annotated_slices
 from slicesampling.cohort.volumes import load_preprocessed, volume_folders
 from slicesampling.jobs.job import start
 from slicesampling.jobs.tsv import read_table
@@ -21,6 +22,10 @@ picked = sorted(query.loc[query["volume"] == name, "slice"])
 shown = sorted(candidates, key=lambda index: -profile[index])
 shown = sorted({shown[0], shown[len(shown) // 2], shown[-1]}) if shown else []
 volume = load_preprocessed(volume_folders(snakemake.input.volumes)[name])
-panels = [(int(index), volume.image[index], volume.mask[index], tuple(volume.grid.spacing[1:])) for index in shown]
+known = annotated_slices(volume.mask)
+panels = [
+    (int(index), volume.image[index], volume.mask[index] if known[index] else None, tuple(volume.grid.spacing[1:]))
+    for index in shown
+]
 figure = uncertainty_profile_figure(profile, candidates, annotated, picked, panels)
 save_figure(figure, Path(snakemake.output[0]).with_suffix(""))

@@ -8,6 +8,10 @@ STRUCTURE = "liver"
 """What is segmented, as tables, figures and pages call it."""
 
 
+NOT_ANNOTATED = 2
+"""In a mask on the preprocessed grid: the slice is not annotated. Beside it 1 is the structure, and 0 is not."""
+
+
 class UserError(Exception):
     """A fault that the user can mend; the message names the file or key, the value, and what is accepted."""
 

@@ -1,11 +1,15 @@
-"""Who answers a query: the simulated annotator, from the reference masks."""
+"""Who answers a query: the simulated annotator, from the reference masks, or people; and where their masks are."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from .. import UserError
+from ..jobs.tsv import read_table
+from .answers import Answers
 from .ledger import LEDGER
 
 logger = logging.getLogger(__name__)
@@ -50,3 +54,28 @@ def annotate(
             logger.warning("only %d slices with liver were left, %d wanted", answered["liver"].sum(), liver_slices)
     answered = answered.assign(iteration=iteration, liver=answered["liver"].astype(int))
     return pd.concat([ledger, answered[LEDGER]], ignore_index=True)
+
+
+def annotated_masks(folder: str | Path, closed: str | Path | None) -> Callable[[str, np.ndarray], np.ndarray]:
+    """Return the function that gives whoever trains a volume's annotated mask, uint8 (z, y, x), by name and own mask.
+
+    The own mask is the preprocessed one: all that the simulated annotator has. folder, closed: of the people's answers,
+    and the table of the closed round (`answers.CLOSED`) whose answers take the place of those slices; None: no people.
+    Of a mask that is a map of its file, only the answered slices come into memory. Raises UserError where an answer
+    does not fit the volume.
+    """
+    drawn = Answers(folder).masks(read_table(closed)) if closed else {}
+
+    def mask_of(volume: str, own: np.ndarray) -> np.ndarray:
+        answers = drawn.get(volume, {})
+        mask = own if own.flags.writeable or not answers else own.copy()
+        for index, answer in answers.items():
+            if index >= len(mask) or answer.shape != mask.shape[1:]:
+                raise UserError(
+                    f"{folder}: the answer to slice {index} of volume {volume} has {answer.shape} rows and columns, "
+                    f"but the volume is {mask.shape}; accepted: the files and preprocessing.spacing it was drawn with"
+                )
+            mask[index] = answer
+        return mask
+
+    return mask_of

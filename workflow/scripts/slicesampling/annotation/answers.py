@@ -2,6 +2,7 @@
 
     log.jsonl            a line for each answer, with its mask, and for each round that was closed; only appended to
     closed/ROUND.tsv     what had been annotated when a round was closed; the workflow goes on from there
+    finished             is there if people have ended the loop: no further round follows those that are closed
     masks/VOLUME.nii.gz  the newest answers as masks with three values, for other tools
     drafts/              what is drawn and not yet answered
 
@@ -24,15 +25,15 @@ from typing import Any, BinaryIO
 import numpy as np
 import pandas as pd
 
-from .. import UserError
+from .. import NOT_ANNOTATED, UserError
 from ..jobs.files import replacing, write_text
 from ..jobs.nifti import nifti_image
 from ..jobs.tsv import write_table
 
 logger = logging.getLogger(__name__)
 
-BACKGROUND, STRUCTURE, NOT_ANNOTATED = 0, 1, 2
-"""The values of a mask: the highest one is what other tools call the ignore label."""
+BACKGROUND, STRUCTURE = 0, 1
+"""The values of a mask, beside `NOT_ANNOTATED`, the highest one, which other tools call the ignore label."""
 
 MASK, NO_STRUCTURE, CANNOT_TELL = "mask", "no structure", "cannot tell"
 """What an annotator says of a slice. Of the last nobody learns, and nobody is asked again."""
@@ -41,7 +42,8 @@ STARTS = ("empty", "proposal", "answer")
 """What a drawing begins with: nothing, the model's mask, or an earlier answer."""
 
 CLOSED = ["round", "volume", "slice", "liver", "record"]
-"""Columns of closed/ROUND.tsv; liver: 0, 1, or empty where nobody could tell; record: the answer's place in the log."""
+"""Columns of closed/ROUND.tsv; round: in which the slice was first answered; liver: 0, 1, or empty where nobody could
+tell; record: the place in the log of the answer that holds."""
 
 
 @dataclass(frozen=True)
@@ -153,19 +155,37 @@ class Answers:
         with self._appending() as append:
             if name not in self.closed:
                 append(name)
-        path = self.folder / "closed" / f"{name}.tsv"
-        if not path.exists():
-            write_table(path, self.table(self._records.index(name)))
-        return path
+        self.write_closed()
+        return self.folder / "closed" / f"{name}.tsv"
+
+    def write_closed(self) -> None:
+        """Write the tables of closed rounds that are missing: of one that was closed by a process that was killed."""
+        for name in self.closed:
+            path = self.folder / "closed" / f"{name}.tsv"
+            if not path.exists():
+                write_table(path, self.table(self._records.index(name)))
+
+    @property
+    def finished(self) -> bool:
+        """Whether people have ended the loop."""
+        return (self.folder / "finished").exists()
+
+    def finish(self) -> None:
+        """End the loop: no further round follows those that are closed."""
+        write_text(self.folder / "finished", "No further round follows those that are closed. To go on: delete this.\n")
 
     def table(self, before: int | None = None) -> pd.DataFrame:
         """Return what is annotated, see `CLOSED` and `valid`, by the order of rounds, and within by first answers."""
+        rounds: dict[tuple[str, int], str] = {}
+        for record in self._records[:before]:
+            if isinstance(record, Answer):
+                rounds.setdefault((record.volume, record.slice), record.round)
         rows = []
         for (volume, index), number in self.valid(before).items():
             answer = self._records[number]
             assert isinstance(answer, Answer)
             liver = None if answer.answer == CANNOT_TELL else int(bool(answer.mask.any()))
-            rows.append((answer.round, volume, index, liver, number))
+            rows.append((rounds[volume, index], volume, index, liver, number))
         return pd.DataFrame(rows, columns=CLOSED).astype({"liver": "Int64"})
 
     def masks(self, closed: pd.DataFrame) -> dict[str, dict[int, np.ndarray]]:

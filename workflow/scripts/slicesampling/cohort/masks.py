@@ -20,22 +20,38 @@ def label_is_empty(path: str | Path) -> bool:
 
 
 def read_mask(
-    path: Path, grid: Grid, stack: dicom.Stack | None, on_slices: np.ndarray, liver_values: Collection[int]
-) -> np.ndarray:
-    """Read a mask onto `grid`, the image's. `stack` and `on_slices`: the slices of a DICOM image, and their HU."""
+    path: Path,
+    grid: Grid,
+    stack: dicom.Stack | None,
+    on_slices: np.ndarray,
+    liver_values: Collection[int],
+    ignore_value: int | None = None,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Read a mask onto `grid`, the image's, and where it is not annotated: None without an `ignore_value`.
+
+    `stack` and `on_slices`: the slices of a DICOM image, and their HU. `ignore_value`: what a mask file of a volume
+    holds where nobody has annotated it.
+    """
     if not of_slices(path):
         stored = read_file(path)
         turned, mask_grid = upright(stored.values, stored.grid)
         if not mask_grid.matches(grid):
             raise UserError(f"{path}: the mask is not on the grid of its image; mask: {mask_grid}; image: {grid}")
-        return np.ascontiguousarray(_liver(path, scaled(turned, stored), liver_values))
+        values = scaled(turned, stored)
+        ignored = None
+        if ignore_value is not None:
+            ignored = np.ascontiguousarray(values == ignore_value)
+            values = np.where(ignored, 0, values)
+        return np.ascontiguousarray(_liver(path, values, liver_values)), ignored
     if stack is None:
         raise UserError(f"{path}: masks drawn on DICOM slices need an image in DICOM slices")
+    if ignore_value is not None:
+        raise UserError(f"{path}: ignore_value is for a mask file of a volume, such as NIfTI; leave the cell empty")
     if path.is_dir():
         mask = _read_png_masks(path, stack, on_slices, liver_values)
     else:
         mask = dicom_masks.read_drawn_mask(path, stack, liver_values)
-    return np.ascontiguousarray(upright(stack.evened(mask), stack.grid())[0])
+    return np.ascontiguousarray(upright(stack.evened(mask), stack.grid())[0]), None
 
 
 def _liver(path: Path, values: np.ndarray, liver_values: Collection[int]) -> np.ndarray:

@@ -41,23 +41,28 @@ def soft_tissue_share(image: np.ndarray, mask: np.ndarray) -> float:
     return float(((values >= low) & (values <= high)).mean()) if values.size else float("nan")
 
 
-def measure(image: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
+def measure(image: np.ndarray, mask: np.ndarray | None) -> dict[str, Any]:
     """Return what the warnings are made from, `MEASURED`, of a CT in HU and its non-empty mask, both (z, y, x).
 
-    touches: which ends of the stack the mask reaches, "feet", "head", both, or nothing. digest: of the voxels.
+    touches: which ends of the stack the mask reaches, "feet", "head", both, or nothing. digest: of the voxels. Without
+    a mask, what is known of it is missing.
     """
     air = image[image < NOT_TISSUE]
+    whole = {
+        "air_hu": float(np.median(air)) if air.size else np.nan,
+        "digest": hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).data).hexdigest(),
+    }
+    if mask is None:
+        return whole
     liver = image[mask]
     parts, count = ndimage.label(mask[ndimage.find_objects(mask.astype(np.uint8))[0]])
     sizes = np.sort(np.bincount(parts.ravel())[1:])
     ends = [name for name, index in (("feet", 0), ("head", -1)) if mask[index].any()]
-    return {
-        "air_hu": float(np.median(air)) if air.size else np.nan,
+    return whole | {
         "liver_hu": float(np.median(liver)),
         "soft_tissue": soft_tissue_share(image, mask),
         "second_component": float(sizes[-2] / sizes.sum()) if count > 1 else 0.0,
         "touches": " and ".join(ends),
-        "digest": hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).data).hexdigest(),
     }
 
 
@@ -103,7 +108,7 @@ def _odd_values(row: dict[str, Any]) -> list[str]:
         found.append(f"no voxel is below {NOT_TISSUE} HU: the values are clipped, or are no Hounsfield units")
     elif not AIR_HU[0] <= row["air_hu"] <= AIR_HU[1]:
         found.append(f"air and lung have {row['air_hu']:.0f} HU (median); expected {AIR_HU[0]} to {AIR_HU[1]}")
-    if not LIVER_HU[0] <= row["liver_hu"] <= LIVER_HU[1]:
+    if row["liver_hu"] < LIVER_HU[0] or row["liver_hu"] > LIVER_HU[1]:  # neither where there is no mask
         found.append(f"the liver has {row['liver_hu']:.0f} HU (median); expected {LIVER_HU[0]} to {LIVER_HU[1]}")
     if row["soft_tissue"] < SOFT_TISSUE_SHARE:
         found.append(
@@ -116,7 +121,7 @@ def _odd_values(row: dict[str, Any]) -> list[str]:
 def _odd_mask(row: dict[str, Any]) -> list[str]:
     """Tell of masks that are no whole liver."""
     found = []
-    if not LIVER_ML[0] <= row["liver_ml"] <= LIVER_ML[1]:
+    if row["liver_ml"] < LIVER_ML[0] or row["liver_ml"] > LIVER_ML[1]:  # neither where no mask shows a whole liver
         found.append(f"the liver has {row['liver_ml']:.0f} ml; expected {LIVER_ML[0]} to {LIVER_ML[1]}")
     if row["touches"]:
         found.append(f"the mask reaches the end of the stack at the {row['touches']}: the liver is cut off")

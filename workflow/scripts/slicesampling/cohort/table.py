@@ -22,6 +22,8 @@ from .formats import IMAGE_SUFFIXES
 
 REQUIRED_COLUMNS = ("volume", "patient", "site", "split", "image", "label")
 OPTIONAL_COLUMNS = ("exclude", "hard_case", "liver_values")
+IGNORE = "ignore_value"
+"""A further column, with people who annotate: the value of the mask which means that nobody has annotated there."""
 SPLITS = ("pool", "val", "test")
 
 VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -31,6 +33,8 @@ PATIENT_NAME = re.compile(r"[^\W_][\w .-]{0,63}")
 
 LIVER_VALUES = re.compile(r"[1-9][0-9]{0,8}(, ?[1-9][0-9]{0,8})*")
 """Which values of the mask are liver: whole numbers with commas between them."""
+
+WHOLE_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 FAULTY = "faulty "
 """How the reason begins for which a volume is excluded that cannot be used (on_fault)."""
@@ -79,8 +83,9 @@ class Fault:
 def read_cohort(path: str | Path) -> pd.DataFrame:
     """Read the cohort table: tab-separated UTF-8 text, one row a volume; all cells are text, blanks around them cut.
 
-    The columns are `REQUIRED_COLUMNS` and `OPTIONAL_COLUMNS` in this order, missing optional ones empty; the index,
-    "row", is the row that an editor shows. Raises `UserError` where the file is no such table.
+    The columns are `REQUIRED_COLUMNS` and `OPTIONAL_COLUMNS` in this order, missing optional ones empty, and `IGNORE`
+    where the table has it; the index, "row", is the row that an editor shows. Raises `UserError` where the file is no
+    such table.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
@@ -107,7 +112,8 @@ def read_cohort(path: str | Path) -> pd.DataFrame:
     # Editors drop empty cells at the end of a row, or add some.
     padded = [(cells + [""] * len(header))[: len(header)] for cells in numbered.values()]
     table = pd.DataFrame(padded, columns=header, index=pd.Index(numbered, name="row"), dtype=str)
-    return table.reindex(columns=[*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS], fill_value="")
+    further = [IGNORE] if IGNORE in header else []
+    return table.reindex(columns=[*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS, *further], fill_value="")
 
 
 def used(cohort: pd.DataFrame) -> pd.DataFrame:
@@ -118,6 +124,11 @@ def used(cohort: pd.DataFrame) -> pd.DataFrame:
 def liver_values(cell: str) -> list[int]:
     """Return the values of the mask that are liver, from a cell such as "1,2"; empty: all but zero, an empty list."""
     return [int(value) for value in cell.split(",")] if cell else []
+
+
+def ignore_value(row: Mapping[Any, Any]) -> int | None:
+    """Return the value of the mask of a row of the cohort that means "not annotated"; None: the mask has none."""
+    return int(row[IGNORE]) if row.get(IGNORE) else None
 
 
 def split_volumes(cohort: pd.DataFrame, split: str) -> list[str]:
@@ -153,18 +164,20 @@ def table_faults(
     queried_volumes: int = 0,
     files: bool = True,
     data_root: str | Path | None = None,
+    people: bool = False,
 ) -> list[Fault]:
     """Return all faults that the table and the file system can tell without a volume being opened.
 
     The pool must hold `initial_volumes` and beside them the `queried_volumes` of all iterations. Without `files` it is
     not asked whether the files are there: the synthetic cohort writes them later. They must lie in `data_root`, if
-    any. Excluded rows need only a name, patient, site and split.
+    any. Excluded rows need only a name, patient, site and split. Where `people` annotate, only validation volumes need
+    a mask, masks of pool and validation may be annotated in part, and the test split may be empty.
     """
     return [
-        *_cell_faults(cohort),
+        *_cell_faults(cohort, people),
         *_repetition_faults(cohort),
         *(fault for row in _rows(used(cohort)) if files for fault in _file_faults(row, data_root)),
-        *_size_faults(cohort, initial_volumes, queried_volumes),
+        *_size_faults(cohort, initial_volumes, queried_volumes, people),
     ]
 
 
@@ -174,22 +187,27 @@ def content_faults(row: pd.Series, largest_slice_gap: float) -> tuple[list[Fault
     The measurements are those of `MEASUREMENTS`, but for file_patient, which is the identifier in the file.
     """
     number = _number(row)
+    read = (row["image"], row["label"] or None, liver_values(row["liver_values"]), largest_slice_gap, ignore_value(row))
     try:
-        scan = volumes.read_scan(row["image"], row["label"], liver_values(row["liver_values"]), largest_slice_gap)
+        scan = volumes.read_scan(*read)
     except volumes.LabelError as error:
         return [Fault(number, "label", row["label"], _without_path(error, row["label"]))], {}
     except UserError as error:
         return [Fault(number, "image", row["image"], _without_path(error, row["image"]))], {}
     image, mask, grid = scan.image, scan.mask, scan.grid
-    assert mask is not None
-    if not mask.any():
+    if mask is not None and not mask.any():
         advice = "the liver mask is empty; give a mask with liver, or exclude the volume"
         return [Fault(number, "label", row["label"], advice)], {}
-    millilitres = float(mask.sum() * np.prod(grid.spacing) / 1000)
-    measured = (row["volume"], *grid.shape, *grid.spacing, int(mask.any(axis=(1, 2)).sum()), millilitres)
+    liver_slices = None if mask is None else int(mask.any(axis=(1, 2)).sum())
+    millilitres = None if mask is None else float(mask.sum() * np.prod(grid.spacing) / 1000)
+    measured = (row["volume"], *grid.shape, *grid.spacing, liver_slices, millilitres)
+    seen = plausibility.measure(image, mask)
+    if scan.ignored is not None and scan.ignored.any():  # what only a whole liver shows
+        measured = (*measured[:-1], None)
+        seen |= {"touches": "", "second_component": None}
     return [], {
         **dict(zip(MEASUREMENTS, measured, strict=False)),
-        **plausibility.measure(image, mask),
+        **seen,
         "file_patient": scan.patient,
         "remarks": json.dumps(scan.remarks),
     }
@@ -199,10 +217,11 @@ def preprocess_row(row: Mapping[str, str], settings: Mapping[str, Any]) -> volum
     """Read and resample the volume of a row of the cohort; settings: the configuration's `preprocessing`."""
     return volumes.preprocess(
         row["image"],
-        row["label"],
+        row["label"] or None,
         settings["spacing"],
         liver_values(row["liver_values"]),
         settings["largest_slice_gap"],
+        ignore_value(row),
     )
 
 
@@ -223,14 +242,16 @@ def check_contents(
             faults += found
             measured += [measurements] if measurements else []
             logger.info("checked %d of %d volumes: %s", done, len(rows), rows[done - 1]["volume"])
-    table = pd.DataFrame(measured, columns=list(MEASUREMENTS))
+    table = pd.DataFrame(measured, columns=list(MEASUREMENTS)).fillna({"touches": ""})
     # Numbers in place of identifiers, which must not get into results.
     numbers = {patient: k for k, patient in enumerate(dict.fromkeys(["", *table["file_patient"]]))}
     table["file_patient"] = table["file_patient"].map(numbers)
     return faults, table
 
 
-def without_faulty(cohort: pd.DataFrame, faults: Iterable[Fault], initial_volumes: int) -> pd.DataFrame:
+def without_faulty(
+    cohort: pd.DataFrame, faults: Iterable[Fault], initial_volumes: int, people: bool = False
+) -> pd.DataFrame:
     """Return the cohort with its faulty volumes excluded, the fault as the reason.
 
     Raises `UserError` where what is left is too little for the experiment: then the faults are listed as well.
@@ -239,7 +260,7 @@ def without_faulty(cohort: pd.DataFrame, faults: Iterable[Fault], initial_volume
     left = cohort.copy()
     for row, fault in found.items():
         left.loc[row, "exclude"] = f"{FAULTY}{fault.column}: {fault.advice}"
-    too_small = list(_size_faults(left, initial_volumes, 0))
+    too_small = list(_size_faults(left, initial_volumes, 0, people))
     if too_small:
         fail_on([*too_small, *found.values()], "the cohort without its faulty volumes")
     return left
@@ -266,7 +287,7 @@ def _without_path(error: UserError, path: str) -> str:
 
 
 def _header_faults(header: list[str]) -> Iterator[Fault]:
-    known = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
+    known = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS, IGNORE)
     if len(header) == 1:
         yield Fault(HEADER_ROW, "-", header[0][:80], "the header is one cell; separate the columns by tabs")
         return
@@ -281,13 +302,16 @@ def _header_faults(header: list[str]) -> Iterator[Fault]:
             yield Fault(HEADER_ROW, column, "", "the column is missing; add it")
 
 
-def _cell_faults(cohort: pd.DataFrame) -> Iterator[Fault]:
+def _cell_faults(cohort: pd.DataFrame, people: bool) -> Iterator[Fault]:
     """Find empty, misspelt and impossible cells."""
     for row in _rows(cohort):
         needed = ("volume", "patient", "site", "split") if row["exclude"] else REQUIRED_COLUMNS
         for column in needed:
-            if not row[column]:
+            unlabelled = people and column == "label" and row["split"] != "val"
+            if not row[column] and not unlabelled:
                 yield Fault(_number(row), column, "", "the cell is empty; fill it in")
+        if row.get(IGNORE):
+            yield from _ignore_faults(row, people)
         if row["volume"] and not VOLUME_NAME.fullmatch(row["volume"]):
             advice = "names files, so only letters, digits, '.', '_' and '-' are accepted, first a letter or digit"
             yield Fault(_number(row), "volume", row["volume"], advice)
@@ -299,6 +323,22 @@ def _cell_faults(cohort: pd.DataFrame) -> Iterator[Fault]:
         if row["liver_values"] and not LIVER_VALUES.fullmatch(row["liver_values"]):
             advice = "accepted are positive whole numbers with commas between them, such as 1,2, or nothing"
             yield Fault(_number(row), "liver_values", row["liver_values"], advice)
+
+
+def _ignore_faults(row: pd.Series, people: bool) -> Iterator[Fault]:
+    """Find what is wrong with a cell that says where a mask is not annotated."""
+    value, advice = row[IGNORE], ""
+    if not people:
+        advice = "masks are annotated in part only where people annotate; set annotator: people, or empty the column"
+    elif not WHOLE_NUMBER.fullmatch(value):
+        advice = "accepted is a positive whole number, such as 255, or nothing"
+    elif LIVER_VALUES.fullmatch(row["liver_values"]) and int(value) in liver_values(row["liver_values"]):
+        advice = "stands among the liver_values as well; a value of the mask means one thing"
+    elif row["split"] == "test" or not row["label"].endswith(IMAGE_SUFFIXES):
+        formats = ", ".join(IMAGE_SUFFIXES)
+        advice = f"goes with a mask file ({formats}) of a pool or validation volume; empty the cell"
+    if advice:
+        yield Fault(_number(row), IGNORE, value, advice)
 
 
 def _repetition_faults(cohort: pd.DataFrame) -> Iterator[Fault]:
@@ -354,15 +394,17 @@ def _file_faults(row: pd.Series, data_root: str | Path | None) -> Iterator[Fault
             yield Fault(_number(row), column, row[column], advice)
 
 
-def _size_faults(cohort: pd.DataFrame, initial_volumes: int, queried_volumes: int) -> Iterator[Fault]:
+def _size_faults(cohort: pd.DataFrame, initial_volumes: int, queried_volumes: int, people: bool) -> Iterator[Fault]:
     """Find splits that are too small for the experiment."""
     pool, needed = len(split_volumes(cohort, "pool")), initial_volumes + queried_volumes
-    if pool < needed:
+    if people and not pool:
+        yield Fault(HEADER_ROW, "split", "pool", "no volume is in this split; add those that are to be annotated")
+    elif pool < needed and not people:
         advice = (
             f"{pool} pool volumes are too few: {initial_volumes} for the initial set and {queried_volumes} for the "
             "iterations are needed; add pool volumes, or lower these numbers in the configuration"
         )
         yield Fault(HEADER_ROW, "split", "pool", advice)
-    for split, purpose in (("val", "choose the best model"), ("test", "evaluate")):
+    for split, purpose in (("val", "choose the best model"), ("test", "evaluate"))[: 1 if people else 2]:
         if not split_volumes(cohort, split):
             yield Fault(HEADER_ROW, "split", split, f"no volume is in this split; add one or more to {purpose}")

@@ -14,12 +14,12 @@ from typing import NamedTuple
 import nibabel
 import numpy as np
 
-from .. import UserError
+from .. import NOT_ANNOTATED, UserError
 from ..jobs import files
 from . import dicom
 from .dicom import LARGEST_SLICE_GAP
 from .formats import TILT_TOLERANCE, check_credible, check_usable, gridded, of_slices, read_file, read_nifti, scaled
-from .grids import Grid, canonical_grid, resample_image, resample_mask, upright
+from .grids import TIE, Grid, canonical_grid, resample, resample_image, resample_mask, upright
 from .masks import read_mask
 
 logger = logging.getLogger(__name__)
@@ -36,9 +36,9 @@ class LabelError(UserError):
 class Preprocessed:
     """One volume on the canonical grid.
 
-    `image` is int16 HU and `mask` uint8 (1 liver, 0 elsewhere), both (z, y, x) on `grid`; `native_grid` is the grid of
-    the original file, and `native_mask` the mask on it: None once loaded, because it is not mapped but unpacked, see
-    `load_native_mask`.
+    `image` is int16 HU and `mask` uint8 (1 liver, 0 elsewhere, `NOT_ANNOTATED` on all of a slice that is not), both
+    (z, y, x) on `grid`; `native_grid` is the grid of the original file, and `native_mask` the mask on it: None without
+    one, and once loaded, because it is not mapped but unpacked, see `load_native_mask`.
     """
 
     image: np.ndarray
@@ -53,6 +53,7 @@ class Scan(NamedTuple):
 
     `image` is int16 HU and `mask` bool, None without a label, both (z, y, x) on `grid`. `remarks` tell what was left
     out, resampled or decided when the files were read. `patient` is the identifier in the file, empty where none is.
+    `ignored`, bool (z, y, x), is where nobody has annotated the mask; None: it is annotated everywhere.
     """
 
     image: np.ndarray
@@ -60,6 +61,7 @@ class Scan(NamedTuple):
     grid: Grid
     remarks: tuple[str, ...]
     patient: str
+    ignored: np.ndarray | None = None
 
 
 def read_scan(
@@ -67,6 +69,7 @@ def read_scan(
     label_path: str | Path | None = None,
     liver_values: Collection[int] = (),
     largest_slice_gap: float = LARGEST_SLICE_GAP,
+    ignore_value: int | None = None,
 ) -> Scan:
     """Read a CT volume, HU not below `AIR`, and its liver mask.
 
@@ -75,7 +78,7 @@ def read_scan(
     for a DICOM image also a DICOM segmentation or structure set, or a folder with one PNG a slice. The PNG files in
     natural order of their names belong to the slices in order of InstanceNumber, the layout of the CHAOS challenge,
     whatever direction the positions run in. `liver_values` are liver in the mask; without any it must have one value
-    beside zero.
+    beside zero and `ignore_value`, which a mask file holds where it is not annotated.
 
     Unevenly spaced slices are interpolated at their positions, where no gap is above `largest_slice_gap` mm, and tilted
     ones (gantry tilt) resampled to the patient's axes, so that every grid that leaves this module is even and has
@@ -106,51 +109,65 @@ def read_scan(
             image[k] = _hounsfield(scaled(plane, stored))
         on_slices = image
         remarks, patient = list(stored.remarks), ""
-    mask = None
+    mask = ignored = None
     if label_path is not None:
         try:
-            mask = read_mask(Path(label_path), grid, stack, on_slices, liver_values)
+            mask, ignored = read_mask(Path(label_path), grid, stack, on_slices, liver_values, ignore_value)
         except UserError as error:
             raise LabelError(str(error)) from error
     if grid.tilt > TILT_TOLERANCE:
         remarks.append(f"slices tilted by {grid.tilt:.1f} degrees: resampled to the patient's axes")
-        image, mask, grid = _straightened(image, mask, grid)
+        image, mask, ignored, grid = _straightened(image, mask, ignored, grid)
     for remark in remarks:
         logger.info("%s: %s", path, remark)
-    return Scan(image, mask, grid, tuple(remarks), patient)
+    return Scan(image, mask, grid, tuple(remarks), patient, ignored)
 
 
 def preprocess(
     image_path: str | Path,
-    label_path: str | Path,
+    label_path: str | Path | None,
     spacing: tuple[float, float, float],
     liver_values: Collection[int] = (),
     largest_slice_gap: float = LARGEST_SLICE_GAP,
+    ignore_value: int | None = None,
 ) -> Preprocessed:
-    """Read a volume and its mask (see `read_scan`), and resample both to the canonical grid with `spacing` (mm)."""
-    image, mask, native_grid, *_ = read_scan(image_path, label_path, liver_values, largest_slice_gap)
-    assert mask is not None
-    grid = canonical_grid(native_grid, spacing)
+    """Read a volume and its mask (see `read_scan`), and resample both to the canonical grid with `spacing` (mm).
+
+    A slice is annotated if no voxel of it draws on one that is not; without a mask none is.
+    """
+    scan = read_scan(image_path, label_path, liver_values, largest_slice_gap, ignore_value)
+    grid = canonical_grid(scan.grid, spacing)
+    if scan.mask is None:
+        mask = np.full(grid.shape, NOT_ANNOTATED, np.uint8)
+    else:
+        mask = resample_mask(scan.mask, scan.grid, grid).view(np.uint8)
+    if scan.ignored is not None:
+        mask[_touched(scan.ignored, scan.grid, grid).any(axis=(1, 2))] = NOT_ANNOTATED
     return Preprocessed(
-        image=resample_image(image, native_grid, grid, fill=AIR),
-        mask=resample_mask(mask, native_grid, grid).view(np.uint8),
+        image=resample_image(scan.image, scan.grid, grid, fill=AIR),
+        mask=mask,
         grid=grid,
-        native_grid=native_grid,
-        native_mask=mask,
+        native_grid=scan.grid,
+        native_mask=scan.mask,
     )
 
 
+def annotated(mask: np.ndarray) -> np.ndarray:
+    """Return which slices of a preprocessed mask (z, y, x) are annotated, bool (z,)."""
+    return np.asarray(mask[:, 0, 0] != NOT_ANNOTATED)
+
+
 def save_preprocessed(folder: str | Path, preprocessed: Preprocessed) -> None:
-    """Write image.nii, mask.nii, native_mask.nii.gz and native_grid.json into `folder`, in place of an older one.
+    """Write image.nii, mask.nii, native_grid.json and, where there is a mask, native_mask.nii.gz into `folder`.
 
     The files that are read again and again are not compressed, so that `load_preprocessed` can map them into memory.
     """
-    assert preprocessed.native_mask is not None
     with files.replacing(folder) as temporary:
         temporary.mkdir()
         nibabel.save(gridded(preprocessed.image, preprocessed.grid), temporary / "image.nii")
         nibabel.save(gridded(preprocessed.mask, preprocessed.grid), temporary / "mask.nii")
-        write_mask(temporary / "native_mask.nii.gz", preprocessed.native_mask, preprocessed.native_grid)
+        if preprocessed.native_mask is not None:
+            write_mask(temporary / "native_mask.nii.gz", preprocessed.native_mask, preprocessed.native_grid)
         (temporary / "native_grid.json").write_text(preprocessed.native_grid.to_json(), encoding="utf-8")
 
 
@@ -194,11 +211,19 @@ def read_canonical_mask(path: str | Path) -> np.ndarray:
     return np.ascontiguousarray(upright(stored.values, stored.grid)[0]) != 0
 
 
-def _straightened(image: np.ndarray, mask: np.ndarray | None, grid: Grid) -> tuple[np.ndarray, np.ndarray | None, Grid]:
+def _straightened(
+    image: np.ndarray, mask: np.ndarray | None, ignored: np.ndarray | None, grid: Grid
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, Grid]:
     """Resample a volume whose slices are tilted to the patient's axes, with the spacing it has; outside is air."""
     straight = canonical_grid(grid, grid.spacing)
     image = resample_image(image, grid, straight, fill=AIR)
-    return image, None if mask is None else resample_mask(mask, grid, straight), straight
+    mask = None if mask is None else resample_mask(mask, grid, straight)
+    return image, mask, None if ignored is None else _touched(ignored, grid, straight), straight
+
+
+def _touched(ignored: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
+    """Return which voxels of `target` draw on an `ignored` one (z, y, x) of `source`, bool (z, y, x)."""
+    return resample(ignored.astype(np.uint8), source, target, fill=0) > TIE
 
 
 def _hounsfield(plane: np.ndarray) -> np.ndarray:

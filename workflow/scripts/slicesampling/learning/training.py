@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import UserError
+from .. import NOT_ANNOTATED, UserError
 from ..jobs.randomness import generator, seed_of
 from .checkpoint import Checkpoint, Terminated, Termination
 from .geometry import Axes
@@ -64,7 +64,7 @@ class Settings(NamedTuple):
 
 
 class ValidationVolume(NamedTuple):
-    """A volume to validate on: HU and liver mask, (z, y, x)."""
+    """A volume to validate on: HU and liver mask, (z, y, x); slices of `NOT_ANNOTATED` do not count."""
 
     image: np.ndarray
     mask: np.ndarray
@@ -91,7 +91,7 @@ def validate(
 
     for _, (image, mask) in read_ahead(volumes[rank::size], sent, compute.device):
         between()
-        predicted, reference = predict(image) > LIVER, mask != 0
+        predicted, reference = (predict(image) > LIVER) & (mask != NOT_ANNOTATED), mask == 1
         union = int((predicted | reference).sum())
         jaccard.append(int((predicted & reference).sum()) / union if union else 1.0)
     scores = np.array(gathered(jaccard))

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import NOT_ANNOTATED
+
 
 class Moments(NamedTuple):
     """Means over the Monte Carlo samples of a voxel: of the class probabilities (class, ...), which sum to one; of each
@@ -127,13 +129,18 @@ COUNTS = ("structure_voxels", "wrong_voxels")
 """Columns of the slices' table beside the measures, as `slice_counts` names them."""
 
 
-def slice_counts(liver: Tensor, reference: Tensor | None) -> dict[str, list[int] | None]:
+def slice_counts(liver: Tensor, reference: Tensor | None) -> dict[str, list[int | None]]:
     """Return for each axial slice the voxels of the predicted liver, and those in which it differs from the reference.
 
-    liver, reference: (z, y, x), not zero where liver is; a volume without a reference has None for the second count.
+    liver, reference: (z, y, x), not zero where liver is. The second count is None for slices of the reference that are
+    not annotated (`NOT_ANNOTATED`), and for all of a volume without one.
     """
     predicted = liver != 0
-    wrong = None if reference is None else (predicted != (reference != 0)).sum(dim=(1, 2)).tolist()
+    wrong: list[int | None] = [None] * len(liver)
+    if reference is not None:
+        known = (reference[:, 0, 0] != NOT_ANNOTATED).tolist()
+        differing = (predicted != (reference != 0)).sum(dim=(1, 2)).tolist()
+        wrong = [count if given else None for count, given in zip(differing, known, strict=True)]
     return dict(zip(COUNTS, (predicted.sum(dim=(1, 2)).tolist(), wrong), strict=True))
 
 

@@ -63,12 +63,14 @@ def _measured(row: dict[str, Any]) -> list[str]:
 
 
 def thumbnail(volume: Preprocessed) -> bytes:
-    """Return the sagittal, coronal and axial plane with most of the mask, outlined, as PNG."""
+    """Return the sagittal, coronal and axial plane with most of the mask, outlined, as PNG; without one the middle."""
+    structure = volume.mask == 1
     with matplotlib.style.context(["default", STYLE]):
         figure = Figure(figsize=THUMBNAIL)
         for axes, axis in zip(figure.subplots(1, 3), (2, 1, 0), strict=True):
-            areas = np.count_nonzero(volume.mask, axis=tuple(other for other in range(3) if other != axis))
-            image, mask = (np.take(array, int(areas.argmax()), axis=axis) for array in (volume.image, volume.mask != 0))
+            areas = np.count_nonzero(structure, axis=tuple(other for other in range(3) if other != axis))
+            index = int(areas.argmax()) if areas.any() else len(areas) // 2
+            image, mask = (np.take(array, index, axis=axis) for array in (volume.image, structure))
             spacing = [size for other, size in enumerate(volume.grid.spacing) if other != axis]
             if axis:  # the head is up
                 image, mask = image[::-1], mask[::-1]

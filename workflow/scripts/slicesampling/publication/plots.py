@@ -163,7 +163,7 @@ def selection_figure(ledgers: Mapping[str, pd.DataFrame], reference: pd.DataFram
     lengths = reference.groupby("volume")["slice"].max() + 1
     last = max(int(ledger["iteration"].max()) for ledger in ledgers.values())
     colours = matplotlib.colormaps["viridis_r"].resampled(last + 1)
-    livers = _positions(reference[reference["liver"] != 0].assign(iteration=0), rows, lengths)
+    livers = _positions(reference[reference["liver"] == 1].assign(iteration=0), rows, lengths)
     height = min(8.0, max(2.2, 0.9 + 0.022 * len(volumes)))
     lines, columns = in_rows(len(ledgers), MANY)
     figure = Figure(figsize=(PAGE, min(MOST_HEIGHT, height * lines)), layout="constrained")

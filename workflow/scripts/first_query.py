@@ -1,0 +1,11 @@
+"""Request the slices that people annotate before there is a model."""
+
+from slicesampling.annotation.rounds import first_query
+from slicesampling.jobs.job import start
+from slicesampling.jobs.randomness import generator
+from slicesampling.jobs.tsv import read_table, write_table
+
+start(snakemake)
+pool = read_table(snakemake.input.reference)[["volume", "slice"]]
+random = generator(int(snakemake.wildcards.seed), "initial", 0, "query")
+write_table(snakemake.output[0], first_query(pool, snakemake.params.volumes, snakemake.params.slices, random))

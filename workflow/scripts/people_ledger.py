@@ -1,0 +1,12 @@
+"""Write the ledger of what came with masks, and of what people had annotated when a round was closed."""
+
+from slicesampling.annotation.annotators import annotate_volumes
+from slicesampling.annotation.rounds import people_ledger
+from slicesampling.jobs.job import start
+from slicesampling.jobs.tsv import read_table, write_table
+
+start(snakemake)
+reference = read_table(snakemake.input.reference).dropna(subset="liver")
+given = annotate_volumes(reference, reference["volume"])
+closed = read_table(snakemake.input.closed) if snakemake.input.closed else None
+write_table(snakemake.output[0], people_ledger(given, closed))

@@ -1,0 +1,39 @@
+"""Segment a shard of all volumes on the preprocessed grid, and score how uncertain the model is of each."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import torch
+from slicesampling.cohort.volumes import load_preprocessed, sound, volume_folders, write_mask
+from slicesampling.jobs.files import replacing
+from slicesampling.jobs.job import start
+from slicesampling.jobs.tsv import write_table
+from slicesampling.learning.inference import LIVER, Predictor, sample
+from slicesampling.learning.models import computing, load_model
+from slicesampling.learning.uncertainty import slice_profiles, structure_region, volume_scores
+
+start(snakemake)
+params, wildcards = snakemake.params, snakemake.wildcards
+compute = computing(snakemake.config["compute"])
+model = load_model(snakemake.input.model, compute.device)
+folders = volume_folders([snakemake.input.volumes])
+predict = Predictor(model.network, model.window, compute)
+rows = []
+with replacing(snakemake.output.masks) as folder:
+    folder.mkdir()
+    for name in sound(params.volumes, folders):
+        volume = load_preprocessed(folders[name])
+        image = torch.tensor(volume.image, device=compute.device)
+        liver = (predict(image) > LIVER).cpu().numpy()
+        write_mask(folder / f"{name}.nii.gz", liver, volume.grid)
+        key = (int(wildcards.seed), wildcards.model, name, "uncertainty")
+        sampled = sample(model.network, image, model.window, compute, params.settings["samples"], key)
+        region = structure_region(sampled.liver, params.settings["dilation"])
+        profiles = slice_profiles(sampled.measures, region)
+        score = volume_scores(sampled.measures, profiles, region)["predictive_entropy"]
+        row = {"volume": name, "uncertainty": score, "liver_ml": liver.sum() * np.prod(volume.grid.spacing) / 1000}
+        rows.append(row | {"most_uncertain_slice": int(profiles["predictive_entropy"].argmax())})
+        logging.info("%s: %.5f", name, score)
+columns = ["volume", "uncertainty", "liver_ml", "most_uncertain_slice"]
+write_table(snakemake.output.scores, pd.DataFrame(rows, columns=columns))

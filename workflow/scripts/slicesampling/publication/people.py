@@ -1,0 +1,185 @@
+"""The page and the figure that tell people what their annotation took, what it brought, and what more would bring."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from .. import STRUCTURE
+from ..annotation.rounds import INITIAL, iteration_of
+from ..evaluation.annotation_times import LEAST_MODELS, LEVEL, SINGLE, WHOLE, Estimate, Ratio
+from .layout import Table, count, lay_out, number
+from .pages import filled
+from .style import PAGE, styled
+
+VALIDATION, TEST = "validation", "test"
+SHOWN_VOLUMES = 20
+"""Of the list for review."""
+
+
+@styled
+def minutes_figure(rounds: pd.DataFrame, estimate: Estimate | None, more: int) -> Figure:
+    """Draw validation and test Dice of each model against minutes at work, and against annotated slices.
+
+    rounds: rows of `model slices minutes validation_dice test_dice`, in order, test missing where none is tested;
+    estimate: the validation Dice that `more` slices would bring, drawn with its interval.
+    """
+    figure = Figure(figsize=(PAGE, 2.6), layout="constrained")
+    for axes, cost in zip(figure.subplots(1, 2, sharey=True), ("minutes", "slices"), strict=True):
+        for name, colour, marker in ((VALIDATION, "#0072B2", "o"), (TEST, "#D55E00", "s")):
+            values = rounds[f"{name}_dice"]
+            if values.notna().any():
+                axes.plot(rounds[cost], values, color=colour, marker=marker, mec="white", mew=0.4, ms=5, label=name)
+        if estimate is not None:
+            minutes_a_slice = _minutes_a_slice(rounds)
+            added = more if cost == "slices" else more * minutes_a_slice
+            at = rounds[cost].iloc[-1] + added
+            ends = [[max(estimate.value - estimate.lower, 0)], [max(estimate.upper - estimate.value, 0)]]
+            axes.errorbar(
+                [at], [estimate.value], ends, fmt="o", mfc="white", color="0.4", ms=4, label="next, estimated"
+            )
+        axes.set(xlabel="annotation time [min]" if cost == "minutes" else "annotated slices")
+    figure.axes[0].set_ylabel("mean Dice")
+    figure.axes[1].legend(loc="lower right")
+    return figure
+
+
+def _minutes_a_slice(rounds: pd.DataFrame) -> float:
+    """Return what a slice took in the last round."""
+    last = rounds[["minutes", "slices"]].diff().iloc[-1]
+    return float(last["minutes"] / last["slices"]) if last["slices"] > 0 else 0.0
+
+
+def annotation_page(
+    rounds: pd.DataFrame,
+    estimate: Estimate | None,
+    more: int,
+    kinds: pd.DataFrame,
+    ratio: Ratio | None,
+    assumed: float,
+    agreement: pd.DataFrame,
+    review: pd.DataFrame | None,
+    picture: bytes,
+    left_out: Sequence[str],
+) -> str:
+    """Return the page of the run with people.
+
+    rounds: as for `minutes_figure`, and `liver_slices all_minutes`; estimate, more: of the next round; kinds,
+    agreement, ratio: from `evaluation.annotation_times`; assumed: what the configuration holds for 1 / `ratio`; review:
+    rows of `volume split uncertainty liver_ml most_uncertain_slice`, None before the loop has ended; picture: the
+    figure as PNG; left_out: names of the tables and figures that this run cannot fill.
+    """
+    tables = [_rounds(rounds)]
+    if len(kinds):
+        tables.append(_kinds(kinds))
+    tables += [_agreement(agreement)] if len(agreement) else []
+    tables += [_review(review)] if review is not None else []
+    findings = [_next(estimate, more, rounds), _ratio(ratio, assumed)]
+    if not len(agreement):
+        findings.append("No slice has been annotated by two people yet, so nothing is known of their agreement.")
+    if left_out:
+        findings.append(f"This run has no {', '.join(left_out)}: they compare strategies or need test volumes.")
+    return filled(
+        "people.html",
+        title="Annotation by people",
+        picture=picture,
+        caption="Mean Dice against time at work and annotated slices, a point a model",
+        findings=findings,
+        tables=tables,
+    )
+
+
+def _rounds(rounds: pd.DataFrame) -> Table:
+    cells = {}
+    for row in rounds.to_dict("records"):
+        name = "Before round 1" if row["model"] == INITIAL else f"Round {iteration_of(str(row['model']))}"
+        cells[name] = {
+            "Annotated slices": number(row["slices"], 0),
+            f"with {STRUCTURE}": number(row["liver_slices"], 0),
+            "Minutes": number(row["minutes"], 1),
+            "with second opinions": number(row["all_minutes"], 1),
+            "Validation Dice": number(row["validation_dice"], 3),
+            "Test Dice": number(row["test_dice"], 3),
+        }
+    note = (
+        "Slices that came with a mask count, but took no minutes. Minutes: at work, of whoever answered first. "
+        "Validation: of the best state, mean over the volumes, annotated slices only."
+    )
+    return Table("rounds", "What was annotated, and what the models reach", rounds, lay_out(cells), note=note)
+
+
+def _next(estimate: Estimate | None, more: int, rounds: pd.DataFrame) -> str:
+    if estimate is None:
+        last = rounds["validation_dice"].diff().iloc[-1] if len(rounds) > 1 else np.nan
+        change = "" if np.isnan(last) else f" The last round has changed the validation Dice by {number(last, 3)}."
+        return f"What the next round would bring cannot be told before there are {LEAST_MODELS} models.{change}"
+    now = rounds["validation_dice"].iloc[-1]
+    text = (
+        f"Another {count(more, 'slice')} would bring the validation Dice from {number(now, 3)} to "
+        f"{number(estimate.value, 3)} [{number(estimate.lower, 3)}, {number(estimate.upper, 3)}], and take "
+        f"{number(more * _minutes_a_slice(rounds), 0)} minutes at the pace of the last round. Estimate and "
+        f"{100 * LEVEL:g} % interval are from a power law, 1 − Dice = a · slices^(−b), fitted to the "
+        f"{count(len(rounds), 'model')} with b = {number(estimate.exponent, 2)}."
+    )
+    return text if estimate.exponent > 0 else f"{text} The models have not become better with more slices so far."
+
+
+def _ratio(ratio: Ratio | None, assumed: float) -> str:
+    paper = f"The assumption is 1/{assumed:g} = {number(1 / assumed, 2)} (annotation_time_ratio; the paper: 1/3)."
+    if ratio is None:
+        return (
+            "Whether a slice takes less time in a volume that is annotated as a whole cannot be told: there are no "
+            f"whole volumes and single slices with {STRUCTURE}, both. {paper}"
+        )
+    interval = "no interval from fewer than two volumes of a kind"
+    if not np.isnan(ratio.lower):
+        interval = f"{100 * LEVEL:g} % bootstrap interval {number(ratio.lower, 2)} to {number(ratio.upper, 2)}"
+    return (
+        f"A slice with {STRUCTURE} in a volume annotated as a whole took {number(ratio.ratio, 2)} of the time of one "
+        f"alone ({interval}; {count(ratio.whole_volumes, 'whole volume')}, "
+        f"{count(ratio.single_slices, 'single slice')}). {paper}"
+    )
+
+
+def _kinds(kinds: pd.DataFrame) -> Table:
+    cells = {}
+    for row in kinds.sort_values(["kind", "start", "structure"], ascending=[True, True, False]).to_dict("records"):
+        begun = {"proposal": "from the proposal", "empty": "from nothing"}.get(str(row["start"]), "from an answer")
+        name = f"{row['kind'].capitalize()}, {begun}, {'with' if row['structure'] else 'without'} {STRUCTURE}"
+        cells[name] = {
+            "Slices": number(row["slices"], 0),
+            "Mean": number(row["mean"], 1),
+            "Median": number(row["median"], 1),
+            "Quartiles": f"{number(row['lower_quartile'], 1)} to {number(row['upper_quartile'], 1)}",
+        }
+    note = f"{WHOLE.capitalize()}: all slices of the volume were answered in one round; {SINGLE}: all others."
+    return Table("kinds", "Seconds at work on a slice", kinds, lay_out(cells), note=note)
+
+
+def _agreement(agreement: pd.DataFrame) -> Table:
+    cells = {
+        f"{row['first']} and {row['second']}": {
+            "Slices": number(row["slices"], 0),
+            "Mean Dice": number(row["dice"], 3),
+            f"Both without {STRUCTURE}": number(row["both_empty"], 0),
+            f"One without {STRUCTURE}": number(row["one_empty"], 0),
+        }
+        for row in agreement.to_dict("records")
+    }
+    note = f"Dice: over slices in which either sees {STRUCTURE}; 0 where the other sees none."
+    return Table("agreement", "Agreement of two annotators", agreement, lay_out(cells), note=note)
+
+
+def _review(review: pd.DataFrame) -> Table:
+    cells = {
+        row["volume"]: {
+            "Split": row["split"],
+            "Uncertainty": number(row["uncertainty"], 4),
+            f"{STRUCTURE.capitalize()} [ml]": number(row["liver_ml"], 0),
+            "Most uncertain slice": number(row["most_uncertain_slice"], 0),
+        }
+        for row in review.head(SHOWN_VOLUMES).to_dict("records")
+    }
+    note = f"The first of {count(len(review), 'volume')}; all are in results/review.tsv."
+    return Table("review", "Segmentations to review, the most uncertain first", review, lay_out(cells), note=note)
