@@ -1,4 +1,4 @@
-"""Write the masks that a model predicted onto the original files of the test volumes; see --help."""
+"""Write the masks that a model predicted onto the original files of their volumes; see --help."""
 
 import argparse
 import sys
@@ -15,7 +15,7 @@ from slicesampling.cohort.volumes import load_preprocessed, read_canonical_mask,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split(";")[0] + ".")
-    parser.add_argument("model", help="such as uss-5-converged; a folder of results/predictions/seed*")
+    parser.add_argument("model", help="such as uss-5-converged; a folder of results/{predictions,segmentations}/seed*")
     parser.add_argument("--to", type=Path, required=True, help="the folder for VOLUME.nii.gz, and VOLUME.dcm for DICOM")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--results", type=Path, default=Path("results"))
@@ -36,10 +36,13 @@ def main() -> None:
 
 def run(options: argparse.Namespace) -> None:
     predictions = options.results / f"predictions/seed{options.seed}"
-    masks = sorted(predictions.glob(f"{options.model}/shard*/*.nii.gz"))
+    segmentations = options.results / f"segmentations/seed{options.seed}"  # of all volumes, where people annotated
+    folder = segmentations if (segmentations / options.model).exists() else predictions
+    masks = sorted(folder.glob(f"{options.model}/shard*/*.nii.gz"))
     if not masks:
-        known = ", ".join(sorted(path.name for path in predictions.glob("*"))) or "none"
-        raise UserError(f"{predictions}: no predictions of {options.model}; there are those of {known}")
+        known = {path.name for path in [*predictions.glob("*"), *segmentations.glob("*")]}
+        listed = ", ".join(sorted(known)) or "none"
+        raise UserError(f"{predictions}: no predictions of {options.model}; there are those of {listed}")
     cohort = pd.read_csv(options.results / "cohort/cohort.tsv", sep="\t", dtype=str, keep_default_na=False)
     images = dict(zip(cohort["volume"], cohort["image"], strict=True))
     folders = volume_folders((options.results / "preprocessed").glob("shard*[0-9]"))

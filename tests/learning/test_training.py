@@ -19,7 +19,7 @@ import torch
 from conftest import HANGS
 from hypothesis import given
 from hypothesis import strategies as st
-from slicesampling import UserError
+from slicesampling import NOT_ANNOTATED, UserError
 from slicesampling.jobs.randomness import generator
 from slicesampling.learning import training
 from slicesampling.learning.checkpoint import Checkpoint, Terminated
@@ -389,6 +389,12 @@ def test_validation_is_the_mean_jaccard_of_whole_volumes() -> None:
     jaccard, dice = validate(Threshold([2, 2], 1), volumes, SETTINGS.window, CPU)
     assert jaccard == pytest.approx((1 + 10 / 30) / 2)
     assert dice == pytest.approx((1 + 20 / 40) / 2)
+    partly = np.where(masks[1], 1, 0).astype(np.uint8)
+    partly[0] = NOT_ANNOTATED
+    same = [volumes[0], ValidationVolume(image, partly)]
+    assert validate(Threshold([2, 2], 1), same, SETTINGS.window, CPU) == (jaccard, dice)  # both see nothing there
+    partly[1] = NOT_ANNOTATED  # where they differ
+    assert validate(Threshold([2, 2], 1), same, SETTINGS.window, CPU) == (1, 1)
 
 
 def test_a_model_survives_its_file(tmp_path: Path) -> None:

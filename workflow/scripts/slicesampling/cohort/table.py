@@ -198,13 +198,13 @@ def content_faults(row: pd.Series, largest_slice_gap: float) -> tuple[list[Fault
     if mask is not None and not mask.any():
         advice = "the liver mask is empty; give a mask with liver, or exclude the volume"
         return [Fault(number, "label", row["label"], advice)], {}
-    liver_slices = None if mask is None else int(mask.any(axis=(1, 2)).sum())
-    millilitres = None if mask is None else float(mask.sum() * np.prod(grid.spacing) / 1000)
+    liver_slices = np.nan if mask is None else int(mask.any(axis=(1, 2)).sum())
+    millilitres = np.nan if mask is None else float(mask.sum() * np.prod(grid.spacing) / 1000)
     measured = (row["volume"], *grid.shape, *grid.spacing, liver_slices, millilitres)
     seen = plausibility.measure(image, mask)
     if scan.ignored is not None and scan.ignored.any():  # what only a whole liver shows
-        measured = (*measured[:-1], None)
-        seen |= {"touches": "", "second_component": None}
+        measured = (*measured[:-1], np.nan)
+        seen |= {"touches": "", "second_component": np.nan}
     return [], {
         **dict(zip(MEASUREMENTS, measured, strict=False)),
         **seen,

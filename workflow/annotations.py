@@ -1,0 +1,85 @@
+"""Tell how far people have come with annotating, close a round early, or end the loop; see --help."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "scripts"))
+
+from slicesampling import UserError
+from slicesampling.annotation.answers import Answers
+from slicesampling.annotation.rounds import open_round, waiting
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split(";")[0] + ".")
+    folders = argparse.ArgumentParser(add_help=False)
+    folders.add_argument(
+        "--answers", type=Path, default=Path("annotations"), help="people.answers of the configuration"
+    )
+    folders.add_argument("--results", type=Path, default=Path("results"))
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command, function in COMMANDS.items():
+        described = (function.__doc__ or "").strip()
+        commands.add_parser(command, parents=[folders], help=described, description=described)
+    options = parser.parse_args()
+    try:
+        run(options)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error.filename}: {error.strerror}")
+
+
+def run(options: argparse.Namespace) -> None:
+    if not options.results.exists():
+        raise UserError(
+            f"{options.results}: there is no such folder; start in the folder of the run, or give --results"
+        )
+    print(COMMANDS[options.command](options, Answers(options.answers)))
+
+
+def status(options: argparse.Namespace, answers: Answers) -> str:
+    """Tell which rounds are closed, and what waits."""
+    answers.write_closed()
+    lines = [f"{name} is closed" for name in answers.closed]
+    name = open_round(options.results / "work_lists", answers)
+    if answers.finished:
+        lines.append("people have ended the loop")
+    elif name:
+        lines.append(waiting(options.results / "work_lists", answers, name))
+    return "\n".join(lines or ["no round has a work list yet: run Snakemake"])
+
+
+def close(options: argparse.Namespace, answers: Answers) -> str:
+    """Close the open round with what has been annotated so far."""
+    if answers.finished:
+        raise UserError(f"{answers.folder}/finished: people have ended the loop; delete this file to go on")
+    name = open_round(options.results / "work_lists", answers)
+    if name is None:
+        raise UserError(f"{options.results}/work_lists: no round is open; run Snakemake for the next work list")
+    if not any(answer.round == name for answer in answers.all.values()):
+        raise UserError(
+            f"{answers.folder}: round {name} has no answer yet; annotate a slice, or end the loop by finish"
+        )
+    return f"{answers.close(name)}: {name} is closed; now run Snakemake again"
+
+
+def finish(options: argparse.Namespace, answers: Answers) -> str:
+    """End the loop with what has been annotated so far."""
+    name = open_round(options.results / "work_lists", answers)
+    if name and any(answer.round == name for answer in answers.all.values()):
+        answers.close(name)
+    if not answers.closed and not list((options.results / "models").glob("seed*/initial/model.pt")):
+        raise UserError(
+            f"{answers.folder}: nothing is annotated, so there is no model to end with; annotate some slices"
+        )
+    answers.finish()
+    return f"{answers.folder}/finished: the loop has ended; now run Snakemake again"
+
+
+COMMANDS = {"status": status, "close": close, "finish": finish}
+
+
+if __name__ == "__main__":
+    main()
