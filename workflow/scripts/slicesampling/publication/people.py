@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from .. import STRUCTURE
 from ..annotation.rounds import INITIAL, iteration_of
@@ -41,7 +42,8 @@ def minutes_figure(rounds: pd.DataFrame, estimate: Estimate | None, more: int) -
             )
         axes.set(xlabel="annotation time [min]" if cost == "minutes" else "annotated slices")
     figure.axes[0].set_ylabel("mean Dice")
-    figure.axes[1].legend(loc="lower right")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=cost == "slices"))
+    figure.axes[1].legend(loc="best")
     return figure
 
 
@@ -113,7 +115,8 @@ def _next(estimate: Estimate | None, more: int, rounds: pd.DataFrame) -> str:
     if estimate is None:
         last = rounds["validation_dice"].diff().iloc[-1] if len(rounds) > 1 else np.nan
         change = "" if np.isnan(last) else f" The last round has changed the validation Dice by {number(last, 3)}."
-        return f"What the next round would bring cannot be told before there are {LEAST_MODELS} models.{change}"
+        needed = f"it takes {LEAST_MODELS} models of different numbers of slices, none of them without fault"
+        return f"What the next round would bring cannot be told: {needed}.{change}"
     now = rounds["validation_dice"].iloc[-1]
     text = (
         f"Another {count(more, 'slice')} would bring the validation Dice from {number(now, 3)} to "
