@@ -41,8 +41,8 @@ def minutes_figure(rounds: pd.DataFrame, estimate: Estimate | None, more: int) -
                 [at], [estimate.value], ends, fmt="o", mfc="white", color="0.4", ms=4, label="next, estimated"
             )
         axes.set(xlabel="annotation time [min]" if cost == "minutes" else "annotated slices")
-    figure.axes[0].set_ylabel("mean Dice")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=cost == "slices"))
+    figure.axes[0].set_ylabel("mean Dice")
     figure.axes[1].legend(loc="best")
     return figure
 
