@@ -131,7 +131,8 @@ def _append(folder: Path, name: str, count: int, go: object) -> None:
     answers = Answers(folder)
     go.wait()  # type: ignore[attr-defined]
     for index in range(count):
-        answers.add(answer(index, name))
+        number = answers.add(answer(index, name))
+        assert answers.all[number] == answer(index, name)  # the place is its own
 
 
 def test_processes_that_append_at_once_lose_nothing(tmp_path: Path) -> None:
