@@ -97,7 +97,7 @@ def people_ledger(given: pd.DataFrame, closed: pd.DataFrame | None) -> pd.DataFr
     ledger = given
     if closed is not None:
         told = closed.dropna(subset="liver")
-        told = told.assign(iteration=told["round"].map(iteration_of)).sort_values("iteration", kind="stable")
+        told = told.assign(iteration=told["round"].map(iteration_of))  # rounds are in order, as they were closed
         ledger = pd.concat([given, told])[LEDGER].drop_duplicates(["volume", "slice"], ignore_index=True)
     ledger = ledger.astype({"liver": int})
     if not ledger["liver"].any():
