@@ -222,20 +222,11 @@ def test_planted_effects_are_found_and_their_intervals_cover_them():
     assert (np.mean(covered, axis=0) > 0.85).all(), "95 % intervals hold the truth in most of 40 draws"
 
 
-def test_a_strategy_of_one_s_own_counts_with_its_kind():
-    """What it is called is nothing; which strategies are uncertain and sliced is all that the regression knows."""
-    random = np.random.default_rng(2)
-    table = converged({name: random.uniform(0, 1, 50) for name in STRATEGIES})
-    renamed = table.assign(strategy=table["strategy"].replace("uss", "bald"))
-    expected = quantile_regression(table, "dice", 0.05).coefficients
-    kinds = {"uncertain": ["uvs", "bald"], "sliced": ["rss", "bald"]}
-    pd.testing.assert_frame_equal(quantile_regression(renamed, "dice", 0.05, **kinds).coefficients, expected)
-
-
 def test_other_models_stay_out_of_the_regression():
     random = np.random.default_rng(0)
     table = converged({name: random.uniform(0, 1, 50) for name in STRATEGIES})
     strangers = [table.assign(converged=False, dice=-9.0), table.assign(strategy="pool", dice=9.0)]
+    strangers += [table.assign(strategy="aware", dice=-9.0), table.assign(strategy="by_error", dice=9.0)]
     expected = quantile_regression(table, "dice", 0.05)
     result = quantile_regression(pd.concat([table, *strangers], ignore_index=True), "dice", 0.05)
     pd.testing.assert_frame_equal(result.coefficients, expected.coefficients)

@@ -153,11 +153,6 @@ SCORED_MODELS = list(
 )
 
 
-# What a table cannot tell of its strategies: which of them ask the uncertainty, and which choose slices.
-KINDS = {
-    "uncertain": [name for name in STRATEGIES if STRATEGIES[name].uncertain],
-    "sliced": [name for name in STRATEGIES if STRATEGIES[name].slices],
-}
 # What the notes and captions say of strategies that are not the paper's.
 OWN_TITLES = {
     name: strategy.title
@@ -178,7 +173,8 @@ ERRORS_TABLE = {"found": "results/evaluation/error_detection.tsv"}
 ANNOTATION_TIME = {
     "minutes_per_slice": config["annotation_minutes_per_slice"],
     "ratio": config["annotation_time_ratio"],
-    "sliced": KINDS["sliced"],
+    # What a table cannot tell of its strategies.
+    "sliced": [name for name in STRATEGIES if STRATEGIES[name].slices],
 }
 # Each table: the function of a module of publication that makes it, its further arguments, and the records it reads.
 TABLES = {
@@ -205,7 +201,7 @@ TABLES = {
     "table6_msd": ("metric_table", {"metric": "msd"}, LIMITED_TABLE),
     "table7_hd": ("metric_table", {"metric": "hd"}, LIMITED_TABLE),
     "table8_converged": ("converged_table", {}, LIMITED_TABLE),
-    "table9_quantile_regression": ("regression_table", KINDS, METRICS_TABLE),
+    "table9_quantile_regression": ("regression_table", {}, METRICS_TABLE),
     "supplement1_intervals": ("intervals_table", {}, METRICS_TABLE),
     "supplement2_comparisons": ("comparisons_table", {}, METRICS_TABLE),
     "supplement3_learning_curves": (

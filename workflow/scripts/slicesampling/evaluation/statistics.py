@@ -5,7 +5,6 @@ All functions read the table of metrics: one row a model and test volume, with t
 """
 
 import warnings
-from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from ..annotation.strategies import SLICED, UNCERTAIN, by_strategies
+from ..annotation.strategies import SLICED, STRATEGIES, UNCERTAIN
 from .regression import weighted_regressions
 
 LOWER_PERCENTILE, UPPER_PERCENTILE = 5, 95
@@ -256,26 +255,24 @@ def quantile_regression(
     metrics: pd.DataFrame,
     metric: str,
     quantile: float,
-    uncertain: Collection[str] = UNCERTAIN,
-    sliced: Collection[str] = SLICED,
     random: np.random.Generator | None = None,
 ) -> Regression:
     """Regress a quantile of the converged models' cases on uncertainty vs. random and slice vs. volume sampling.
 
     The paper's table 9: value = intercept + uncertainty sampling (UVS, USS) + slice sampling (USS, RSS); an effect that
-    the strategies of the run cannot tell is NaN, and the note says why. `uncertain`: the strategies that ask the
-    uncertainty; `sliced`: those that choose slices. Intervals and p-values are the paper's asymptotic ones; with
+    the paper's strategies in the run cannot tell is NaN, and the note says why. Other strategies are left out: controls
+    are neither the one nor the other. Intervals and p-values are the paper's asymptotic ones; with
     several seeds and `random`, those of the bootstrap over patients and seeds.
     """
     from statsmodels.regression.quantile_regression import QuantReg  # seconds, for one table of nine
 
-    rows = metrics[metrics["converged"] & by_strategies(metrics)]
+    rows = metrics[metrics["converged"] & metrics["strategy"].isin(list(STRATEGIES))]
     outcome = rows[metric].to_numpy(dtype=float)
     design = pd.DataFrame(
         {
             "intercept": 1.0,
-            "uncertainty_sampling": rows["strategy"].isin(list(uncertain)).astype(float),
-            "slice_sampling": rows["strategy"].isin(list(sliced)).astype(float),
+            "uncertainty_sampling": rows["strategy"].isin(UNCERTAIN).astype(float),
+            "slice_sampling": rows["strategy"].isin(SLICED).astype(float),
         },
         index=rows.index,
     )

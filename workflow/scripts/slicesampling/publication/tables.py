@@ -4,7 +4,7 @@ A table's frame holds what was computed, at full precision and in long form; its
 paper prints it. Strategies stand in the paper's order, whatever the order or subset of the run.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from .. import STRUCTURE
-from ..annotation.strategies import SLICED, STRATEGIES, UNCERTAIN, by_strategies, strategies_in
+from ..annotation.strategies import STRATEGIES, by_strategies, strategies_in
 from ..evaluation.statistics import (
     COVARIATES,
     METRICS,
@@ -226,19 +226,20 @@ def converged_table(metrics: pd.DataFrame, limit: pd.DataFrame | None = None) ->
     )
 
 
-def regression_table(
-    metrics: pd.DataFrame, uncertain: Collection[str] = UNCERTAIN, sliced: Collection[str] = SLICED
-) -> Table:
+def regression_table(metrics: pd.DataFrame) -> Table:
     """Table 9: what uncertainty sampling and slice sampling change at the bad end of each metric, converged models.
 
-    metrics: as for `converged_table`; uncertain, sliced: as for `statistics.quantile_regression`.
+    metrics: as for `converged_table`. The paper's strategies alone are compared; it takes two of them.
     """
+    paper = [name for name in strategies_in(metrics) if name in STRATEGIES]
+    own = len(strategies_in(metrics)) > len(paper)
+    compared = metrics[metrics["converged"] & metrics["strategy"].isin(paper if len(paper) > 1 else [])]
     records: list[dict[str, object]] = []
     cells: dict[str, dict[str, str]] = {name: {} for name in COVARIATES}
     notes: dict[str, list[str]] = {}  # what there is to say, and of which metrics
     for about in METRICS.values():
         random = randomness.generator("bootstrap")
-        result = quantile_regression(metrics, about.column, about.tail_quantile, uncertain, sliced, random)
+        result = quantile_regression(compared, about.column, about.tail_quantile, random)
         for covariate, row in zip(COVARIATES, result.coefficients.to_dict("records"), strict=True):
             records.append(
                 {
@@ -251,12 +252,11 @@ def regression_table(
                 }
             )
             cells[covariate] |= _effect_cells(row, about)
-        if result.note:
+        if result.note and len(compared):
             notes.setdefault(result.note.replace(f"the {about.tail_quantile:g} quantile", "the quantile"), []).append(
                 about.name
             )
-    shown = metrics[metrics["converged"] & by_strategies(metrics)]
-    seeds = shown["seed"].nunique()
+    seeds = compared["seed"].nunique()
     return Table(
         "table9_quantile_regression",
         "Effect of uncertainty (against random) and slice (against volume) sampling: quantile regression",
@@ -264,11 +264,15 @@ def regression_table(
         lay_out({name.replace("_", " ").capitalize(): row for name, row in cells.items()}),
         note=join(
             "Converged models. In brackets: 95 % confidence interval.",
+            f"Only the paper's strategies are compared: {', '.join(map(str.upper, paper))}." if own else "",
             REGRESSION_WITH_SEEDS.format(seeds=seeds) if seeds > 1 else REGRESSION_WEAKNESS,
-            about_seed(shown, "the effects"),
+            about_seed(compared, "the effects"),
             *(f"{', '.join(names)}: {text}." for text, names in notes.items()),
-            about_cases(shown),
-        ),
+            about_cases(compared),
+        )
+        if len(compared)
+        else f"This table needs two of {', '.join(map(str.upper, STRATEGIES))}; the run has "
+        f"{paper[0].upper() if paper else 'none'} of them.",
     )
 
 
@@ -311,8 +315,6 @@ def paper_comparison(
     annotations: pd.DataFrame,
     training: pd.DataFrame,
     metrics: pd.DataFrame,
-    uncertain: Collection[str] = UNCERTAIN,
-    sliced: Collection[str] = SLICED,
 ) -> str:
     """Return a page with tables 2 to 9, the values of this run above those of the paper."""
     ours = [
@@ -320,7 +322,7 @@ def paper_comparison(
         training_table(training),
         *[metric_table(metrics, metric) for metric in METRICS],
         converged_table(metrics),
-        regression_table(metrics, uncertain, sliced),
+        regression_table(metrics),
     ]
     return filled(
         "tables.html",
