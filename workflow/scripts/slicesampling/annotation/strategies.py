@@ -24,6 +24,9 @@ MEASURES = ("predictive_entropy", "mutual_information", "variance")
 ERROR = "error"
 """The measure of an upper bound: the voxels of a slice in which the previous model differs from the reference."""
 
+UPPER_BOUND = "by_error"
+"""How the names of upper bounds begin, and of no other strategy: all that tables and figures know is the name."""
+
 REGIONS = ("slice", "structure")
 """What a measure is taken over: the whole slice, or the predicted structure, dilated."""
 
@@ -216,7 +219,15 @@ def combination_faults(name: str, given: Any) -> list[str]:
             faults.append(f"{key}.{part} is no key of rule {rule}; accepted: {listed}")
         elif value not in accepted[part]:
             faults.append(f"{key}.{part} is {value!r}; accepted with rule {rule}: {' or '.join(accepted[part])}")
+    if not faults and (given.get("measure") == ERROR) != is_upper_bound(str(name)):
+        accepted_here = f"{ERROR} if a name begins with {UPPER_BOUND}, only then"
+        faults = [f"{key}.measure is {given.get('measure')!r}; accepted: {accepted_here}"]
     return faults
+
+
+def is_upper_bound(strategy: str) -> bool:
+    """Return whether a strategy of that name is an upper bound, see `Strategy.upper_bound`."""
+    return strategy.startswith(UPPER_BOUND)
 
 
 def by_strategies(table: pd.DataFrame) -> pd.Series:

@@ -14,7 +14,7 @@ from scipy import stats
 
 from ..annotation.strategies import STRATEGIES
 from .composition import ALL_HARD
-from .statistics import CONFIDENCE, METRICS, Metric, case_weights, weighted_means, weighted_quantiles
+from .statistics import CONFIDENCE, METRICS, Metric, bootstrap, interval, weighted_means, weighted_quantiles
 
 HOLDS, FAILS, OPEN, ABSENT = "holds", "does not hold", "cannot be told", "not in this run"
 
@@ -110,7 +110,7 @@ class Cases:
 
     def __init__(self, metrics: pd.DataFrame, random: np.random.Generator) -> None:
         self.metrics = metrics.sort_values(["seed", "volume"])
-        self.weights = case_weights(metrics, random)
+        self.weights, self.shares = bootstrap(metrics, random)
 
     @property
     def seeds(self) -> int:
@@ -164,20 +164,6 @@ def judge(metrics: pd.DataFrame, annotations: pd.DataFrame, composition: pd.Data
     return pd.DataFrame(rows).reindex(columns=FRAME)
 
 
-def _bounds(samples: npt.NDArray[np.float64], seeds: int, comparisons: int = 1) -> tuple[float, float]:
-    """Return the ends of the percentile interval of bootstrap samples, widened for few seeds and several comparisons.
-
-    For seeds: the expanded percentile interval (Hesterberg 2015, doi:10.1080/00031305.2015.1089789), which makes up for
-    the bootstrap's spread being that of n rather than n - 1, and for normal rather than Student's t tails. For
-    comparisons: Bonferroni.
-    """
-    tail = (1 - CONFIDENCE) / comparisons / 2
-    if seeds > 1:
-        tail = float(stats.norm.cdf(np.sqrt(seeds / (seeds - 1)) * stats.t.ppf(tail, seeds - 1)))
-    lower, upper = np.quantile(samples, [tail, 1 - tail])
-    return float(lower), float(upper)
-
-
 def _few(seeds: int) -> str:
     """Say why nothing is judged, where the seeds are too few."""
     if seeds == 1:
@@ -201,8 +187,8 @@ def _rank(claim: Claim, cases: Cases, about: Metric, rivals: Sequence[str]) -> d
     found, wide = [], []
     for rival in rivals:
         other, samples = cases.statistic(cases.values(rival, claim, about.column), about, claim.tail)
-        found.append(Estimate(rival, own - other, *_bounds(own_samples - samples, cases.seeds)))
-        wide.append(_bounds(own_samples - samples, cases.seeds, len(rivals)))
+        found.append(Estimate(rival, own - other, *interval(own_samples - samples, cases.shares)))
+        wide.append(interval(own_samples - samples, cases.shares, len(rivals)))
     least = [min(side * each.lower, side * each.upper) for each in found]
     most = [max(side * lower, side * upper) for lower, upper in wide]
     verdict = HOLDS if min(least) > 0 else FAILS if min(most) < 0 else OPEN
@@ -217,7 +203,7 @@ def _equal(claim: Claim, cases: Cases, about: Metric, rivals: Sequence[str]) -> 
         cases.statistic(cases.values(name, claim, about.column), about, claim.tail)
         for name in (claim.subject, rivals[0])
     )
-    found = Estimate(rivals[0], own[0] - other[0], *_bounds(own[1] - other[1], cases.seeds))
+    found = Estimate(rivals[0], own[0] - other[0], *interval(own[1] - other[1], cases.shares))
     margin = MARGINS[about.column]
     within = -margin < found.lower and found.upper < margin
     outside = found.lower > margin or found.upper < -margin
@@ -254,7 +240,7 @@ def _share(claim: Claim, cases: Cases, annotations: pd.DataFrame) -> dict[str, A
     own, pool = (
         cases.statistic(cases.values(name, claim, "dice"), about, tail=False) for name in (claim.subject, "pool")
     )
-    found = Estimate("pool", own[0] / pool[0], *_bounds(own[1] / pool[1], cases.seeds))
+    found = Estimate("pool", own[0] / pool[0], *interval(own[1] / pool[1], cases.shares))
     spent = annotations[annotations["strategy"] == claim.subject]
     spent = spent.loc[spent["iteration"] == spent["iteration"].max(), "slices"].mean()
     share = float(spent / annotations.loc[annotations["strategy"] == "pool", "slices"].mean())

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from ..annotation.strategies import by_strategies, strategies_in
+from ..annotation.strategies import by_strategies, is_upper_bound, strategies_in
 from .statistics import METRICS, SIGNIFICANCE, holm, signed_rank_p
 
 LEVEL = SIGNIFICANCE[-1][0]
@@ -128,3 +128,8 @@ def penalty_matrix(tests: pd.DataFrame, metric: str, strategies: Sequence[str], 
         winner, loser = (test.first, test.second) if first_wins else (test.second, test.first)
         matrix.loc[winner, loser] += 1
     return (matrix / max(1, rows["iteration"].nunique())).mask(np.eye(len(matrix), dtype=bool))
+
+
+def beaten(matrix: pd.DataFrame) -> pd.Series:
+    """Return how often each strategy is beaten: the mean of each column of a `penalty_matrix`, without upper bounds."""
+    return matrix.loc[[not is_upper_bound(name) for name in matrix.index]].mean()

@@ -206,13 +206,26 @@ def bootstrap_weights(
     return weights
 
 
-def case_weights(metrics: pd.DataFrame, random: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Return the `bootstrap_weights` of the run's cases, sorted by seed and volume: one set for all its models.
+class Samples(NamedTuple):
+    """Bootstrap samples of a run's cases, sorted by seed and volume: one set for all its models.
+
+    weights: (replicates, cases), how often each case counts; seeds: (replicates, seeds), the share of each seed in it.
+    """
+
+    weights: npt.NDArray[np.int64]
+    seeds: npt.NDArray[np.float64]
+
+
+def bootstrap(metrics: pd.DataFrame, random: np.random.Generator) -> Samples:
+    """Return bootstrap samples of a run's cases, by `bootstrap_weights`.
 
     metrics: `seed volume patient`, any number of rows a case.
     """
     cases = metrics[["seed", "volume", "patient"]].drop_duplicates().sort_values(["seed", "volume"])
-    return bootstrap_weights(cases["seed"], cases["patient"], random)
+    weights = bootstrap_weights(cases["seed"], cases["patient"], random)
+    _, first = np.unique(cases["seed"], return_index=True)
+    counted = np.add.reduceat(weights, first, axis=1)
+    return Samples(weights, counted / counted.sum(axis=1, keepdims=True))
 
 
 def weighted_means(values: npt.ArrayLike, weights: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -232,11 +245,50 @@ def weighted_quantiles(
     return lower + (upper - lower) * (place - below)
 
 
-def interval(estimates: npt.ArrayLike) -> tuple[float, float]:
-    """Return the ends of the 95 % bootstrap interval (percentile method) of estimates (replicates,)."""
-    tail = 100 * (1 - CONFIDENCE) / 2
-    lower, upper = np.percentile(np.asarray(estimates, dtype=float), [tail, 100 - tail])
+def interval(
+    estimates: npt.ArrayLike, seeds: npt.NDArray[np.float64] | None = None, comparisons: int = 1
+) -> tuple[float, float]:
+    """Return the ends of the 95 % bootstrap interval (percentile method) of estimates (replicates,), which may be inf.
+
+    seeds: as in `Samples`; by them the interval is widened, see `_widening`. comparisons: of how many intervals all
+    shall hold (Bonferroni). An end is always one of the estimates.
+    """
+    values = np.asarray(estimates, dtype=float)
+    factor, freedom = _widening(values, seeds)
+    tail = stats.norm.cdf(factor * stats.t.ppf((1 - CONFIDENCE) / comparisons / 2, freedom))
+    lower, upper = np.quantile(values, [tail, 1 - tail], method="inverted_cdf")
     return float(lower), float(upper)
+
+
+def bootstrap_p(estimates: npt.ArrayLike, seeds: npt.NDArray[np.float64] | None = None) -> float:
+    """Return the two-sided p-value of zero, given bootstrap estimates (replicates,): below 0.05 outside `interval`.
+
+    Twice the smaller share of samples on one side of zero, the data counted as one more of them; `seeds` as there.
+    """
+    values = np.asarray(estimates, dtype=float)
+    factor, freedom = _widening(values, seeds)
+    side = min(1.0, 2 * (min((values <= 0).sum(), (values >= 0).sum()) + 1) / (len(values) + 1))
+    return float(2 * stats.t.cdf(stats.norm.ppf(side / 2) / factor, freedom))
+
+
+def _widening(estimates: npt.NDArray[np.float64], seeds: npt.NDArray[np.float64] | None) -> tuple[float, float]:
+    """Return the factor and the degrees of freedom by which an interval of few seeds is to be wider than its samples.
+
+    A sample of n seeds has n - 1 degrees of freedom, and its bootstrap a variance too small by (n - 1)/n: the expanded
+    percentile interval (Hesterberg 2015, doi:10.1080/00031305.2015.1089789) makes up for both. Here only a part of the
+    variance is due to the seeds, namely what the shares of the seeds explain of the estimates, as normal scores; the
+    degrees of freedom are those of the sum (Satterthwaite 1946, doi:10.2307/3002019), patients being many.
+    """
+    if seeds is None or seeds.shape[1] < 2:
+        return 1.0, np.inf
+    scores = stats.norm.ppf(stats.rankdata(estimates) / (len(estimates) + 1))
+    centred = seeds - seeds.mean(axis=0)
+    explained = centred @ np.linalg.lstsq(centred, scores, rcond=None)[0]
+    part = float(explained.var() / scores.var()) if scores.any() else 1.0
+    count = seeds.shape[1]
+    of_seeds = part * count / (count - 1)
+    whole = of_seeds + 1 - part
+    return np.sqrt(whole), (count - 1) * (whole / of_seeds) ** 2 if part else np.inf
 
 
 def signed_rank_p(differences: pd.Series, larger_is_better: bool) -> float:
@@ -310,16 +362,11 @@ def _bootstrapped(
     quantile: float,
     random: np.random.Generator,
 ) -> npt.NDArray[np.float64]:
-    """Return both ends of the interval and the p-value of each coefficient, by the bootstrap over patients and seeds.
-
-    p is twice the smaller share of samples on one side of zero, the data counted as one more of them.
-    """
-    weights = case_weights(rows, random)
+    """Return both ends of the interval and the p-value of each coefficient, by the bootstrap."""
+    weights, seeds = bootstrap(rows, random)
     place = rows.groupby(["seed", "volume"]).ngroup().to_numpy()  # the column of each row's case
     drawn = weighted_regressions(outcome, design, weights[:, place], quantile)
-    sides = np.minimum((drawn <= 0).sum(axis=0), (drawn >= 0).sum(axis=0))
-    p_values = np.minimum(1, 2 * (sides + 1) / (len(drawn) + 1))
-    return np.array([[*interval(estimates), p] for estimates, p in zip(drawn.T, p_values, strict=True)])
+    return np.array([[*interval(estimates, seeds), bootstrap_p(estimates, seeds)] for estimates in drawn.T])
 
 
 def _estimable(design: pd.DataFrame) -> tuple[list[str], list[str]]:

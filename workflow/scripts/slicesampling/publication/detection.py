@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 from .. import STRUCTURE
 from ..annotation.strategies import MEASURES, strategies_in
 from ..evaluation.error_detection import SCOPES, SCORES, shares
-from .layout import MISSING, Table, join, lay_out, number, thousands
-from .style import FONT, PAGE, Look, legend_columns, looks, styled
+from .layout import MISSING, Table, join, lay_out, number, printed, thousands
+from .style import FONT, PAGE, Look, about_bound, legend_columns, looks, styled
 from .tables import about_seed
 
 LEGEND_ROW = 0.16  # inches
@@ -33,7 +33,7 @@ def error_detection_table(found: pd.DataFrame) -> Table:
     cells: dict[str, dict[str, str]] = {}
     for strategy, rows in _judged(frame):
         for iteration, each in rows.groupby("iteration"):
-            row = cells.setdefault(f"{strategy.upper()}, iter. {iteration}", {})
+            row = cells.setdefault(f"{printed(strategy)}, iter. {iteration}", {})
             row["Picked slices"] = f"{thousands(each['picked'].mean())} of {thousands(each['slices'].mean())}"
             row["Errors [%]"] = " / ".join(number(100 * each[name].mean(), 1) for name in CHOICES)
             row["× random"] = number(each["times_random"].mean(), 2)
@@ -116,6 +116,7 @@ def error_detection_figure(found: pd.DataFrame, measure: str = MEASURES[0]) -> F
         for look in (drawn[name] for name in shown)
     ]
     handles.append(Line2D([], [], color="0.3", ls="--", lw=0.8, label="random choice"))
+    handles += about_bound(str(handle.get_label()) for handle in handles)
     columns = legend_columns([str(handle.get_label()) for handle in handles])
     figure.set_figheight(4.8 + LEGEND_ROW * -(-len(handles) // columns))
     figure.legend(handles=handles, loc="outside upper center", ncols=columns, columnspacing=1.0)

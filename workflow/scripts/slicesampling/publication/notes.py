@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from .. import STRUCTURE
+from ..annotation.strategies import is_upper_bound
 from ..evaluation.statistics import CASES_FOR_PERCENTILE
 from .layout import count, join
 
@@ -54,6 +55,8 @@ def about_tests(metrics: pd.DataFrame, records: Iterable[Mapping[str, object]]) 
             "others would give is in the intervals of supplements 1 to 4."
         )
     equal = max((int(str(record.get("equal", 0))) for record in records), default=0)
+    if metrics["strategy"].map(is_upper_bound).any():
+        sentences.append("Upper bounds and the data pool's model are not compared.")
     if equal:
         sentences.append(f"{tested} without a difference (at most {equal} in a comparison) are left out of the test.")
     if seeds < 2 and metrics["volume"].nunique() > metrics["patient"].nunique():

@@ -26,6 +26,7 @@ TEX = str.maketrans(
         "×": r"$\times$",
         "–": "--",
         "−": r"$-$",
+        "†": r"\textdagger{}",
         "\u00a0": "~",
     }
 )

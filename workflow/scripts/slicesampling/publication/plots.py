@@ -18,11 +18,11 @@ from .. import STRUCTURE
 from ..annotation.strategies import by_strategies, strategies_in
 from ..evaluation.calibration import calibration_errors, pooled
 from ..evaluation.efficiency import COSTS
-from ..evaluation.seeds import LEVEL, penalty_matrix
+from ..evaluation.seeds import LEVEL, beaten, penalty_matrix
 from ..evaluation.statistics import LOWER_PERCENTILE, METRICS, UPPER_PERCENTILE, Metric
-from .layout import MANY
+from .layout import BOUND, MANY, printed
 from .notes import about_seed
-from .style import COLUMN, FONT, PAGE, in_rows, legend_columns, looks, styled, wrapped
+from .style import COLUMN, FONT, PAGE, about_bound, in_rows, legend_columns, looks, styled, wrapped
 
 LARGE_MATRIX = 12  # strategies; with more, numbers of three digits need a smaller font
 DARK = 65  # %: above it a cell of a matrix is too dark for black numbers
@@ -179,7 +179,7 @@ def selection_figure(ledgers: Mapping[str, pd.DataFrame], reference: pd.DataFram
         axes.imshow(np.where(np.isnan(livers), np.nan, 0.5), cmap="Greys", vmin=0, vmax=3, **grid)
         axes.imshow(picked, cmap=colours, vmin=-0.5, vmax=last + 0.5, **grid)
         axes.hlines([border - 0.5 for border in borders], 0, 100, color="0.4", lw=0.4)
-        axes.set(title=strategy.upper(), xticks=[0, 50, 100])
+        axes.set(title=printed(strategy), xticks=[0, 50, 100])
         axes.grid(visible=False)
         axes.spines[:].set_visible(True)
     edges = [0, *borders, len(volumes)]
@@ -189,11 +189,12 @@ def selection_figure(ledgers: Mapping[str, pd.DataFrame], reference: pd.DataFram
         axes.tick_params(axis="y", length=0)
     figure.supxlabel("position (% feet → head)", fontsize=FONT + 1)
     figure.supylabel("volumes of the data pool, by site", fontsize=FONT + 1)
-    handles = [
+    handles: list[Any] = [
         Patch(facecolor=colours(iteration), label=f"iter. {iteration}" if iteration else "initial")
         for iteration in range(last + 1)
     ]
     handles.append(Patch(facecolor=matplotlib.colormaps["Greys"](0.5 / 3), label=f"{STRUCTURE}, not annotated"))
+    handles += about_bound(map(printed, ledgers))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=1.2)
     return figure
 
@@ -311,7 +312,7 @@ def penalties_figure(penalties: pd.DataFrame, metric: str) -> Figure:
     titles = (f"p < {LEVEL:g}", f"p < {LEVEL:g} after Holm's correction")
     for axes, column, title in zip(panels, ("p_value", "p_holm"), titles, strict=True):
         matrix = 100 * penalty_matrix(penalties, metric, strategies, column)
-        shown = np.vstack([matrix, np.full(len(matrix), np.nan), matrix.mean()])  # a gap above the means
+        shown = np.vstack([matrix, np.full(len(matrix), np.nan), beaten(matrix)])  # a gap above the means
         axes.pcolormesh(np.ma.masked_invalid(shown), cmap="Blues", vmin=0, vmax=100, edgecolors="white", linewidth=0.5)
         for (row, place), share in np.ndenumerate(shown):
             look: dict[str, Any] = {"color": "white" if share > DARK else "black", "ha": "center", "va": "center"}
@@ -326,6 +327,8 @@ def penalties_figure(penalties: pd.DataFrame, metric: str) -> Figure:
         axes.tick_params(length=0)
     panels[0].invert_yaxis()
     panels[0].set_ylabel("beats, in % of iterations")
+    if about_bound(labels):
+        figure.supxlabel(BOUND, fontsize=FONT, x=0.01, ha="left")
     return figure
 
 
@@ -423,6 +426,7 @@ def _strategy_legend(figure: Figure, metrics: pd.DataFrame) -> None:
 
 def _legend(figure: Figure, handles: Sequence[Any], handlelength: float) -> None:
     """Lay a legend above the panels, in as many lines as it takes; handlelength: in units of the font size."""
+    handles = [*handles, *about_bound(handle.get_label() for handle in handles)]
     gaps = 2.8  # of the font size: matplotlib's between handle and label, and between two columns
     ncols = legend_columns([handle.get_label() for handle in handles], (handlelength + gaps) * FONT / 72)
     figure.legend(handles=handles, loc="outside upper center", ncols=ncols, handlelength=handlelength)
