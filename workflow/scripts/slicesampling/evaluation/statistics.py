@@ -26,6 +26,9 @@ CASES_FOR_PERCENTILE = 100 // LOWER_PERCENTILE
 SIGNIFICANCE = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 """A p-value below the level earns the mark; the first that fits counts (footnote of tables 4 to 8)."""
 
+EXACT = 50
+"""Differences up to which the distribution of their signed ranks is counted exactly."""
+
 COVARIATES = ("intercept", "uncertainty_sampling", "slice_sampling")
 
 
@@ -176,7 +179,7 @@ def compare(differences: npt.ArrayLike, patients: npt.ArrayLike) -> Comparison:
     ranks = stats.rankdata(sizes)
     signed = float((ranks * np.sign(each[each != 0])).sum() / ranks.sum())
     tied = len(sizes) - int((np.unique(sizes, return_counts=True)[1] == 1).sum())
-    p_value = float(stats.wilcoxon(each).pvalue)
+    p_value = _signed_ranks(each)[1]
     return Comparison(p_value, signed, len(each), len(each) - len(sizes), tied)
 
 
@@ -293,9 +296,28 @@ def _widening(estimates: npt.NDArray[np.float64], seeds: npt.NDArray[np.float64]
 
 def signed_rank_p(differences: pd.Series, larger_is_better: bool) -> float:
     """Return the probability of such differences to a better model, or worse ones, where neither is the worse."""
-    if not differences.any():
-        return 1.0
-    return float(stats.wilcoxon(differences, alternative="less" if larger_is_better else "greater").pvalue)
+    return _signed_ranks((-1 if larger_is_better else 1) * np.asarray(differences, dtype=float))[0]
+
+
+def _signed_ranks(differences: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Return p of the one-sided Wilcoxon signed-rank test that differences are above zero, and of the two-sided one.
+
+    Zeros are left out; without any other difference p is 1. Up to `EXACT` differences the distribution is exact, with
+    mean ranks for ties; scipy would enumerate all signs then, seconds a test, or for more than 13 approximate.
+    """
+    some = differences[differences != 0]
+    if not len(some):
+        return 1.0, 1.0
+    if len(some) > EXACT:
+        tests = (stats.wilcoxon(differences, alternative=side) for side in ("greater", "two-sided"))
+        above, both = (float(test.pvalue) for test in tests)
+        return above, both
+    doubled = np.rint(2 * stats.rankdata(np.abs(some))).astype(int)  # mean ranks are halves
+    ways = np.ones(1)  # of having each sum of ranks above zero
+    for rank in doubled:
+        ways = np.pad(ways, (0, rank)) + np.pad(ways, (rank, 0))
+    tail = [float(ways[doubled[side].sum() :].sum() / ways.sum()) for side in (some > 0, some < 0)]
+    return tail[0], min(1.0, 2 * min(tail))
 
 
 def stars(p_value: float) -> str:

@@ -359,9 +359,11 @@ def _metrics_table(
         heading = about.label.replace(" ", "\n") if narrow else about.label
         axes.text(end, rule + 0.02, heading, ha="right", va="bottom", linespacing=1.0)
         texts = [_short(metrics[model][about.column], about.decimals) for model in models]
-        best = (max if about.larger_is_better else min)(texts, key=float, default="")
-        for centre, text in zip(centres, texts, strict=False):
-            weight = "bold" if text == best else "normal"
+        judged = [not is_upper_bound(_strategy(model)) for model in models]
+        candidates = itertools.compress(texts, judged)
+        best = (max if about.larger_is_better else min)(candidates, key=float, default="")
+        for centre, text, may_win in zip(centres, texts, judged, strict=False):
+            weight = "bold" if text == best and may_win else "normal"
             axes.text(end, centre, text, ha="right", va="center", weight=weight)
     axes.plot([left, left + width], [rule] * 2, color="0.4", lw=0.5)
     names = [*((look.label, look.colour, "-") for look in shown), ("reference", REFERENCE, "-")]

@@ -64,8 +64,8 @@ class Table:
 
     @property
     def notes(self) -> str:
-        """The note, and what the dagger is where a name has one."""
-        return join(self.note, ABOUT_BOUND if DAGGER in self.labels else "")
+        """The note, and what the dagger is where a name has one that the note does not explain."""
+        return join(self.note, ABOUT_BOUND if DAGGER in self.labels and DAGGER not in self.note else "")
 
     @property
     def corner(self) -> str:

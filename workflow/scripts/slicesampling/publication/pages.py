@@ -62,6 +62,8 @@ ENVIRONMENTS = {
 }
 # In lines of 76 characters: docutils, through which the overview gets into the report, refuses long ones.
 ENVIRONMENTS["html"].filters["png"] = lambda image: f"data:image/png;base64,{base64.encodebytes(image).decode()}"
+ENVIRONMENTS["html"].filters["unbroken"] = lambda text: re.sub(r"(?<=[,<>]) ", "\u00a0", text)
+"""A cell of a wide table breaks before its bracket, and not within."""
 
 
 def filled(template: str, **values: Any) -> str:

@@ -22,7 +22,7 @@ from ..evaluation.seeds import LEVEL, beaten, penalty_matrix
 from ..evaluation.statistics import LOWER_PERCENTILE, METRICS, UPPER_PERCENTILE, Metric
 from .layout import BOUND, MANY, printed
 from .notes import about_seed
-from .style import COLUMN, FONT, PAGE, about_bound, in_rows, legend_columns, looks, styled, wrapped
+from .style import COLUMN, FONT, PAGE, about_bound, in_rows, is_dark, legend_columns, looks, styled, wrapped
 
 LARGE_MATRIX = 12  # strategies; with more, numbers of three digits need a smaller font
 DARK = 65  # %: above it a cell of a matrix is too dark for black numbers
@@ -169,11 +169,12 @@ def selection_figure(ledgers: Mapping[str, pd.DataFrame], reference: pd.DataFram
     figure = Figure(figsize=(PAGE, min(MOST_HEIGHT, height * lines)), layout="constrained")
     grid_of_axes = figure.subplots(lines, columns, sharey=True, squeeze=False)
     panels = grid_of_axes.flat[: len(ledgers)]
+    ordered = strategies_in(pd.DataFrame({"strategy": list(ledgers)}))
     for axes in grid_of_axes.flat[len(ledgers) :]:
         axes.set_axis_off()
     borders = [row for row in range(1, len(volumes)) if sites[volumes[row]] != sites[volumes[row - 1]]]
-    for axes, (strategy, ledger) in zip(panels, ledgers.items(), strict=True):
-        picked = _positions(ledger, rows, lengths)
+    for axes, strategy in zip(panels, ordered, strict=True):
+        picked = _positions(ledgers[strategy], rows, lengths)
         grid: dict[str, Any] = {"aspect": "auto", "origin": "lower", "interpolation": "nearest"}
         grid["extent"] = (0, 100, -0.5, len(volumes) - 0.5)
         axes.imshow(np.where(np.isnan(livers), np.nan, 0.5), cmap="Greys", vmin=0, vmax=3, **grid)
@@ -386,7 +387,7 @@ def _grouped_boxes(axes: Axes, groups: Sequence[tuple[str, pd.DataFrame]], about
                 patch_artist=True,
                 manage_ticks=False,
                 boxprops={"facecolor": look.colour, "edgecolor": "0.15", "linewidth": 0.5},
-                medianprops={"color": "black", "linewidth": 0.9},
+                medianprops={"color": "white" if is_dark(look.colour) else "black", "linewidth": 0.9},
                 whiskerprops={"color": "0.15", "linewidth": 0.5},
                 capprops={"color": "0.15", "linewidth": 0.5},
                 meanprops={

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from contourpy import contour_generator
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy import ndimage
@@ -108,6 +109,11 @@ def legend_columns(labels: Sequence[str], handle: float = 0.45) -> int:
 def about_bound(labels: Iterable[str]) -> list[Line2D]:
     """Return the entry of a legend that says what the dagger of one of its `labels` is; none without any."""
     return [Line2D([], [], ls="", label=BOUND)] if any(DAGGER in label for label in labels) else []
+
+
+def is_dark(colour: str) -> bool:
+    """Return whether a black line on a colour is hard to see."""
+    return float(np.dot(to_rgb(colour), (0.299, 0.587, 0.114))) < 0.3
 
 
 def in_rows(count: int, most: int) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from ..evaluation.efficiency import (
     share_of_pool,
 )
 from ..evaluation.statistics import (
+    EXACT,
     FURTHER_METRICS,
     LOWER_PERCENTILE,
     METRICS,
@@ -138,11 +139,8 @@ def comparisons_table(metrics: pd.DataFrame) -> Table:
                 f"In {len(some)} comparisons some patients show no difference (at most {some['equal'].max()}); they "
                 "are left out of the test."
             )
-        if (frame["tied"] > 0).any() or len(some):
-            notes.append(
-                f"With ties (at most {frame['tied'].max()} patients) or differences of zero p is that of the normal "
-                "approximation or less exact."
-            )
+        if (frame["tied"] > 0).any() and (frame["patients"] - frame["equal"]).max() > EXACT:
+            notes.append(f"With ties (at most {frame['tied'].max()} patients) p is that of the normal approximation.")
         fewest = int((frame["patients"] - frame["equal"]).min())
         if fewest < 6:
             notes.append(
