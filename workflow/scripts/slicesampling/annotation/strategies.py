@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from .. import MAXIMUM, SELECTIVE
 from .rules import PARAMETERS, RULES, Rule, Settings
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,9 @@ UPPER_BOUND = "by_error"
 
 REGIONS = ("slice", "structure")
 """What a measure is taken over: the whole slice, or the predicted structure, dilated."""
+
+WRONG = "wrong_voxels"
+"""The column of the voxels in which the previous model differs from the reference."""
 
 
 class Strategy(NamedTuple):
@@ -84,9 +88,9 @@ class Strategy(NamedTuple):
     def column(self) -> str:
         """The column of the unit's uncertainty table that is its score."""
         if self.upper_bound:
-            return "wrong_voxels"
-        selective = "_selective" if self.region == "structure" and self.rule != "mean" else ""
-        return f"{self.measure}{selective}{'_maximum' if self.rule == 'maximum' else ''}"
+            return WRONG
+        selective = SELECTIVE if self.region == "structure" and self.rule != "mean" else ""
+        return f"{self.measure}{selective}{MAXIMUM if self.rule == 'maximum' else ''}"
 
     @property
     def columns(self) -> dict[str, str]:
@@ -96,7 +100,7 @@ class Strategy(NamedTuple):
         """
         read = {"score": self.column} if self.how.measures else {}
         if self.how.measures and not self.how.regions:
-            read["structure_score"] = f"{self.measure}_selective"
+            read["structure_score"] = f"{self.measure}{SELECTIVE}"
         if self.settings.get("foreground", 0) > 0:
             read["structure_voxels"] = "structure_voxels"
         return read

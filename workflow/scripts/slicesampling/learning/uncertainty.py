@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import MAXIMUM, SELECTIVE
+
 
 class Moments(NamedTuple):
     """Means over the Monte Carlo samples of a voxel: of the class probabilities (class, ...), which sum to one; of each
@@ -117,10 +119,6 @@ def volume_uncertainty(values: Tensor, region: Region | None) -> float:
     if region is None:
         return float(slice_uncertainty(values).mean())
     return float(values[region.box][region.mask].double().mean())
-
-
-SELECTIVE, MAXIMUM = "_selective", "_maximum"
-"""What is added to a measure's name where its mean runs over the region only, or where the largest slice counts."""
 
 
 COUNTS = ("structure_voxels", "wrong_voxels")

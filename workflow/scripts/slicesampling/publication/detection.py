@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from .. import STRUCTURE
+from .. import SELECTIVE, STRUCTURE
 from ..annotation.strategies import MEASURES, strategies_in
 from ..evaluation.error_detection import SCOPES, SCORES, shares
 from .layout import MISSING, Table, join, lay_out, number, printed, thousands
@@ -77,7 +77,7 @@ def error_detection_figure(found: pd.DataFrame, measure: str = MEASURES[0]) -> F
     panels = [
         (figure.add_subplot(grid[row, column]), f"{measure}{suffix}_{scope}")
         for row, scope in enumerate(SCOPES, start=1)
-        for column, suffix in enumerate(("", "_selective"))
+        for column, suffix in enumerate(("", SELECTIVE))
     ]
     if not judged:
         for axes in (above, *(axes for axes, _ in panels)):
@@ -97,9 +97,8 @@ def error_detection_figure(found: pd.DataFrame, measure: str = MEASURES[0]) -> F
         _draw(axes, [1], pd.Series([first[column].mean()]), drawn["initial"])
     above.set(ylabel="wrong voxels in the picked\nslices, times random choice")
     for axes, column in panels:
-        region = "structure" if "_selective" in column else "slice"
-        scope = SCOPES[column.rsplit("_", 1)[1]]
-        axes.set_title(f"{SCORES[f'{measure}_selective' if region == 'structure' else measure]}: {scope}")
+        score, scope = column.rsplit("_", 1)
+        axes.set_title(f"{SCORES[score]}: {SCOPES[scope]}")
         axes.axhline(0, color="0.6", lw=0.6, zorder=1)
         axes.set_ylim(min(0, axes.get_ylim()[0]), 1)
         axes.set_ylabel("rank correlation")

@@ -116,6 +116,8 @@ def about_bootstrap(metrics: pd.DataFrame) -> str:
     patients, seeds = metrics["patient"].nunique(), metrics["seed"].nunique()
     drawn = f"{patients} patients" + (f" and {seeds} seeds" if seeds > 1 else "")
     sentences = [f"In brackets: 95 % interval of a paired bootstrap over {drawn}."]
+    if seeds > 1:
+        sentences.append("It is widened as far as its spread is due to the seeds, because they are few.")
     if patients < PATIENTS_FOR_INTERVALS:
         sentences.append(
             f"With fewer than {PATIENTS_FOR_INTERVALS} patients intervals of the 5th and 95th percentiles are too "

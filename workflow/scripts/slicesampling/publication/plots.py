@@ -30,7 +30,7 @@ DARK = 65  # %: above it a cell of a matrix is too dark for black numbers
 TAIL = "5th (Dice), 95th percentile"
 MOST_HEIGHT = 8.8
 """Inches: what a page holds beside its margins and a caption."""
-MOST_BOXES = 60
+MOST_BOXES = 50
 """Boxes side by side in half the width of a page: more are too narrow to tell their colours."""
 
 
