@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from ..annotation.strategies import STRATEGIES
 from .composition import ALL_HARD
@@ -173,7 +173,7 @@ def _bounds(samples: npt.NDArray[np.float64], seeds: int, comparisons: int = 1) 
     """
     tail = (1 - CONFIDENCE) / comparisons / 2
     if seeds > 1:
-        tail = float(stats.norm.cdf(np.sqrt(seeds / (seeds - 1)) * stats.t.ppf(tail, seeds - 1)))
+        tail = float(special.ndtr(np.sqrt(seeds / (seeds - 1)) * special.stdtrit(seeds - 1, tail)))
     lower, upper = np.quantile(samples, [tail, 1 - tail])
     return float(lower), float(upper)
 
@@ -239,7 +239,7 @@ def _composition(claim: Claim, composition: pd.DataFrame) -> dict[str, Any]:
     if seeds < 2:
         return _record(Estimate("pool", mean, np.nan, np.nan), OPEN, seeds)
     error = float(differences.std(ddof=1)) / np.sqrt(seeds)
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1)) * error
+    half = float(special.stdtrit(seeds - 1, (1 + CONFIDENCE) / 2)) * error
     found = Estimate("pool", mean, mean - half, mean + half)
     verdict = HOLDS if found.lower > 0 else FAILS if found.upper < 0 else OPEN
     return _record(found, verdict, seeds)

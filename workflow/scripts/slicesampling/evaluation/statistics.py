@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
 
 from ..annotation.strategies import SLICED, UNCERTAIN, by_strategies
 from .regression import weighted_regressions
@@ -174,11 +173,10 @@ def compare(differences: npt.ArrayLike, patients: npt.ArrayLike) -> Comparison:
     sizes = np.abs(each[each != 0])
     if not len(sizes):
         return Comparison(1.0, np.nan, len(each), len(each), 0)
-    ranks = stats.rankdata(sizes)
+    ranks = pd.Series(sizes).rank().to_numpy()
     signed = float((ranks * np.sign(each[each != 0])).sum() / ranks.sum())
     tied = len(sizes) - int((np.unique(sizes, return_counts=True)[1] == 1).sum())
-    p_value = float(stats.wilcoxon(each).pvalue)
-    return Comparison(p_value, signed, len(each), len(each) - len(sizes), tied)
+    return Comparison(_signed_rank(each, "two-sided"), signed, len(each), len(each) - len(sizes), tied)
 
 
 def holm(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -244,7 +242,14 @@ def signed_rank_p(differences: pd.Series, larger_is_better: bool) -> float:
     """Return the probability of such differences to a better model, or worse ones, where neither is the worse."""
     if not differences.any():
         return 1.0
-    return float(stats.wilcoxon(differences, alternative="less" if larger_is_better else "greater").pvalue)
+    return _signed_rank(differences, "less" if larger_is_better else "greater")
+
+
+def _signed_rank(differences: npt.ArrayLike, alternative: str) -> float:
+    """Return the p-value of the Wilcoxon signed-rank test of differences that are not all zero."""
+    from scipy.stats import wilcoxon  # takes a second, and most jobs that import this module test nothing
+
+    return float(wilcoxon(differences, alternative=alternative).pvalue)
 
 
 def stars(p_value: float) -> str:
