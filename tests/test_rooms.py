@@ -106,11 +106,9 @@ SLOW = {"scipy.stats", "scipy.signal", "statsmodels"}
     [
         ("rules/common.smk", {"torch", "matplotlib", "scipy"} | FILES),
         ("scripts/annotate_volumes.py", {"torch", "matplotlib", "scipy"} | FILES),
-        ("scripts/query.py", {"torch", "matplotlib", "scipy"} | FILES),
         ("scripts/table.py", {"torch", "matplotlib"} | FILES | SLOW),
         ("scripts/plot.py", {"torch"} | (FILES - {"PIL"}) | SLOW),  # matplotlib imports PIL
         ("scripts/evaluate.py", {"torch", "matplotlib"} | SLOW),
-        ("scripts/predict.py", {"matplotlib", "scipy.ndimage", "torch._dynamo"} | SLOW),
     ],
 )
 def test_a_job_loads_no_package_that_it_does_not_use(source: str, unwanted: set[str]) -> None:
