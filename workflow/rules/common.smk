@@ -16,7 +16,7 @@ from slicesampling.cohort.table import (
     used,
 )
 from slicesampling.configuration import check_configuration, job_counts
-from slicesampling.phantom.files import plan_cohort
+from slicesampling.phantom.sites import plan_cohort
 from slicesampling.annotation.strategies import strategies_of
 from slicesampling.publication.layout import MANY
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from ..annotation.strategies import STRATEGIES, by_strategies
 from .composition import ALL_HARD
@@ -254,7 +254,7 @@ def _student(values: npt.NDArray[np.float64], comparisons: int = 1) -> tuple[flo
     if seeds < 2:
         return mean, np.nan, np.nan
     error = float(values.std(ddof=1)) / np.sqrt(seeds)
-    half = float(stats.t.ppf(1 - (1 - CONFIDENCE) / comparisons / 2, seeds - 1)) * error
+    half = float(special.stdtrit(seeds - 1, 1 - (1 - CONFIDENCE) / comparisons / 2)) * error
     return mean, mean - half, mean + half
 
 

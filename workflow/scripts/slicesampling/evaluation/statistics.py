@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from ..annotation.strategies import SLICED, STRATEGIES, UNCERTAIN
 from .regression import weighted_regressions
@@ -176,7 +176,7 @@ def compare(differences: npt.ArrayLike, patients: npt.ArrayLike) -> Comparison:
     sizes = np.abs(each[each != 0])
     if not len(sizes):
         return Comparison(1.0, np.nan, len(each), len(each), 0)
-    ranks = stats.rankdata(sizes)
+    ranks = pd.Series(sizes).rank().to_numpy()
     signed = float((ranks * np.sign(each[each != 0])).sum() / ranks.sum())
     tied = len(sizes) - int((np.unique(sizes, return_counts=True)[1] == 1).sum())
     p_value = _signed_ranks(each)[1]
@@ -258,7 +258,7 @@ def interval(
     """
     values = np.asarray(estimates, dtype=float)
     factor, freedom = _widening(values, seeds)
-    tail = stats.norm.cdf(factor * stats.t.ppf((1 - CONFIDENCE) / comparisons / 2, freedom))
+    tail = special.ndtr(factor * special.stdtrit(freedom, (1 - CONFIDENCE) / comparisons / 2))
     lower, upper = np.quantile(values, [tail, 1 - tail], method="inverted_cdf")
     return float(lower), float(upper)
 
@@ -271,7 +271,7 @@ def bootstrap_p(estimates: npt.ArrayLike, seeds: npt.NDArray[np.float64] | None 
     values = np.asarray(estimates, dtype=float)
     factor, freedom = _widening(values, seeds)
     side = min(1.0, 2 * (min((values <= 0).sum(), (values >= 0).sum()) + 1) / (len(values) + 1))
-    return float(2 * stats.t.cdf(stats.norm.ppf(side / 2) / factor, freedom))
+    return float(2 * special.stdtr(freedom, special.ndtri(side / 2) / factor))
 
 
 def _widening(estimates: npt.NDArray[np.float64], seeds: npt.NDArray[np.float64] | None) -> tuple[float, float]:
@@ -284,7 +284,7 @@ def _widening(estimates: npt.NDArray[np.float64], seeds: npt.NDArray[np.float64]
     """
     if seeds is None or seeds.shape[1] < 2:
         return 1.0, np.inf
-    scores = stats.norm.ppf(stats.rankdata(estimates) / (len(estimates) + 1))
+    scores = special.ndtri(pd.Series(estimates).rank().to_numpy() / (len(estimates) + 1))
     centred = seeds - seeds.mean(axis=0)
     explained = centred @ np.linalg.lstsq(centred, scores, rcond=None)[0]
     part = float(explained.var() / scores.var()) if scores.any() else 1.0
@@ -309,10 +309,12 @@ def _signed_ranks(differences: npt.NDArray[np.float64]) -> tuple[float, float]:
     if not len(some):
         return 1.0, 1.0
     if len(some) > EXACT:
-        tests = (stats.wilcoxon(differences, alternative=side) for side in ("greater", "two-sided"))
+        from scipy.stats import wilcoxon  # takes a second, and most jobs that import this module test nothing
+
+        tests = (wilcoxon(differences, alternative=side) for side in ("greater", "two-sided"))
         above, both = (float(test.pvalue) for test in tests)
         return above, both
-    doubled = np.rint(2 * stats.rankdata(np.abs(some))).astype(int)  # mean ranks are halves
+    doubled = np.rint(2 * pd.Series(np.abs(some)).rank().to_numpy()).astype(int)  # mean ranks are halves
     ways = np.ones(1)  # of having each sum of ranks above zero
     for rank in doubled:
         ways = np.pad(ways, (0, rank)) + np.pad(ways, (rank, 0))
