@@ -28,3 +28,9 @@ rule all:
     default_target: True
     input:
         publications(),
+
+
+rule tables:
+    """Every table, figure and page that needs only the records in results/evaluation."""
+    input:
+        from_records(),

@@ -280,8 +280,19 @@ SHOWN_SEED = config["seeds"][0]
 SHOWN_STRATEGY = "uss" if "uss" in config["strategies"] else config["strategies"][0]
 
 
+def from_records():
+    """All tables, figures and pages that are made from the records in results/evaluation alone."""
+    return [
+        *expand("results/tables/{table}.{format}", table=TABLES, format=TABLE_FORMATS),
+        *expand("results/figures/{plot}.{format}", plot=PLOTS, format=FIGURE_FORMATS),
+        "results/this_run_and_the_paper.html",
+        "results/overview.html",
+        "results/claims.html",
+    ]
+
+
 def publications():
-    """All tables and figures that this configuration can fill."""
+    """All tables, figures and pages that this configuration can fill."""
     figures = [
         "figure1_network",
         *(["figure2_uncertainty_profile"] if "uss" in config["strategies"] else []),
@@ -289,7 +300,6 @@ def publications():
         "figure5_probability_maps",
         "figure6_cases",
         "selected_slices",
-        *PLOTS,
         *(
             f"learning_curves/seed{seed}/{model}"
             for seed in config["seeds"]
@@ -297,14 +307,11 @@ def publications():
         ),
     ]
     return [
-        *expand("results/tables/{table}.{format}", table=TABLES, format=TABLE_FORMATS),
+        *from_records(),
         *expand(
             "results/figures/{figure}.{format}", figure=figures, format=FIGURE_FORMATS
         ),
-        "results/this_run_and_the_paper.html",
         "results/cohort_report.html",
-        "results/overview.html",
-        "results/claims.html",
         "results/provenance.json",
     ]
 
