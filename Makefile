@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
 
-.PHONY: demo study report browser test test-all test-slurm test-slurm-faults lint lock clean
+.PHONY: demo study study-tables report browser test test-all test-slurm test-slurm-faults lint lock clean
 
 demo: .venv
 	$(BIN)/snakemake --profile demo
@@ -17,6 +17,12 @@ demo: .venv
 study: .venv
 	nice -n 19 $(BIN)/snakemake --cores all --configfile config/study.yaml --directory $(STUDY) --rerun-incomplete --keep-going
 STUDY ?= ../study
+
+# The tables and figures of the study from the records in docs/study, without training anything.
+study-tables: .venv
+	$(BIN)/python benchmarks/study.py restore $(STUDY)
+	$(BIN)/snakemake --cores all --configfile config/study.yaml --directory $(STUDY) \
+		--allowed-rules tables table plot paper_comparison overview claims --rerun-triggers mtime -- tables
 
 # The report of the results in results/, as one file that needs no network. If the run had its own configuration:
 # make report ARGUMENTS="--configfile my.yaml". The demo makes its report itself.

@@ -37,3 +37,9 @@ rule all:
     default_target: True
     input:
         people_targets() if PEOPLE else publications(),
+
+
+rule tables:
+    """Every table, figure and page that needs only the records in results/evaluation."""
+    input:
+        from_records(),

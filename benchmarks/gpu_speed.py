@@ -259,8 +259,9 @@ def experiment(setting: Setting) -> Rows:
         import tabulate  # noqa: F401 - the plan's table needs it
         import yaml
         from slicesampling import plan
-        from slicesampling.phantom.files import plan_cohort, write_volume
+        from slicesampling.phantom.files import write_volume
         from slicesampling.phantom.scanner import scan_of
+        from slicesampling.phantom.sites import plan_cohort
 
         config = yaml.safe_load((Path(__file__).parents[1] / "config/config.yaml").read_text(encoding="utf-8"))
         if setting.device == "cpu":

@@ -34,7 +34,8 @@ def make(folder: Path) -> None:
 
 
 def preprocess(folder: Path, _: int) -> None:
-    from slicesampling.cohort.volumes import preprocess, save_preprocessed
+    from slicesampling.cohort.scans import preprocess
+    from slicesampling.cohort.volumes import save_preprocessed
 
     save_preprocessed(folder / "volume", preprocess(folder / "image.nii.gz", folder / "mask.nii.gz", (1.5, 1.0, 1.0)))
 

@@ -35,7 +35,7 @@ def write_volume(path: Path) -> None:
 
 def this_library(path: Path) -> np.ndarray:
     from slicesampling.cohort.grids import canonical_grid, resample_image
-    from slicesampling.cohort.volumes import AIR, read_scan
+    from slicesampling.cohort.scans import AIR, read_scan
 
     scan = read_scan(path)
     return resample_image(scan.image, scan.grid, canonical_grid(scan.grid, TARGET), fill=AIR)
@@ -86,7 +86,7 @@ def measure(variant: str, folder: Path) -> dict[str, float]:
 def resampling_alone(path: Path) -> dict[str, float]:
     """Return the median seconds of resampling an image that has been read, here and with SciPy."""
     from slicesampling.cohort.grids import canonical_grid, resample_image
-    from slicesampling.cohort.volumes import AIR, read_scan
+    from slicesampling.cohort.scans import AIR, read_scan
 
     scan = read_scan(path)
     grid = canonical_grid(scan.grid, TARGET)

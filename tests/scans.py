@@ -7,8 +7,8 @@ import numpy as np
 import pydicom
 from PIL import Image
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
-from slicesampling.cohort import volumes
 from slicesampling.cohort.grids import Grid
+from slicesampling.cohort.scans import read_scan
 
 REVERSE = np.array([[0.0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
 LPS = np.diag([-1.0, -1, 1, 1])
@@ -115,12 +115,12 @@ def write_pngs(folder: Path, masks: np.ndarray) -> Path:
 
 
 def read_image(path: Path, **options) -> tuple[np.ndarray, Grid]:
-    scan = volumes.read_scan(path, **options)
+    scan = read_scan(path, **options)
     return scan.image, scan.grid
 
 
 def read_case(image: Path, label: Path | None, *values) -> tuple[np.ndarray, np.ndarray | None, Grid]:
-    scan = volumes.read_scan(image, label, *values)
+    scan = read_scan(image, label, *values)
     return scan.image, scan.mask, scan.grid
 
 

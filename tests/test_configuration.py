@@ -137,10 +137,10 @@ def test_people_take_one_strategy_with_one_seed() -> None:
         ({"strategies": ["rss"]}, "strategies has rss, which asks until so many slices hold liver; accepted with anno"),
         (
             {
-                "combinations": {"ideal": {"unit": "slice", "measure": "error", "rule": "peaks"}},
-                "strategies": ["ideal"],
+                "combinations": {"by_error": {"unit": "slice", "measure": "error", "rule": "peaks"}},
+                "strategies": ["by_error"],
             },
-            "strategies has ideal, which looks into the reference; accepted with annotator people: others, such as uss",
+            "strategies has by_error, which looks into the reference; accepted with annotator people: others, such as uss",
         ),
         ({"slices_per_iteration": "auto", "strategies": ["uvs"]}, "slices_per_iteration is auto; accepted with annota"),
         ({"cohort": "phantom"}, "cohort is phantom; accepted with annotator people: a table of volumes"),
@@ -181,7 +181,7 @@ OWN: dict[str, Any] = {
     "blind": {"unit": "volume", "rule": "random"},
     "aware": {"unit": "slice", "rule": "random", "foreground": 0.66},
     "clasp": {"unit": "slice", "rule": "stratified", "beta_last": 50},
-    "ideal": {"unit": "slice", "measure": "error", "rule": "peaks"},
+    "by_error": {"unit": "slice", "measure": "error", "rule": "peaks"},
     "core": {"unit": "slice", "rule": "k_centre"},
 }
 
@@ -202,7 +202,7 @@ def test_strategies_are_put_together_from_what_the_configuration_says() -> None:
         "blind": [],
         "aware": ["structure_voxels"],
         "clasp": ["predictive_entropy", "predictive_entropy_selective", "structure_voxels"],
-        "ideal": ["wrong_voxels"],
+        "by_error": ["wrong_voxels"],
         "core": [],
     }
     uncertain = [name for name, strategy in made.items() if strategy.uncertain]
@@ -210,8 +210,8 @@ def test_strategies_are_put_together_from_what_the_configuration_says() -> None:
     assert made["noisy_2"].settings == {"beta": 2}
     assert made["clasp"].settings == {"foreground": 0.66, "beta": 1, "beta_last": 50}
     assert [name for name, strategy in made.items() if not strategy.slices] == ["largest", "whole", "blind"]
-    assert [name for name, strategy in made.items() if strategy.upper_bound] == ["ideal"]
-    assert made["ideal"].title == (
+    assert [name for name, strategy in made.items() if strategy.upper_bound] == ["by_error"]
+    assert made["by_error"].title == (
         "slices by error of the slice, rule peaks: an upper bound that looks into the reference"
     )
     assert made["aware"].title == "slices by chance, rule random, foreground 0.66"
@@ -230,6 +230,16 @@ def test_strategies_are_put_together_from_what_the_configuration_says() -> None:
         ("my-own", {}, "combinations.my-own is no name"),
         ("Own", {}, "combinations.Own is no name"),
         ("name_of_13_le", {}, "combinations.name_of_13_le is no name"),
+        (
+            "ideal",
+            {"measure": "error"},
+            "ideal.measure is 'error'; accepted: error if a name begins with by_error, only",
+        ),
+        (
+            "by_error_2",
+            {},
+            "by_error_2.measure is 'variance'; accepted: error if a name begins with by_error",
+        ),
         ("own", {"unit": "voxel"}, "combinations.own.unit is 'voxel'; accepted: slice or volume"),
         (
             "own",

@@ -17,7 +17,8 @@ from slicesampling.annotation.rounds import open_round, unanswered
 from slicesampling.cohort.table import initial_set
 from slicesampling.cohort.volumes import load_preprocessed, read_canonical_mask, volume_folders
 from slicesampling.jobs.tsv import read_table
-from slicesampling.phantom.files import plan_cohort, write_volume
+from slicesampling.phantom.files import write_volume
+from slicesampling.phantom.sites import plan_cohort
 
 ROUNDS = 3
 SETTINGS: dict[str, Any] = {

@@ -1,6 +1,10 @@
 """Law of the library's rooms: a module imports from its own room and from those below it, and from no other."""
 
 import ast
+import json
+import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,7 +81,7 @@ def test_every_folder_is_a_room_and_its_tests_are_run() -> None:
         ("jobs/job.py", "from .. import UserError", False),
         ("__init__.py", "from .jobs import files", True),
         ("evaluation/records.py", "from ..plan import estimate", True),
-        ("cohort/table.py", "from ..phantom.files import plan_cohort", True),
+        ("cohort/table.py", "from ..phantom.sites import plan_cohort", True),
         ("learning/patches.py", "from ..annotation import ledger", True),
         ("learning/patches.py", "from ..cohort.volumes import Preprocessed", False),
         ("publication/plots.py", "from . import style\nfrom ..jobs import files", False),
@@ -91,3 +95,30 @@ def test_an_arrow_up_or_sideways_is_found(tmp_path: Path, module: str, line: str
         copy.touch()
     (tmp_path / module).write_text(line, encoding="utf-8")
     assert bool(faults(tmp_path / module, tmp_path)) == wrong
+
+
+FILES = {"nibabel", "pydicom", "SimpleITK", "highdicom", "PIL"}
+SLOW = {"scipy.stats", "scipy.signal", "statsmodels"}
+
+
+@pytest.mark.parametrize(
+    ("source", "unwanted"),
+    [
+        ("rules/common.smk", {"torch", "matplotlib", "scipy"} | FILES),
+        ("scripts/annotate_volumes.py", {"torch", "matplotlib", "scipy"} | FILES),
+        ("scripts/table.py", {"torch", "matplotlib"} | FILES | SLOW),
+        ("scripts/plot.py", {"torch"} | (FILES - {"PIL"}) | SLOW),  # matplotlib imports PIL
+        ("scripts/evaluate.py", {"torch", "matplotlib"} | SLOW),
+    ],
+)
+def test_a_job_loads_no_package_that_it_does_not_use(source: str, unwanted: set[str]) -> None:
+    """A run starts hundreds of jobs, and each of these packages takes as long as most of them work."""
+    text = (ROOT / "workflow" / source).read_text(encoding="utf-8")
+    imports = re.findall(r"^(?:from|import) [^(\n]*(?:\([^)]*\))?", text, flags=re.MULTILINE)
+    program = "\n".join([*imports, "import json, sys", "print(json.dumps(list(sys.modules)))"])
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=LIBRARY.parent, capture_output=True, text=True, check=True
+    )
+    loaded = set(json.loads(done.stdout))
+    assert "slicesampling" in loaded
+    assert not loaded & unwanted

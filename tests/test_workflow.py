@@ -14,11 +14,26 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, SMALLEST, Shared, job_counts, snakemake, until
+from conftest import FEATURES, ROOT, SMALLEST, Shared, job_counts, snakemake, until
 from scans import ras, write_series
+from slicesampling.annotation.features import read_features
 from slicesampling.annotation.strategies import STRATEGIES
-from slicesampling.cohort.volumes import read_canonical_mask, read_scan
+from slicesampling.cohort.scans import read_scan
+from slicesampling.cohort.volumes import read_canonical_mask
 from slicesampling.jobs.tsv import read_table
+
+OWN_STRATEGY = [*SMALLEST, str(ROOT / "tests/own_strategy.yaml")]
+
+
+@pytest.fixture(scope="session")
+def own_run(run: Path, shared: Shared) -> Path:
+    """The folder of a finished run with a strategy of one's own, which goes on from the smallest one."""
+
+    def go_on(folder: Path) -> None:
+        shutil.copytree(run, folder, dirs_exist_ok=True)
+        snakemake(folder, *OWN_STRATEGY)
+
+    return shared("own_run", go_on)
 
 
 @pytest.fixture(scope="session")
@@ -60,24 +75,24 @@ def test_the_plan_counts_the_jobs_and_the_disk_of_the_run(run_copy: Path, tmp_pa
 
 
 @pytest.mark.slow
-def test_neither_jobs_nor_shards_change_a_result(run: Path, tmp_path: Path) -> None:
+def test_neither_jobs_nor_shards_change_a_result(own_run: Path, tmp_path: Path) -> None:
     """The same seed gives the same queries, weights and tables, bit by bit, with one job at a time and other shards."""
     overlay = tmp_path / "shards.yaml"
     overlay.write_text("shards: {preprocessing: 12, uncertainty: 3, test: 2}")  # some of the twelve are empty
-    shutil.copytree(run / "results/phantom", tmp_path / "results/phantom")
+    shutil.copytree(own_run / "results/phantom", tmp_path / "results/phantom")
     folders = ("queries/seed1", "tables")
-    names = {folder: sorted(path.name for path in (run / "results" / folder).iterdir()) for folder in folders}
+    names = {folder: sorted(path.name for path in (own_run / "results" / folder).iterdir()) for folder in folders}
     tables = [f"results/tables/{name}" for name in names["tables"]]
-    snakemake(tmp_path, *tables, "--cores", "1", "--rerun-triggers", "mtime", *SMALLEST, str(overlay))
+    snakemake(tmp_path, *tables, "--cores", "1", "--rerun-triggers", "mtime", *OWN_STRATEGY, str(overlay))
     for folder in folders:
         assert names[folder] == sorted(path.name for path in (tmp_path / "results" / folder).iterdir())
         for name in names[folder]:
-            first, second = ((place / "results" / folder / name).read_bytes() for place in (run, tmp_path))
+            first, second = ((place / "results" / folder / name).read_bytes() for place in (own_run, tmp_path))
             assert first == second, name
-    models = list((run / "results/models/seed1").glob("*/model.pt"))
+    models = list((own_run / "results/models/seed1").glob("*/model.pt"))
     assert len(models) == 17
     for path in models:
-        other = tmp_path / path.relative_to(run)
+        other = tmp_path / path.relative_to(own_run)
         first, second = (torch.load(model, weights_only=True)["state"] for model in (path, other))
         assert all(torch.equal(value, second[name]) for name, value in first.items())
 
@@ -132,7 +147,7 @@ def test_ledgers_add_up(run: Path) -> None:
 
 def test_metrics_cover_every_model_and_test_volume(run: Path) -> None:
     metrics = pd.read_csv(run / "results/evaluation/metrics.tsv", sep="\t")
-    assert len(metrics) == 17 * 3
+    assert len(metrics) == 14 * 3
     assert metrics.groupby("model")["volume"].nunique().eq(3).all()
     assert metrics[["dice", "rve", "msd", "hd"]].notna().all().all()
     limit = pd.read_csv(run / "results/evaluation/grid_limit.tsv", sep="\t")
@@ -143,7 +158,7 @@ def test_metrics_cover_every_model_and_test_volume(run: Path) -> None:
     record = json.loads((run / "results/provenance.json").read_text())
     assert record["configuration"]["seeds"] == [1]
     assert record["packages"]["torch"] == torch.__version__
-    assert sum(record["trainings_by_device_and_precision"].values()) == 17
+    assert sum(record["trainings_by_device_and_precision"].values()) == 14
 
 
 def test_a_converged_model_is_the_training_of_the_last_iteration_carried_on(run: Path) -> None:
@@ -178,10 +193,11 @@ def test_another_way_to_compute_reruns_nothing_but_the_record_of_it(run: Path, t
     assert counts == {"provenance": 1, "all": 1, "total": 2}
 
 
-def test_another_combination_reruns_its_queries_and_what_follows_from_them_alone(run: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_another_combination_reruns_its_queries_and_what_follows_from_them_alone(own_run: Path, tmp_path: Path) -> None:
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text("combinations: {core: {unit: slice, rule: k_centre, foreground: 1}}")
-    output = snakemake(run, *SMALLEST, str(overlay), "--dry-run")
+    output = snakemake(own_run, *OWN_STRATEGY, str(overlay), "--dry-run")
     jobs = re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)+)", output, flags=re.MULTILINE)
     models = [
         (rule, re.findall(r"wildcards: .*\b(?:strategy|model)=([a-z]+)", text))
@@ -190,16 +206,17 @@ def test_another_combination_reruns_its_queries_and_what_follows_from_them_alone
     ]
     assert all(strategies == ["core"] for _, strategies in models), models
     ran = [rule for rule, _ in models]
-    counts = {"query": 2, "annotate": 2, "train": 3, "uncertainty": 2, "features": 2, "predict": 3, "evaluate": 3}
+    counts = {"query": 2, "annotate": 2, "train": 3, "uncertainty": 1, "features": 1, "predict": 3, "evaluate": 3}
     assert {rule: ran.count(rule) for rule in counts} == counts
 
 
-def test_own_strategies_are_told_in_full(run: Path) -> None:
+@pytest.mark.slow
+def test_own_strategies_are_told_in_full(own_run: Path) -> None:
     title = "slices by features, rule k_centre, foreground 0.5"
     for name in ("tables/table8_converged.md", "tables/table4_dice.html", "overview.html"):
-        assert f"CORE: {title}" in (run / "results" / name).read_text(encoding="utf-8").replace("\\", ""), name
-    query = read_table(run / "results/queries/seed1/core-1.tsv")
-    assert len(query) == int((run / "results/annotations/seed1/slice_budget.txt").read_text())
+        assert f"CORE: {title}" in (own_run / "results" / name).read_text(encoding="utf-8").replace("\\", ""), name
+    query = read_table(own_run / "results/queries/seed1/core-1.tsv")
+    assert len(query) == int((own_run / "results/annotations/seed1/slice_budget.txt").read_text())
 
 
 def test_the_uncertainty_stage_counts_right_and_wrong_voxels(run: Path) -> None:
@@ -210,6 +227,13 @@ def test_the_uncertainty_stage_counts_right_and_wrong_voxels(run: Path) -> None:
     assert set(slices.index) == set(reference.index)
     empty = ~reference.loc[slices.index, "liver"].astype(bool)
     assert (slices["wrong_voxels"][empty] == slices["structure_voxels"][empty]).all()
+
+
+def test_every_slice_of_the_pool_has_its_features(run: Path) -> None:
+    slices = read_table(run / "results/annotations/reference.tsv")
+    features = read_features([run / FEATURES], slices)
+    assert len(features) == len(slices)
+    assert np.isfinite(features).all()
 
 
 def test_the_report_bundles_all_of_it(report: Path) -> None:
@@ -269,7 +293,7 @@ def test_the_report_opens_in_a_browser_without_network(report: Path, tmp_path: P
                     driver.switch_to.default_content()
                 shown[category] = number + 1
             first(driver, "//a[normalize-space()='Results']").click()
-        assert shown == {"1 Overview": 5, "2 Tables": 9, "3 Figures": 7, "4 Beyond the paper": 19, "5 Trainings": 17}
+        assert shown == {"1 Overview": 5, "2 Tables": 9, "3 Figures": 7, "4 Beyond the paper": 19, "5 Trainings": 14}
         assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
         events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
         sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
@@ -517,7 +541,7 @@ def test_predictions_go_back_to_the_files_they_were_made_from(run: Path, tmp_pat
         assert exported.any() == read_canonical_mask(prediction).any()
     done = subprocess.run([*command[:2], "none", *command[3:]], cwd=run, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "no predictions of none; there are those of core-1, core-2, core-2-converged, initial" in done.stderr
+    assert "no predictions of none; there are those of initial, pool-converged, rss-1, rss-2" in done.stderr
 
 
 @pytest.mark.slow

@@ -13,22 +13,26 @@ def simulated_metrics(
     training: float = 0.01,
     noise: float = 0.01,
     better: dict[str, float] | None = None,
+    first: dict[str, float] | None = None,
+    difficulty: float = 0.03,
     random_seed: int = 0,
 ) -> pd.DataFrame:
-    """Return a table of metrics whose Dice is a case's difficulty (standard deviation 0.03), and what follows.
+    """Return a table of metrics whose Dice is 0.85, a case's difficulty, and what follows.
 
-    training: the standard deviation between trainings, which shifts all cases of a model alike; noise: of a case in a
-    training; better: what a strategy's Dice has above 0.85. Patients have two volumes each. Errors follow the Dice.
+    difficulty, training, noise: standard deviations between cases, between trainings, which shifts all cases of a model
+    alike, and of a case in a training; better: what a strategy's Dice has above that; first: the same in the first
+    iteration, where it is another. Patients have two volumes each. Errors follow the Dice.
     """
     random = np.random.default_rng(random_seed)
-    difficulty = random.normal(0, 0.03, volumes)
+    hard = random.normal(0, difficulty, volumes)
     models = [("initial", 0, False), *[(name, k, False) for name in strategies for k in range(1, iterations + 1)]]
     models += [*[(name, iterations, True) for name in strategies], ("pool", iterations, True)]
     tables = []
     for seed in range(1, seeds + 1):
         for strategy, iteration, converged in models:
-            shift = training * random.normal() + (better or {}).get(strategy, 0.0)
-            dice = 0.85 + difficulty + shift + noise * random.normal(size=volumes)
+            above = better if first is None or iteration != 1 else first
+            shift = training * random.normal() + (above or {}).get(strategy, 0.0)
+            dice = 0.85 + hard + shift + noise * random.normal(size=volumes)
             model = f"{strategy}-{iteration}" if strategy in strategies else strategy
             tables.append(
                 pd.DataFrame(

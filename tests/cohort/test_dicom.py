@@ -21,8 +21,8 @@ from pydicom.uid import (
 )
 from scans import grid_of, read_case, read_image, rotated, write_dicom, write_pngs, write_series
 from slicesampling import UserError
-from slicesampling.cohort import dicom, volumes
-from slicesampling.cohort.volumes import AIR
+from slicesampling.cohort import dicom, scans
+from slicesampling.cohort.scans import AIR
 
 
 @pytest.mark.parametrize("downwards", [False, True])
@@ -117,7 +117,7 @@ def test_a_missing_slice_is_named_or_bridged(tmp_path, gone):
     where = f"{10 + 2.5 * (gone - 2):.3f} and {10 + 2.5 * gone:.3f}"
     with pytest.raises(UserError, match=rf"5\.000 mm between {where} mm .*1 slice.* missing, InstanceNumber {gone};"):
         read_image(folder, largest_slice_gap=4.9)
-    scan = volumes.read_scan(folder, write_pngs(tmp_path / "Ground", np.delete(hu, gone - 1, axis=0) > 44))
+    scan = scans.read_scan(folder, write_pngs(tmp_path / "Ground", np.delete(hu, gone - 1, axis=0) > 44))
     assert np.array_equal(scan.image, hu)
     left = np.arange(12) != gone - 1
     assert np.array_equal(scan.mask[left], (hu > 44)[left])
@@ -234,7 +234,7 @@ def test_every_byte_order_reads_the_same(tmp_path, hu, syntax):
 def test_a_slice_that_is_there_twice_is_left_out(tmp_path, hu):
     folder = write_series(tmp_path / "series", hu)
     (folder / "again.dcm").write_bytes((folder / "i0003.dcm").read_bytes())
-    scan = volumes.read_scan(folder)
+    scan = scans.read_scan(folder)
     assert np.array_equal(scan.image, hu)
     assert scan.remarks == ("1 slices are there twice: the second ones left out",)
 

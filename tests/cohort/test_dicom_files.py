@@ -5,7 +5,7 @@ import pytest
 from pydicom.uid import SecondaryCaptureImageStorage
 from scans import read_image, write_dicom, write_series
 from slicesampling import UserError
-from slicesampling.cohort import volumes
+from slicesampling.cohort import scans
 
 
 def test_a_folder_that_is_no_series_is_refused(tmp_path, hu):
@@ -39,7 +39,7 @@ def test_what_is_no_slice_of_the_series_is_left_out_and_told(tmp_path, hu):
         write_dicom(folder / name, zeros, (0, 0, 0), 1, **changes)
     (folder / "README.txt").write_text("of the archive")
     (folder / "DICOMDIR").write_bytes(b"x")
-    scan = volumes.read_scan(folder)
+    scan = scans.read_scan(folder)
     assert np.array_equal(scan.image, hu)
     assert scan.remarks == (
         "1 of 18 files in the folder are no DICOM files: left out",
@@ -51,9 +51,9 @@ def test_what_is_no_slice_of_the_series_is_left_out_and_told(tmp_path, hu):
     other = write_series(tmp_path / "other", hu[:3] + 7, SeriesInstanceUID="1.2.13")
     for path in other.iterdir():
         path.rename(folder / f"other-{path.name}")
-    assert np.array_equal(volumes.read_scan(folder / "other-i0002.dcm").image, hu[:3] + 7)
+    assert np.array_equal(scans.read_scan(folder / "other-i0002.dcm").image, hu[:3] + 7)
     with pytest.raises(UserError, match=r"dose\.dcm: Modality is SR.*accepted is a slice of a CT series"):
-        volumes.read_scan(folder / "dose.dcm")
+        scans.read_scan(folder / "dose.dcm")
 
 
 def test_series_of_one_size_are_not_chosen_between(tmp_path, hu):

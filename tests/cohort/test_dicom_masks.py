@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scans import read_case, rectangle, write_series, write_structures
-from slicesampling.cohort import volumes
+from slicesampling.cohort import scans
 
 
 def test_contours_are_filled_where_pixel_centres_lie_within(tmp_path):
@@ -19,14 +19,14 @@ def test_contours_are_filled_where_pixel_centres_lie_within(tmp_path):
     assert np.array_equal(read_case(folder, path, [4])[1], expected)
     expected[2, 0:1, 0:2] = True
     assert np.array_equal(read_case(folder, path, [4, 7])[1], expected)
-    with pytest.raises(volumes.LabelError, match="has 2 regions of interest; liver_values must say"):
+    with pytest.raises(scans.LabelError, match="has 2 regions of interest; liver_values must say"):
         read_case(folder, path)
-    with pytest.raises(volumes.LabelError, match="has no region of interest 5; it has 4, 7"):
+    with pytest.raises(scans.LabelError, match="has no region of interest 5; it has 4, 7"):
         read_case(folder, path, [5])
     write_structures(path, {1: [rectangle(99, 0, 1, 0, 1)]})
-    with pytest.raises(volumes.LabelError, match=r"the contour at 99\.000 mm .* off any slice"):
+    with pytest.raises(scans.LabelError, match=r"the contour at 99\.000 mm .* off any slice"):
         read_case(folder, path)
-    with pytest.raises(volumes.LabelError, match="Modality is CT; accepted for a mask are SEG and RTSTRUCT"):
+    with pytest.raises(scans.LabelError, match="Modality is CT; accepted for a mask are SEG and RTSTRUCT"):
         read_case(folder, folder / "i0001.dcm")
 
 

@@ -11,7 +11,7 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff
 from pydicom.uid import generate_uid
 from scans import CANONICAL, IDENTITY, ball, dice, grid_of, ras, read_case, rotated, write_dicom
 from slicesampling import UserError
-from slicesampling.cohort import volumes
+from slicesampling.cohort import scans
 from slicesampling.cohort.dicom import read_stack
 from slicesampling.cohort.export import export_mask
 from slicesampling.cohort.grids import Grid
@@ -42,7 +42,7 @@ def test_a_prediction_lies_on_its_nifti_file_in_every_orientation(tmp_path):
         affine = ras(turned) @ inv_ornt_aff(way, hu.T.shape)
         for name, array in (("image", hu), ("label", mask.astype(np.uint8))):
             nibabel.save(nibabel.Nifti1Image(apply_orientation(array.T, way), affine), tmp_path / f"{name}.nii")
-        found = volumes.preprocess(tmp_path / "image.nii", tmp_path / "label.nii", CANONICAL)
+        found = scans.preprocess(tmp_path / "image.nii", tmp_path / "label.nii", CANONICAL)
         (file,) = export_mask(tmp_path / "image.nii", found.mask, found.grid, tmp_path / "out" / "case")
         original, exported = nibabel.load(tmp_path / "label.nii"), nibabel.load(file)
         assert exported.shape == original.shape
@@ -100,7 +100,7 @@ def test_a_prediction_lies_on_its_dicom_slices(tmp_path, kind, downwards):
             write_dicom(folder / f"{k}.dcm", pixels, start, k + 1, ImageOrientationPatient=cosines, **IDENTITY)
     else:
         planes = series(folder, heights, cosines, downwards)
-    scan = volumes.read_scan(folder)
+    scan = scans.read_scan(folder)
     volume, segmentation = export_mask(folder, scan.image > -450, scan.grid, tmp_path / "case")
 
     read = highdicom.seg.segread(segmentation)
@@ -121,22 +121,22 @@ def test_a_segmentation_on_other_slices_is_refused(tmp_path):
     series(tmp_path / "one", [2.0 * k for k in range(13)], [1.0, 0, 0, 0, 1, 0], False)
     series(tmp_path / "other", [1 + 2.0 * k for k in range(13)], [1.0, 0, 0, 0, 1, 0], False)
     stack = read_stack(tmp_path / "one")
-    scan = volumes.read_scan(tmp_path / "one")
+    scan = scans.read_scan(tmp_path / "one")
     _, segmentation = export_mask(tmp_path / "one", scan.image > 0, scan.grid, tmp_path / "case")
     assert read_case(tmp_path / "one", segmentation, [1])[1].sum() == sum((plane > 0).sum() for plane in scan.image), (
         stack.shape
     )
-    with pytest.raises(volumes.LabelError, match="not on the grid of its image"):
-        volumes.read_scan(tmp_path / "other", segmentation)
-    with pytest.raises(volumes.LabelError, match="has no segment 2; it has 1"):
-        volumes.read_scan(tmp_path / "one", segmentation, [2])
+    with pytest.raises(scans.LabelError, match="not on the grid of its image"):
+        scans.read_scan(tmp_path / "other", segmentation)
+    with pytest.raises(scans.LabelError, match="has no segment 2; it has 1"):
+        scans.read_scan(tmp_path / "one", segmentation, [2])
 
 
 def test_an_empty_prediction_is_written_as_well(tmp_path):
     series(tmp_path / "one", [2.0 * k for k in range(13)], [1.0, 0, 0, 0, 1, 0], False)
-    scan = volumes.read_scan(tmp_path / "one")
+    scan = scans.read_scan(tmp_path / "one")
     _, segmentation = export_mask(tmp_path / "one", np.zeros(scan.grid.shape, bool), scan.grid, tmp_path / "case")
-    assert not volumes.read_scan(tmp_path / "one", segmentation).mask.any()
+    assert not scans.read_scan(tmp_path / "one", segmentation).mask.any()
 
 
 def test_slices_that_lack_what_the_standard_wants_are_one_line(tmp_path):
@@ -144,7 +144,7 @@ def test_slices_that_lack_what_the_standard_wants_are_one_line(tmp_path):
     folder.mkdir()
     for k in range(3):
         write_dicom(folder / f"{k}", np.zeros((5, 5)), (0, 0, k), k, StudyInstanceUID=generate_uid())
-    scan = volumes.read_scan(folder)
+    scan = scans.read_scan(folder)
     with pytest.raises(UserError, match="no DICOM segmentation can be written") as error:
         export_mask(folder, scan.image > 0, scan.grid, tmp_path / "case")
     assert "\n" not in str(error.value)

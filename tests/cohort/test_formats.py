@@ -12,7 +12,7 @@ import SimpleITK
 from nibabel.orientations import apply_orientation, inv_ornt_aff
 from scans import CANONICAL, grid_of, ras, read_case, read_image, write_nifti, write_series
 from slicesampling import UserError
-from slicesampling.cohort import volumes
+from slicesampling.cohort import scans
 from slicesampling.cohort.grids import Grid
 
 
@@ -144,7 +144,7 @@ def test_the_storage_order_never_shows(tmp_path, hu):
         assert read_mask is not None
         assert np.array_equal(read_mask, mask)
         assert read_grid.matches(grid)
-        found = volumes.preprocess(*paths, CANONICAL)
+        found = scans.preprocess(*paths, CANONICAL)
         expected = expected or found
         assert np.array_equal(found.image, expected.image)
         assert np.array_equal(found.mask, expected.mask)
@@ -246,15 +246,15 @@ def test_forms_that_disagree_are_told_and_the_sform_counts(tmp_path, hu):
     image.set_sform(ras(grid), code=1)
     image.set_qform(ras(grid_of(hu.shape, (2.5, 0.8, 0.7), (5, 6, 10))), code=1)
     nibabel.save(image, tmp_path / "both.nii")
-    scan = volumes.read_scan(tmp_path / "both.nii")
+    scan = scans.read_scan(tmp_path / "both.nii")
     assert scan.grid.matches(grid)
     assert scan.remarks == ("sform and qform of the header lie up to 3 mm apart: the sform counts",)
     image.set_qform(ras(grid_of(hu.shape, (2.5, 0.8, 0.7), (5, 6, 7.01))), code=1)
     nibabel.save(image, tmp_path / "both.nii.gz")
-    assert volumes.read_scan(tmp_path / "both.nii.gz").remarks == ()
+    assert scans.read_scan(tmp_path / "both.nii.gz").remarks == ()
     image.header["quatern_b"] = 9
     nibabel.save(image, tmp_path / "both.nii")
-    assert volumes.read_scan(tmp_path / "both.nii").remarks == ("the qform of the header is invalid: the sform counts",)
+    assert scans.read_scan(tmp_path / "both.nii").remarks == ("the qform of the header is invalid: the sform counts",)
 
 
 def test_bombs_are_refused_in_little_memory(tmp_path, hu):

@@ -15,7 +15,7 @@ import pytest
 import SimpleITK
 from scans import IDENTITY, read_case, read_image, rectangle, write_dicom, write_series, write_structures
 from slicesampling import UserError
-from slicesampling.cohort import volumes
+from slicesampling.cohort import scans
 from slicesampling.cohort.dicom import read_stack
 from slicesampling.cohort.dicom_masks import write_segmentation
 
@@ -102,7 +102,7 @@ def outcome(path: Path) -> str:
         return fault
     assert image.dtype == np.int16
     assert image.shape == grid.shape
-    assert image.min() >= volumes.AIR
+    assert image.min() >= scans.AIR
     assert np.isfinite(grid.affine).all()
     assert min(grid.spacing) > 0
     assert abs(np.linalg.det(grid.affine)) > 0

@@ -9,7 +9,7 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff
 from scans import CANONICAL, ball, dice, grid_of, rotated, world
 from slicesampling.cohort import grids
 from slicesampling.cohort.grids import Grid
-from slicesampling.cohort.volumes import AIR
+from slicesampling.cohort.scans import AIR
 
 # Grids and resampling -------------------------------------------------------------------------------------------------
 

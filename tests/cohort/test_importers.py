@@ -14,11 +14,12 @@ import pytest
 from conftest import REAL, ROOT, real_ct
 from scans import IDENTITY, rectangle, write_dicom, write_series, write_structures
 from slicesampling import UserError
-from slicesampling.cohort import importers, volumes
+from slicesampling.cohort import importers, scans, volumes
+from slicesampling.cohort.contents import check_contents
 from slicesampling.cohort.dicom import read_stack
 from slicesampling.cohort.dicom_masks import write_segmentation
 from slicesampling.cohort.splits import add_to_table, cohort_rows
-from slicesampling.cohort.table import check_contents, read_cohort
+from slicesampling.cohort.table import read_cohort
 
 
 def nifti(path: Path, *values: int) -> Path:
@@ -256,7 +257,7 @@ def archive(tmp_path: Path) -> Path:
     write_segmentation(root / "DOE/seg.dcm", stack, hu > 0)
     # The second patient: a NIfTI mask that is called like the folder.
     folder = series("ROE/a", "3.1", PatientID="planted-2")
-    scan = volumes.read_scan(folder)
+    scan = scans.read_scan(folder)
     volumes.write_mask(root / "ROE/a_liver.nii.gz", scan.image > 0, scan.grid)
     volumes.write_mask(root / "ROE/a_spleen.nii.gz", scan.image > 0, scan.grid)
     (root / "ROE/loop").symlink_to(root)

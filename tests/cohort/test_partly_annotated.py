@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scans import CANONICAL, grid_of, rotated, write_nifti
 from slicesampling import NOT_ANNOTATED, UserError
-from slicesampling.cohort import table, volumes
+from slicesampling.cohort import contents, scans, table, volumes
 from slicesampling.cohort.plausibility import warnings_of
 
 COLUMNS = [*table.REQUIRED_COLUMNS, "liver_values", table.IGNORE]
@@ -37,14 +37,14 @@ def test_a_slice_is_annotated_if_nothing_of_it_hangs_on_what_is_not(
     labels = truth.copy()
     labels[~np.array(annotated)] = 255
     files = written(folder, labels, thickness)
-    partly = volumes.preprocess(*files, CANONICAL, ignore_value=255).mask
+    partly = scans.preprocess(*files, CANONICAL, ignore_value=255).mask
     known = volumes.annotated(partly)
     assert set(np.unique(partly[known])) <= {0, 1}
     assert (partly[~known] == NOT_ANNOTATED).all()
     filled = []
     for value in (0, 1):
         labels[~np.array(annotated)] = value
-        filled.append(volumes.preprocess(*written(folder, labels, thickness), CANONICAL).mask)
+        filled.append(scans.preprocess(*written(folder, labels, thickness), CANONICAL).mask)
         assert np.array_equal(filled[-1][known], partly[known])
     if all(annotated):
         assert known.all()
@@ -59,7 +59,7 @@ def test_a_slice_is_annotated_if_nothing_of_it_hangs_on_what_is_not(
 def test_a_volume_without_a_mask_is_not_annotated_anywhere(tmp_path: Path) -> None:
     image, _ = written(tmp_path, np.zeros((6, 5, 4), np.uint8))
     row = {"image": str(image), "label": "", "liver_values": ""}
-    preprocessed = table.preprocess_row(row, {"spacing": CANONICAL, "largest_slice_gap": 5})
+    preprocessed = contents.preprocess_row(row, {"spacing": CANONICAL, "largest_slice_gap": 5})
     assert (preprocessed.mask == NOT_ANNOTATED).all()
     volumes.save_preprocessed(tmp_path / "volume", preprocessed)
     assert not (tmp_path / "volume/native_mask.nii.gz").exists()
@@ -78,7 +78,7 @@ def test_a_tilted_volume_loses_no_slice_that_is_not_annotated(tmp_path: Path) ->
     grid = type(tilted)(labels.shape, affine)
     image = write_nifti(tmp_path / "image.nii.gz", np.zeros(labels.shape, np.int16), grid)
     label = write_nifti(tmp_path / "label.nii.gz", labels, grid)
-    mask = volumes.preprocess(image, label, CANONICAL, ignore_value=255).mask
+    mask = scans.preprocess(image, label, CANONICAL, ignore_value=255).mask
     known = volumes.annotated(mask)
     assert not known.all()
     assert known.any()
@@ -110,7 +110,7 @@ def cohort(folder: Path, *changes: dict[str, str]) -> pd.DataFrame:
 def test_people_need_masks_for_validation_alone(tmp_path: Path) -> None:
     sound = cohort(tmp_path)
     assert table.table_faults(sound, 1, people=True) == []
-    faults, measured = table.check_contents(sound, workers=2)
+    faults, measured = contents.check_contents(sound, workers=2)
     assert faults == []
     assert measured["liver_slices"].fillna(-1).tolist() == [2, -1, 2, -1]
     told = warnings_of(measured, sound)["warning"]

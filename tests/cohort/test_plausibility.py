@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 from slicesampling.cohort import plausibility
+from slicesampling.cohort.contents import MEASUREMENTS
 from slicesampling.cohort.grids import Grid
 from slicesampling.cohort.plausibility import measure, warnings_of
-from slicesampling.cohort.table import MEASUREMENTS
 from slicesampling.cohort.volumes import Preprocessed
 from slicesampling.jobs.tsv import read_table, write_table
 from slicesampling.publication.cohort_report import cohort_page, thumbnail

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from slicesampling import UserError
+from slicesampling.cohort import contents, scans
 from slicesampling.cohort import table as cohort
-from slicesampling.cohort import volumes
 
 COLUMNS = [*cohort.REQUIRED_COLUMNS, *cohort.OPTIONAL_COLUMNS]
 SPLITS = ["pool", "pool", "pool", "val", "test", "test"]
@@ -51,10 +51,10 @@ def places(faults: list[cohort.Fault]) -> set[tuple[int, str]]:
 
 def test_a_sound_cohort_has_no_faults(sound):
     assert cohort.table_faults(sound, initial_volumes=3) == []
-    faults, measured = cohort.check_contents(sound, workers=2)
+    faults, measured = contents.check_contents(sound, workers=2)
     assert faults == []
     assert measured["volume"].tolist() == sound["volume"].tolist()
-    assert tuple(measured.columns) == cohort.MEASUREMENTS
+    assert tuple(measured.columns) == contents.MEASUREMENTS
     first = measured.iloc[2].to_dict()
     # 2 x 2 x 3 voxels of 2 mm3 in two slices.
     assert first.pop("liver_ml") == pytest.approx(12 * 2 / 1000)
@@ -152,7 +152,7 @@ def test_excluded_rows_need_no_files_and_count_for_nothing(sound):
     sound.loc[4, "image"] = ""
     assert cohort.table_faults(sound, initial_volumes=2) == []
     assert "vol-2" not in cohort.split_volumes(sound, "pool")
-    faults, measured = cohort.check_contents(sound, workers=1)
+    faults, measured = contents.check_contents(sound, workers=1)
     assert (faults, len(measured)) == ([], 5)
     sound.loc[4, "split"] = "wrong"
     assert places(cohort.table_faults(sound, initial_volumes=2)) == {(4, "split")}
@@ -264,7 +264,7 @@ def test_each_fault_inside_a_file_is_found(sound, tmp_path, caplog):
     write_nifti(Path(sound.loc[5, "image"]), np.zeros((2, 4, 6, 5), np.int16))
     Path(sound.loc[6, "label"]).unlink()
     with caplog.at_level(logging.INFO):
-        faults, measured = cohort.check_contents(sound, workers=3)
+        faults, measured = contents.check_contents(sound, workers=3)
     assert [(fault.row, fault.column) for fault in faults] == [
         (2, "label"),
         (3, "label"),
@@ -354,7 +354,7 @@ def test_patients_are_named_plainly(sound, patient):
 
 def test_faulty_volumes_are_excluded_with_their_reason(sound):
     Path(sound.loc[2, "image"]).write_bytes(b"broken")
-    faults, measured = cohort.check_contents(sound, 1)
+    faults, measured = contents.check_contents(sound, 1)
     assert "vol-0" not in set(measured["volume"])
     left = cohort.without_faulty(sound, faults, 1)
     assert list(cohort.used(left)["volume"]) == list(measured["volume"])
@@ -367,8 +367,8 @@ def test_faulty_volumes_are_excluded_with_their_reason(sound):
 
 def test_identifiers_in_files_become_numbers(sound, monkeypatch):
     names = iter(["planted-a", "planted-b", "planted-a", "", "planted-c", ""])
-    read = volumes.read_scan
-    monkeypatch.setattr(volumes, "read_scan", lambda *arguments: read(*arguments)._replace(patient=next(names)))
-    _, measured = cohort.check_contents(sound, 1)
+    read = scans.read_scan
+    monkeypatch.setattr(scans, "read_scan", lambda *arguments: read(*arguments)._replace(patient=next(names)))
+    _, measured = contents.check_contents(sound, 1)
     assert measured["file_patient"].tolist() == [1, 2, 1, 0, 3, 0]
     assert "planted" not in measured.to_csv()

@@ -6,48 +6,35 @@ import pytest
 from slicesampling.evaluation.claims import ABSENT, CLAIMS, FAILS, HOLDS, OPEN, judge
 from slicesampling.evaluation.composition import ALL_HARD
 from slicesampling.evaluation.statistics import METRICS
+from trainings import simulated_metrics
 
 NAMES = ("uvs", "rvs", "uss", "rss")
 LARGE = 0.05
 """A difference of the Dice ten times the spread between trainings."""
 
 
-def run(better=None, first=None, seeds=5, spread=0.005, noise=0.01, strategies=NAMES, random_seed=0):
-    """Simulate the metrics of a run of two iterations: `better` is added to a strategy's Dice, `first` in iteration 1.
-
-    The mean Dice is 0.85, the standard deviation between trainings `spread`, that of a case in a training `noise`.
-    """
-    random = np.random.default_rng(random_seed)
-    difficulty = random.normal(0, 0.02, 30)
-    models = [("initial", 0, False), *((name, k, False) for name in strategies for k in (1, 2))]
-    models += [*((name, 2, True) for name in strategies), ("pool", 2, True)]
-    tables = []
-    for seed in range(seeds):
-        for strategy, iteration, converged in models:
-            shift = ((first if iteration == 1 else better) or {}).get(strategy, 0) + spread * random.normal()
-            dice = 0.85 + difficulty + shift + noise * random.normal(size=30)
-            names = {"seed": seed, "strategy": strategy, "iteration": iteration, "converged": converged}
-            volumes = {"volume": [f"v{n:02}" for n in range(30)], "patient": [f"p{n // 2}" for n in range(30)]}
-            errors = {"dice": dice, "rve": 100 * (1 - dice), "msd": 10 * (1 - dice), "hd": 200 * (1 - dice)}
-            tables.append(pd.DataFrame({**names, **volumes, **errors}))
-    return pd.concat(tables, ignore_index=True).sample(frac=1, random_state=0)
+def run(seeds=5, training=0.005, strategies=NAMES, **settings):
+    """Simulate the metrics of a run of two iterations, in no order."""
+    settings = {"volumes": 30, "iterations": 2, "difficulty": 0.02} | settings
+    return simulated_metrics(strategies, seeds, training=training, **settings).sample(frac=1, random_state=0)
 
 
-def spent(slices=40, seeds=5, strategies=NAMES):
-    rows = [(s, name, k, slices) for s in range(seeds) for name in strategies for k in range(3)]
-    rows += [(s, "pool", 0, 1000) for s in range(seeds)]
+def spent(slices=40, seeds=5, strategies=NAMES, last=2):
+    rows = [(s, name, k, slices) for s in range(1, seeds + 1) for name in strategies for k in range(last + 1)]
+    rows += [(s, "pool", 0, 1000) for s in range(1, seeds + 1)]
     return pd.DataFrame(rows, columns=["seed", "strategy", "iteration", "slices"])
 
 
 def sets(shares=(0.3, 0.32, 0.28, 0.31, 0.29), part=ALL_HARD):
-    rows = [(seed, name, part, value) for seed, share in enumerate(shares) for name, value in
+    rows = [(seed, name, part, value) for seed, share in enumerate(shares, start=1) for name, value in
             (("uss", share), ("pool", 0.2))]  # fmt: skip
     return pd.DataFrame(rows, columns=["seed", "strategy", "part", "share"])
 
 
 def judged(metrics, slices=40, composition=None):
     composition = sets() if composition is None else composition
-    return judge(metrics, spent(slices), composition, np.random.default_rng(0)).set_index(["claim", "metric"])
+    annotated = spent(slices, metrics["seed"].nunique(), last=metrics["iteration"].max())
+    return judge(metrics, annotated, composition, np.random.default_rng(0)).set_index(["claim", "metric"])
 
 
 def verdicts(frame, claim):
@@ -81,10 +68,32 @@ def test_the_worst_are_found():
     assert verdicts(frame, "rss_worst") == verdicts(frame, "worst_first") == {HOLDS}
 
 
+def test_the_fewest_slices_are_counted():
+    for own, verdict in ((39, HOLDS), (40, OPEN), (41, FAILS)):
+        metrics, table = run(), spent(40.0)
+        table.loc[table["strategy"] == "uss", "slices"] = own + 0.1 * table["seed"] - 0.3
+        row = judge(metrics, table, sets(), np.random.default_rng(0)).set_index("claim").loc["fewest"]
+        assert row["verdict"] == verdict
+        assert row["estimate"] == pytest.approx(own - 40)
+
+
+def test_a_claim_about_all_iterations_but_the_first_needs_each_of_them():
+    def later(metrics):
+        return judged(metrics).loc[("rss_later", "dice")]
+
+    metrics = run(better={"uss": LARGE}, first={"uss": -LARGE}, iterations=4)
+    assert later(metrics)["verdict"] == HOLDS
+    once = (metrics["strategy"] == "rss") & (metrics["iteration"] == 3) & ~metrics["converged"]
+    for more, verdict in ((LARGE, OPEN), (2 * LARGE, FAILS)):
+        row = later(metrics.assign(dice=metrics["dice"] + more * once))
+        assert (row["verdict"], row["remark"]) == (verdict, "decided in iteration 3")
+    assert later(run(iterations=1))["remark"] == "one iteration"
+
+
 def test_noise_is_seldom_taken_for_an_effect():
     ranked = [claim.name for claim in CLAIMS if claim.kind == "rank" and len(claim.rivals) > 1]
     found = [
-        judged(run(spread=0.01, random_seed=number)).xs("dice", level="metric").loc[ranked, "verdict"]
+        judged(run(training=0.01, random_seed=number)).xs("dice", level="metric").loc[ranked, "verdict"]
         for number in range(4)
     ]
     shares = pd.concat(found).value_counts(normalize=True)
@@ -93,9 +102,9 @@ def test_noise_is_seldom_taken_for_an_effect():
 
 
 def test_no_difference_needs_a_narrow_interval():
-    close = judged(run(spread=0.0002, noise=0.002))
+    close = judged(run(training=0.0002, noise=0.002))
     assert close.loc[("volumes_equal", "dice"), "verdict"] == HOLDS
-    assert judged(run(spread=0.02)).loc[("volumes_equal", "dice"), "verdict"] == OPEN
+    assert judged(run(training=0.02)).loc[("volumes_equal", "dice"), "verdict"] == OPEN
     assert verdicts(judged(run(better={"uvs": LARGE})), "volumes_equal") == {FAILS}
 
 
@@ -110,7 +119,7 @@ def test_relabelling_the_rivals_permutes_the_rivals_only():
     metrics = run(better={"uss": LARGE, "uvs": 0.02})
     swap = {"uvs": "rvs", "rvs": "uvs"}
     one, other = judged(metrics), judged(metrics.replace({"strategy": swap}))
-    own = [name for name, _ in one.index if name not in ("volumes_equal",)]
+    own = [name for name, _ in one.index if name not in ("volumes_equal", "fewest")]
     pd.testing.assert_frame_equal(one.loc[own], other.loc[own].replace({"rival": swap}))
     mirrored = one.loc["volumes_equal"]
     assert np.allclose(mirrored["estimate"], -other.loc["volumes_equal", "estimate"])
@@ -136,7 +145,7 @@ def test_strategies_that_are_absent():
     [(0, 40, HOLDS), (0, 44, HOLDS), (0, 60, OPEN), (-LARGE, 40, FAILS), (-LARGE, 60, FAILS), (-LARGE, 20, OPEN)],
 )
 def test_the_share_of_the_pool_counts_what_was_annotated(uss, slices, verdict):
-    row = judged(run(better={"uss": uss}, spread=0.0005), slices).loc[("share", "dice")]
+    row = judged(run(better={"uss": uss}, training=0.0005), slices).loc[("share", "dice")]
     assert row["verdict"] == verdict
     assert row["estimate"] == pytest.approx((0.85 + uss) / 0.85, abs=0.01)
     assert row["remark"] == f"with {slices / 10:.1f} % of the slices"
@@ -161,7 +170,7 @@ def test_every_claim_has_its_metrics_and_an_estimate_in_its_interval():
     frame = judged(run())
     assert list(dict.fromkeys(frame.index.get_level_values("claim"))) == [claim.name for claim in CLAIMS]
     assert set(frame.loc["best_last"].index) == set(METRICS)
-    assert ((frame["lower"] < frame["estimate"]) & (frame["estimate"] < frame["upper"])).all()
+    assert ((frame["lower"] <= frame["estimate"]) & (frame["estimate"] <= frame["upper"])).all()
 
 
 @pytest.mark.parametrize("number", range(3))

@@ -11,15 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.optimize import linprog
-from scipy.stats import kstest, rankdata
+from scipy.stats import kstest, rankdata, wilcoxon
 from slicesampling.evaluation.statistics import (
     METRICS,
+    bootstrap,
+    bootstrap_p,
     bootstrap_weights,
     compare,
     holm,
     interval,
     paired,
     quantile_regression,
+    signed_rank_p,
     stars,
     summarise,
     weighted_means,
@@ -222,20 +225,11 @@ def test_planted_effects_are_found_and_their_intervals_cover_them():
     assert (np.mean(covered, axis=0) > 0.85).all(), "95 % intervals hold the truth in most of 40 draws"
 
 
-def test_a_strategy_of_one_s_own_counts_with_its_kind():
-    """What it is called is nothing; which strategies are uncertain and sliced is all that the regression knows."""
-    random = np.random.default_rng(2)
-    table = converged({name: random.uniform(0, 1, 50) for name in STRATEGIES})
-    renamed = table.assign(strategy=table["strategy"].replace("uss", "bald"))
-    expected = quantile_regression(table, "dice", 0.05).coefficients
-    kinds = {"uncertain": ["uvs", "bald"], "sliced": ["rss", "bald"]}
-    pd.testing.assert_frame_equal(quantile_regression(renamed, "dice", 0.05, **kinds).coefficients, expected)
-
-
 def test_other_models_stay_out_of_the_regression():
     random = np.random.default_rng(0)
     table = converged({name: random.uniform(0, 1, 50) for name in STRATEGIES})
     strangers = [table.assign(converged=False, dice=-9.0), table.assign(strategy="pool", dice=9.0)]
+    strangers += [table.assign(strategy="aware", dice=-9.0), table.assign(strategy="by_error", dice=9.0)]
     expected = quantile_regression(table, "dice", 0.05)
     result = quantile_regression(pd.concat([table, *strangers], ignore_index=True), "dice", 0.05)
     pd.testing.assert_frame_equal(result.coefficients, expected.coefficients)
@@ -414,3 +408,53 @@ def test_simulation_of_the_quantile_regression():
         found += effect["p_value"] < 0.05 and effect["lower"] <= 2 <= effect["upper"]
     assert 0.8 <= held / runs <= 0.99
     assert found / runs >= 0.8
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_signed_ranks_agree_with_all_assignments_of_signs(number):
+    """With ties and zeros, which scipy counts one after the other, and without, also for more than it counts."""
+    random = np.random.default_rng(number)
+    differences = random.integers(-4, 6, 8).astype(float) if number % 2 else random.normal(0.3, 1, 6 * number + 1)
+    some = differences[differences != 0]
+    if len(some) < 10:
+        ranks = rankdata(np.abs(some))
+        sums = np.array([ranks @ signs for signs in product((0, 1), repeat=len(some))])
+        expected = np.mean(sums >= ranks[some > 0].sum() - 1e-9)
+    else:
+        expected = wilcoxon(differences, alternative="greater").pvalue
+    assert signed_rank_p(differences, larger_is_better=False) == pytest.approx(expected)
+    assert compare(differences, np.arange(len(differences))).p_value == pytest.approx(wilcoxon(differences).pvalue)
+
+
+@pytest.mark.parametrize(("case", "training"), [(0.0, 0.01), (0.03, 0.01), (0.06, 0.005)])
+@pytest.mark.slow
+def test_intervals_of_five_seeds_hold_the_truth_at_their_rate(case, training):
+    """Whether the spread is due to trainings, to patients or to both; without the seeds they do not."""
+    random, runs, held = np.random.default_rng(1), 400, np.zeros(2)
+    names = pd.MultiIndex.from_product([range(5), range(60)], names=["seed", "volume"])
+    cases = names.to_frame(index=False).assign(patient=lambda table: table["volume"])
+    for _ in range(runs):
+        values = case * random.normal(size=60) + training * random.normal(size=(5, 1))
+        weights, seeds = bootstrap(cases, random)
+        estimates = weighted_means((values + 0.01 * random.normal(size=(5, 60))).ravel(), weights)
+        for place, shares in enumerate((seeds, None)):
+            lower, upper = interval(estimates, shares)
+            held[place] += lower <= 0 <= upper
+    assert 0.92 <= held[0] / runs <= 0.98
+    assert held[1] < held[0]
+    assert case or held[1] / runs < 0.9
+
+
+def test_an_interval_respects_transformations_and_is_its_p_value_s():
+    random = np.random.default_rng(3)
+    cases = pd.MultiIndex.from_product([range(5), range(20)], names=["seed", "volume"]).to_frame(index=False)
+    weights, seeds = bootstrap(cases.assign(patient=cases["volume"]), random)
+    for shift in np.linspace(-0.02, 0.02, 9):
+        values = shift + np.repeat(0.01 * random.normal(size=5), 20) + 0.01 * random.normal(size=100)
+        estimates = weighted_means(values, weights)
+        ends = interval(estimates, seeds)
+        assert interval(np.exp(estimates), seeds) == pytest.approx(tuple(np.exp(ends)))
+        assert (bootstrap_p(estimates, seeds) < 0.05) == (ends[0] > 0 or ends[1] < 0)
+        wider = interval(estimates, seeds, comparisons=3)
+        assert wider[0] <= ends[0] < interval(estimates)[0] < interval(estimates)[1] < ends[1] <= wider[1]
+    assert interval([1.0, np.inf, np.inf], np.full((3, 2), 0.5)) == (1.0, np.inf)

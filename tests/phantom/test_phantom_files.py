@@ -18,7 +18,7 @@ SETTINGS = {"seed": 3, "matrix": 48, "sites": PAPER, "hard_cases": 0.2, "exclude
 
 
 def row_of(volume: str, folder: Path | str = "", **changes: object) -> pd.Series:
-    plan = files.plan_cohort(SETTINGS, str(folder)).set_index("volume", drop=False)
+    plan = sites.plan_cohort(SETTINGS, str(folder)).set_index("volume", drop=False)
     row = plan.loc[volume].copy()
     row["hard_case"] = ""
     for key, value in changes.items():
@@ -43,8 +43,8 @@ def in_lps(path: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_plan_of_the_paper_has_its_counts_and_is_instant():
-    plan = files.plan_cohort({**SETTINGS, "excluded": 65}, "data")
-    assert calls(lambda: files.plan_cohort({**SETTINGS, "excluded": 65}, "data")) < 20 * len(plan)
+    plan = sites.plan_cohort({**SETTINGS, "excluded": 65}, "data")
+    assert calls(lambda: sites.plan_cohort({**SETTINGS, "excluded": 65}, "data")) < 20 * len(plan)
     used = plan[plan["exclude"] == ""]
     assert used["split"].value_counts().to_dict() == {"pool": 240, "test": 234, "val": 10}
     assert len(plan) == 484 + 65
@@ -56,20 +56,20 @@ def test_plan_of_the_paper_has_its_counts_and_is_instant():
 
 
 def test_hard_cases_keep_their_share_and_every_kind_occurs():
-    plan = files.plan_cohort(SETTINGS, "data").query("exclude == ''")
+    plan = sites.plan_cohort(SETTINGS, "data").query("exclude == ''")
     hard = plan["hard_case"] != ""
     for split in ("pool", "test"):
         assert hard[plan["split"] == split].mean() == pytest.approx(0.2, abs=0.02)
     assert not hard[plan["split"] == "val"].any()
     assert set(plan["hard_case"]) == {"", *anatomy.HARD_CASES}
-    none = files.plan_cohort({**SETTINGS, "hard_cases": 0.0}, "data")
+    none = sites.plan_cohort({**SETTINGS, "hard_cases": 0.0}, "data")
     assert (none["hard_case"] == "").all()
 
 
 def test_adding_volumes_leaves_the_rows_of_the_others():
     few = {**SETTINGS, "sites": {"lits": {"pool": 5, "val": 1, "test": 6}, "chaos": {"pool": 2, "val": 1, "test": 1}}}
     more = {**few, "sites": {**PAPER, "lits": {"pool": 9, "val": 3, "test": 20}}, "excluded": 7}
-    small, large = (files.plan_cohort(settings, "data").set_index("volume") for settings in (few, more))
+    small, large = (sites.plan_cohort(settings, "data").set_index("volume") for settings in (few, more))
     pd.testing.assert_frame_equal(small, large.loc[small.index])
 
 
@@ -86,7 +86,7 @@ def test_adding_volumes_leaves_the_rows_of_the_others():
 )
 def test_faults_in_the_settings_are_named(change, words):
     with pytest.raises(UserError, match=words):
-        files.plan_cohort({**SETTINGS, **change}, "data")
+        sites.plan_cohort({**SETTINGS, **change}, "data")
 
 
 @pytest.mark.parametrize("volume", ["yokohama-p001", "chaos-p002"])
@@ -151,15 +151,15 @@ def test_dicom_series_sorted_by_position_agrees_with_masks_in_reverse(tmp_path):
     np.testing.assert_array_equal(masks[::-1] > 0, np.isin(labels, (shapes.LIVER, shapes.TUMOUR)))
 
 
-@pytest.mark.parametrize("exclude", files.EXCLUSIONS)
+@pytest.mark.parametrize("exclude", sites.EXCLUSIONS)
 def test_an_excluded_volume_has_a_mask_that_is_wrong_in_the_said_way(tmp_path, exclude):
-    plan = files.plan_cohort(SETTINGS, str(tmp_path)).set_index("exclude", drop=False)
+    plan = sites.plan_cohort(SETTINGS, str(tmp_path)).set_index("exclude", drop=False)
     row = plan.loc[exclude].iloc[0]
     files.write_volume(row, SETTINGS)
     _, labels, _ = scanner.render_row(row, SETTINGS)
     mask, right = in_lps(row["label"])[0] > 0, np.isin(labels, (shapes.LIVER, shapes.TUMOUR))
     extra = mask & ~right
-    if exclude == files.EXCLUSIONS[0]:
+    if exclude == sites.EXCLUSIONS[0]:
         assert extra.any()
         assert (labels[extra] == shapes.VENA_CAVA).all()
         assert (mask | ~right).all()

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from slicesampling import UserError
-from slicesampling.phantom import files, scanner, shapes, sites
+from slicesampling.phantom import scanner, shapes, sites
 from test_anatomy import liver_ml, look, patient
 from test_phantom_files import SETTINGS, row_of
 
@@ -55,7 +55,7 @@ def test_a_coarser_matrix_shows_the_same_patient():
 
 
 def test_at_the_full_matrix_voxels_and_slices_are_those_of_table_1():
-    plan = files.plan_cohort(SETTINGS, "data").groupby("site").head(4)
+    plan = sites.plan_cohort(SETTINGS, "data").groupby("site").head(4)
     ranges = {
         "yokohama": (0.5, 0.8),
         "rumc": (0.6, 1.0),

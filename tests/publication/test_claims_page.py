@@ -38,6 +38,9 @@ def test_each_claim_is_a_row_with_the_papers_figure_and_a_verdict():
     assert rows["robust_pool"][1] == "0.001\nagainst the data pool"
     assert rows["worst_first"][1] == "−0.005\nagainst RVS"  # .932 and .937
     assert rows["share"][1].startswith("99.7 %")
+    assert rows["fewest"][1] == "−1320 slices\nagainst RSS"  # 2410 and 3730
+    assert rows["pool_better"][1] == "−0.003\nagainst the data pool"  # .964 and .967
+    assert rows["rss_later"][1] == "0.001\nagainst RSS\nin iteration 4"  # .958 and .957
     assert rows["best_converged"][2].startswith("0.050 [0.050, 0.050]\nagainst RSS")
     assert rows["best_converged"][0] == rows["hard_cases"][0] == HOLDS
     assert rows["rss_worst"][0] == rows["worst_first"][0] == FAILS

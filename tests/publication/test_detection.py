@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from slicesampling.evaluation.error_detection import SCOPES, SCORES
-from slicesampling.publication.detection import NO_REFERENCE, error_detection_figure, error_detection_table
+from slicesampling.publication.detection import NO_REFERENCE, error_detection_table
+from slicesampling.publication.detection_figure import error_detection_figure
 from slicesampling.publication.layout import write_files
 
 COLUMNS = [f"{score}_{scope}" for score in SCORES for scope in SCOPES]

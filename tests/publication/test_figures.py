@@ -24,7 +24,7 @@ from slicesampling.publication.supplement import learning_curves_table
 
 STRATEGIES = tuple(ALL_STRATEGIES)
 
-MANY = ("aware", "batches", "clasp", "core", "ideal", "name_of_12_l", "shuffled", "strided", "third")
+MANY = ("aware", "batches", "by_error", "clasp", "core", "name_of_12_l", "shuffled", "strided", "third")
 """Strategies of the user's own, as many as make a dozen and one with the paper's."""
 
 SPACING = (1.6, 0.8)

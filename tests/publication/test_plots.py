@@ -92,6 +92,7 @@ def test_sixteen_strategies_have_looks_of_their_own() -> None:
     assert list(drawn) == ["initial", *STRATEGIES, *own, "pool"]
     assert len({look.colour for look in drawn.values()}) == len({look.marker for look in drawn.values()}) == 18
     assert all(drawn[name] == looks()[name] for name in ("initial", *STRATEGIES, "pool"))
+    assert looks(["by_error"])["by_error"].label == "BY_ERROR†"
     assert all(drawn[name].label == name.upper() for name in (*STRATEGIES, *own))
     red_blind = [[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]]
     green_blind = [[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]]

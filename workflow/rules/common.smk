@@ -16,9 +16,9 @@ from slicesampling.cohort.table import (
     used,
 )
 from slicesampling.configuration import check_configuration, job_counts
-from slicesampling.phantom.files import plan_cohort
 from slicesampling.annotation.answers import Answers
 from slicesampling.annotation.rounds import progress, waiting
+from slicesampling.phantom.sites import plan_cohort
 from slicesampling.annotation.strategies import strategies_of
 from slicesampling.publication.layout import MANY
 
@@ -190,11 +190,6 @@ SCORED_MODELS = list(
 )
 
 
-# What a table cannot tell of its strategies: which of them ask the uncertainty, and which choose slices.
-KINDS = {
-    "uncertain": [name for name in STRATEGIES if STRATEGIES[name].uncertain],
-    "sliced": [name for name in STRATEGIES if STRATEGIES[name].slices],
-}
 # What the notes and captions say of strategies that are not the paper's.
 OWN_TITLES = {
     name: strategy.title
@@ -215,7 +210,8 @@ ERRORS_TABLE = {"found": "results/evaluation/error_detection.tsv"}
 ANNOTATION_TIME = {
     "minutes_per_slice": config["annotation_minutes_per_slice"],
     "ratio": config["annotation_time_ratio"],
-    "sliced": KINDS["sliced"],
+    # What a table cannot tell of its strategies.
+    "sliced": [name for name in STRATEGIES if STRATEGIES[name].slices],
 }
 # Each table: the function of a module of publication that makes it, its further arguments, and the records it reads.
 TABLES = {
@@ -242,7 +238,7 @@ TABLES = {
     "table6_msd": ("metric_table", {"metric": "msd"}, LIMITED_TABLE),
     "table7_hd": ("metric_table", {"metric": "hd"}, LIMITED_TABLE),
     "table8_converged": ("converged_table", {}, LIMITED_TABLE),
-    "table9_quantile_regression": ("regression_table", KINDS, METRICS_TABLE),
+    "table9_quantile_regression": ("regression_table", {}, METRICS_TABLE),
     "supplement1_intervals": ("intervals_table", {}, METRICS_TABLE),
     "supplement2_comparisons": ("comparisons_table", {}, METRICS_TABLE),
     "supplement3_learning_curves": (
@@ -321,12 +317,23 @@ SHOWN_SEED = config["seeds"][0]
 SHOWN_STRATEGY = "uss" if "uss" in config["strategies"] else config["strategies"][0]
 
 
+def from_records():
+    """All tables, figures and pages that are made from the records in results/evaluation alone."""
+    return [
+        *expand("results/tables/{table}.{format}", table=TABLES, format=TABLE_FORMATS),
+        *expand("results/figures/{plot}.{format}", plot=PLOTS, format=FIGURE_FORMATS),
+        "results/this_run_and_the_paper.html",
+        "results/overview.html",
+        "results/claims.html",
+    ]
+
+
 # Whether any test volume has a mask: with people none needs one.
 TESTED = bool(shards("test", "{shard}"))
 
 
 def publications():
-    """All tables and figures that this configuration can fill."""
+    """All tables, figures and pages that this configuration can fill."""
     figures = [
         "figure1_network",
         *(["figure2_uncertainty_profile"] if "uss" in config["strategies"] else []),
@@ -334,7 +341,6 @@ def publications():
         "figure5_probability_maps",
         "figure6_cases",
         "selected_slices",
-        *PLOTS,
         *(
             f"learning_curves/seed{seed}/{model}"
             for seed in config["seeds"]
@@ -342,14 +348,11 @@ def publications():
         ),
     ]
     return [
-        *expand("results/tables/{table}.{format}", table=TABLES, format=TABLE_FORMATS),
+        *from_records(),
         *expand(
             "results/figures/{figure}.{format}", figure=figures, format=FIGURE_FORMATS
         ),
-        "results/this_run_and_the_paper.html",
         "results/cohort_report.html",
-        "results/overview.html",
-        "results/claims.html",
         "results/provenance.json",
     ]
 

@@ -306,8 +306,6 @@ rule paper_comparison:
         "results/logs/paper_comparison.log",
     conda:
         "../../envs/environment.yaml"
-    params:
-        **KINDS,
     script:
         "../scripts/paper_comparison.py"
 

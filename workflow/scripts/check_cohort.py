@@ -3,8 +3,9 @@
 import logging
 
 import pandas as pd
+from slicesampling.cohort.contents import check_contents
 from slicesampling.cohort.plausibility import warnings_of
-from slicesampling.cohort.table import check_contents, fail_on, used, without_faulty
+from slicesampling.cohort.table import fail_on, used, without_faulty
 from slicesampling.jobs.job import start
 from slicesampling.jobs.tsv import write_table
 

@@ -4,13 +4,13 @@ import functools
 from pathlib import Path
 
 import pandas as pd
-from slicesampling.evaluation.error_detection import SCORES, error_detection
+from slicesampling.evaluation.error_detection import SCORES, WRONG, error_detection
 from slicesampling.evaluation.records import ledger_columns
 from slicesampling.jobs.job import start
 from slicesampling.jobs.tsv import read_table, write_table
 
 start(snakemake)
-wanted = ["volume", "slice", "wrong_voxels", *SCORES]
+wanted = ["volume", "slice", WRONG, *SCORES]
 ledgers = [(path, read_table(path)) for path in map(Path, snakemake.input.ledgers)]
 
 

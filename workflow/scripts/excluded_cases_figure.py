@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from slicesampling.cohort.table import preprocess_row
+from slicesampling.cohort.contents import preprocess_row
 from slicesampling.jobs.job import start
 from slicesampling.publication.figures import excluded_cases_figure
 from slicesampling.publication.style import save_figure

@@ -7,4 +7,4 @@ from slicesampling.publication.tables import paper_comparison
 
 start(snakemake)
 records = {name: pd.read_csv(path, sep="\t", dtype={"volume": str}) for name, path in snakemake.input.items()}
-write_text(snakemake.output[0], paper_comparison(**records, **snakemake.params))
+write_text(snakemake.output[0], paper_comparison(**records))

@@ -6,7 +6,8 @@ from functools import partial
 
 from slicesampling.jobs.files import replacing
 from slicesampling.jobs.job import start
-from slicesampling.phantom.files import plan_cohort, write_volume
+from slicesampling.phantom.files import write_volume
+from slicesampling.phantom.sites import plan_cohort
 
 start(snakemake)
 settings = snakemake.params.settings

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 from slicesampling.jobs.job import start
-from slicesampling.publication import detection, plots
+from slicesampling.publication import detection_figure, plots
 from slicesampling.publication.style import save_figure
 
 start(snakemake)
@@ -13,6 +13,6 @@ records = {
     for name, path in snakemake.input.items()
 }
 name = snakemake.params.function
-(draw,) = (getattr(module, name) for module in (plots, detection) if hasattr(module, name))
+(draw,) = (getattr(module, name) for module in (plots, detection_figure) if hasattr(module, name))
 figure = draw(**records, **snakemake.params.arguments)
 save_figure(figure, Path(snakemake.output[0]).with_suffix(""))

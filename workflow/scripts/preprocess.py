@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 import pandas as pd
-from slicesampling.cohort.table import preprocess_row
+from slicesampling.cohort.contents import preprocess_row
 from slicesampling.cohort.volumes import annotated, save_preprocessed
 from slicesampling.jobs.files import replacing
 from slicesampling.jobs.job import start

@@ -7,6 +7,10 @@ The frame is the patient's: z grows towards the head, y towards the back, x towa
 STRUCTURE = "liver"
 """What is segmented, as tables, figures and pages call it."""
 
+SELECTIVE, MAXIMUM = "_selective", "_maximum"
+"""What is added to the name of a measure of uncertainty where its mean runs over the predicted structure only, or where
+the largest slice of a volume counts."""
+
 
 NOT_ANNOTATED = 2
 """In a mask on the preprocessed grid: the slice is not annotated. Beside it 1 is the structure, and 0 is not."""

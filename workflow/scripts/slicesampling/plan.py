@@ -16,8 +16,8 @@ import torch
 
 from .annotation.ledger import slice_budget
 from .annotation.strategies import strategies_of
+from .cohort.contents import preprocess_row
 from .cohort.grids import resample_mask
-from .cohort.table import preprocess_row
 from .cohort.volumes import save_preprocessed
 from .configuration import job_counts, shards
 from .evaluation.metrics import segmentation_metrics
@@ -35,7 +35,7 @@ from .publication.tables import paper_values
 MEASURED_STEPS = 6
 """Steps of training that are timed, after as many to warm up."""
 IMPORTS = {
-    "preprocess": "slicesampling.cohort.volumes",
+    "preprocess": "slicesampling.cohort.contents",
     "train": "slicesampling.learning.training, torch._dynamo",  # the optimizer imports the latter
     "uncertainty": "slicesampling.learning.inference, slicesampling.cohort.volumes",
     "features": "slicesampling.learning.inference, slicesampling.cohort.volumes",

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from .. import MAXIMUM, SELECTIVE
 from .rules import PARAMETERS, RULES, Rule, Settings
 
 logger = logging.getLogger(__name__)
@@ -24,8 +25,14 @@ MEASURES = ("predictive_entropy", "mutual_information", "variance")
 ERROR = "error"
 """The measure of an upper bound: the voxels of a slice in which the previous model differs from the reference."""
 
+UPPER_BOUND = "by_error"
+"""How the names of upper bounds begin, and of no other strategy: all that tables and figures know is the name."""
+
 REGIONS = ("slice", "structure")
 """What a measure is taken over: the whole slice, or the predicted structure, dilated."""
+
+WRONG = "wrong_voxels"
+"""The column of the voxels in which the previous model differs from the reference."""
 
 
 class Strategy(NamedTuple):
@@ -81,9 +88,9 @@ class Strategy(NamedTuple):
     def column(self) -> str:
         """The column of the unit's uncertainty table that is its score."""
         if self.upper_bound:
-            return "wrong_voxels"
-        selective = "_selective" if self.region == "structure" and self.rule != "mean" else ""
-        return f"{self.measure}{selective}{'_maximum' if self.rule == 'maximum' else ''}"
+            return WRONG
+        selective = SELECTIVE if self.region == "structure" and self.rule != "mean" else ""
+        return f"{self.measure}{selective}{MAXIMUM if self.rule == 'maximum' else ''}"
 
     @property
     def columns(self) -> dict[str, str]:
@@ -93,7 +100,7 @@ class Strategy(NamedTuple):
         """
         read = {"score": self.column} if self.how.measures else {}
         if self.how.measures and not self.how.regions:
-            read["structure_score"] = f"{self.measure}_selective"
+            read["structure_score"] = f"{self.measure}{SELECTIVE}"
         if self.settings.get("foreground", 0) > 0:
             read["structure_voxels"] = "structure_voxels"
         return read
@@ -216,7 +223,15 @@ def combination_faults(name: str, given: Any) -> list[str]:
             faults.append(f"{key}.{part} is no key of rule {rule}; accepted: {listed}")
         elif value not in accepted[part]:
             faults.append(f"{key}.{part} is {value!r}; accepted with rule {rule}: {' or '.join(accepted[part])}")
+    if not faults and (given.get("measure") == ERROR) != is_upper_bound(str(name)):
+        accepted_here = f"{ERROR} if a name begins with {UPPER_BOUND}, only then"
+        faults = [f"{key}.measure is {given.get('measure')!r}; accepted: {accepted_here}"]
     return faults
+
+
+def is_upper_bound(strategy: str) -> bool:
+    """Return whether a strategy of that name is an upper bound, see `Strategy.upper_bound`."""
+    return strategy.startswith(UPPER_BOUND)
 
 
 def by_strategies(table: pd.DataFrame) -> pd.Series:

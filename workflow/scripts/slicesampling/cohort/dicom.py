@@ -2,7 +2,7 @@
 
 A `Stack` has its slices sorted along the normal of their plane; arrays on it are (slice, row, column). A patient's name
 or any other text of a file stays in it: what leaves this module is voxels, geometry and the patient's identifier, which
-`table.check_contents` compares and forgets.
+`contents.check_contents` compares and forgets.
 """
 
 import warnings

@@ -15,6 +15,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import CTImageStorage
 
 from .. import UserError
+from .kinds import is_dicom
 
 for _name in ("pydicom", "highdicom"):  # what they log may quote the file
     logging.getLogger(_name).setLevel(logging.CRITICAL)
@@ -56,15 +57,6 @@ UNREADABLE = (
     struct.error,
 )
 """What pydicom, its decoders and highdicom raise for bytes that make no sense."""
-
-
-def is_dicom(path: Path) -> bool:
-    """Say whether a file begins as a DICOM file does."""
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
 
 
 def read_header(path: Path, elements: Sequence[str]) -> pydicom.Dataset:

@@ -6,8 +6,8 @@ import numpy as np
 
 from . import dicom, dicom_masks
 from .dicom import LARGEST_SLICE_GAP
-from .formats import of_slices
 from .grids import Grid, resample_mask
+from .kinds import of_slices
 from .volumes import stored_grid, write_mask
 
 

@@ -16,12 +16,8 @@ from nibabel.spatialimages import HeaderDataError
 
 from .. import UserError, one_line
 from ..jobs.nifti import nifti_image
-from .dicom_files import is_dicom
 from .grids import REVERSE, Grid, corners
-
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
-ITK_SUFFIXES = (".nrrd", ".mha")
-IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, *ITK_SUFFIXES)
+from .kinds import IMAGE_SUFFIXES, ITK_SUFFIXES, NIFTI_SUFFIXES
 
 LARGEST_VOLUME = 2**31
 """Voxels. A header that announces more is damaged: the longest whole-body CT, 2000 slices of 1024 x 1024, has fewer."""
@@ -39,11 +35,6 @@ LARGEST_TILT = 45
 """Degrees; gantries tilt by up to 30."""
 
 _RAS_TO_LPS = np.diag([-1.0, -1, 1, 1])
-
-
-def of_slices(path: Path) -> bool:
-    """Say whether an image or mask goes by DICOM slices, as a folder or a DICOM file; others are files of a volume."""
-    return path.is_dir() or (path.is_file() and not path.name.endswith(IMAGE_SUFFIXES) and is_dicom(path))
 
 
 def check_usable(path: Path, grid: Grid) -> None:

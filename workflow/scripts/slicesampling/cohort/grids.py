@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
-from scipy import ndimage
 
 GRID_TOLERANCE = 0.1
 """Two grids are one when no corner is further apart than this many voxels: headers hold rounded numbers."""
@@ -226,6 +225,8 @@ def _oblique(
     array: np.ndarray, shape: tuple[int, int, int], matrix: np.ndarray, fill: float
 ) -> Callable[[int], np.ndarray]:
     """Interpolate in three dimensions: target index (z, y, x, 1) lies at source index matrix x (z, y, x, 1)."""
+    from scipy import ndimage  # whoever loads a volume imports this module, and few resample an oblique one
+
     if array.dtype == bool:
         array = array.view(np.uint8)
     last = np.asarray(array.shape).reshape(3, 1, 1) - 1

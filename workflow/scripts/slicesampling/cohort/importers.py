@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from pydicom import Dataset
 
 from .. import UserError
-from .dicom_files import KIND, UNREADABLE, is_dicom, read_header, why_no_slice
-from .formats import IMAGE_SUFFIXES
+from .dicom_files import KIND, UNREADABLE, read_header, why_no_slice
+from .kinds import IMAGE_SUFFIXES, is_dicom
 from .masks import label_is_empty, natural
 
 TUMOUR_NAMES = re.compile(r"tumou?r|cancer|lesion|metasta", re.IGNORECASE)

@@ -9,8 +9,9 @@ from PIL import Image, UnidentifiedImageError
 
 from .. import UserError, one_line
 from . import dicom, dicom_masks
-from .formats import of_slices, read_file, scaled
+from .formats import read_file, scaled
 from .grids import Grid, upright
+from .kinds import of_slices
 from .plausibility import SOFT_TISSUE_SHARE, soft_tissue_share
 
 

@@ -1,35 +1,16 @@
-"""CT and masks in, Hounsfield units, one canonical grid, and back to native space (method of section III of the paper).
+"""Volumes on the canonical grid and masks, as the workflow stores them; all arrays are (z, y, x), see `scans`."""
 
-Everything that is read is laid out (z, y, x) at once, by flips and transpositions alone: z towards the head, y towards
-the back, x towards the patient's left, as nearly as the file's own axes allow. World points are millimetres in the same
-order (z, y, x) of the same frame (LPS). A `Grid` says where the voxels of such an array lie.
-"""
-
-import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import nibabel
 import numpy as np
 
-from .. import NOT_ANNOTATED, UserError
+from .. import NOT_ANNOTATED
 from ..jobs import files
-from . import dicom
-from .dicom import LARGEST_SLICE_GAP
-from .formats import TILT_TOLERANCE, check_credible, check_usable, gridded, of_slices, read_file, read_nifti, scaled
-from .grids import TIE, Grid, canonical_grid, resample, resample_image, resample_mask, upright
-from .masks import read_mask
-
-logger = logging.getLogger(__name__)
-
-AIR = -1024
-"""Smallest stored value, HU. Scanners pad the outside of their circle with lower ones, such as -2000 or -3024."""
-
-
-class LabelError(UserError):
-    """A fault of the mask of a volume, not of its image."""
+from .formats import gridded, read_file, read_nifti
+from .grids import Grid, upright
 
 
 @dataclass(frozen=True)
@@ -46,110 +27,6 @@ class Preprocessed:
     grid: Grid
     native_grid: Grid
     native_mask: np.ndarray | None = None
-
-
-class Scan(NamedTuple):
-    """A CT volume as its file has it, upright, and its liver mask.
-
-    `image` is int16 HU and `mask` bool, None without a label, both (z, y, x) on `grid`. `remarks` tell what was left
-    out, resampled or decided when the files were read. `patient` is the identifier in the file, empty where none is.
-    `ignored`, bool (z, y, x), is where nobody has annotated the mask; None: it is annotated everywhere.
-    """
-
-    image: np.ndarray
-    mask: np.ndarray | None
-    grid: Grid
-    remarks: tuple[str, ...]
-    patient: str
-    ignored: np.ndarray | None = None
-
-
-def read_scan(
-    image_path: str | Path,
-    label_path: str | Path | None = None,
-    liver_values: Collection[int] = (),
-    largest_slice_gap: float = LARGEST_SLICE_GAP,
-    ignore_value: int | None = None,
-) -> Scan:
-    """Read a CT volume, HU not below `AIR`, and its liver mask.
-
-    `image_path` is a NIfTI, NRRD or MetaImage file (`IMAGE_SUFFIXES`), a folder with a DICOM series, or one of its
-    files where the folder holds several. `label_path` is a file on the grid of the image, stored along whichever axes;
-    for a DICOM image also a DICOM segmentation or structure set, or a folder with one PNG a slice. The PNG files in
-    natural order of their names belong to the slices in order of InstanceNumber, the layout of the CHAOS challenge,
-    whatever direction the positions run in. `liver_values` are liver in the mask; without any it must have one value
-    beside zero and `ignore_value`, which a mask file holds where it is not annotated.
-
-    Unevenly spaced slices are interpolated at their positions, where no gap is above `largest_slice_gap` mm, and tilted
-    ones (gantry tilt) resampled to the patient's axes, so that every grid that leaves this module is even and has
-    perpendicular axes. Raises `LabelError` for faults of the mask, `UserError` for those of the image.
-    """
-    path = Path(image_path)
-    stack = None
-    if of_slices(path):
-        stack = dicom.read_stack(path, largest_slice_gap)
-        raw_grid = stack.grid()
-        check_usable(path, raw_grid)
-        check_credible(path, stack.shape)
-        on_slices: np.ndarray = np.empty(stack.shape, np.int16)
-        for k, plane in enumerate(dicom.planes(stack)):
-            on_slices[k] = _hounsfield(plane)
-        remarks, patient = list(stack.remarks), stack.slices[0].patient
-        turned, grid = upright(stack.evened(on_slices), raw_grid)
-        image: np.ndarray = np.ascontiguousarray(turned)
-    else:
-        stored = read_file(path)
-        if min(stored.grid.shape) < 2:
-            raise UserError(
-                f"{path}: has {stored.grid.shape} voxels; a volume has two or more slices, rows and columns"
-            )
-        turned, grid = upright(stored.values, stored.grid)
-        image = np.empty(turned.shape, np.int16)
-        for k, plane in enumerate(turned):
-            image[k] = _hounsfield(scaled(plane, stored))
-        on_slices = image
-        remarks, patient = list(stored.remarks), ""
-    mask = ignored = None
-    if label_path is not None:
-        try:
-            mask, ignored = read_mask(Path(label_path), grid, stack, on_slices, liver_values, ignore_value)
-        except UserError as error:
-            raise LabelError(str(error)) from error
-    if grid.tilt > TILT_TOLERANCE:
-        remarks.append(f"slices tilted by {grid.tilt:.1f} degrees: resampled to the patient's axes")
-        image, mask, ignored, grid = _straightened(image, mask, ignored, grid)
-    for remark in remarks:
-        logger.info("%s: %s", path, remark)
-    return Scan(image, mask, grid, tuple(remarks), patient, ignored)
-
-
-def preprocess(
-    image_path: str | Path,
-    label_path: str | Path | None,
-    spacing: tuple[float, float, float],
-    liver_values: Collection[int] = (),
-    largest_slice_gap: float = LARGEST_SLICE_GAP,
-    ignore_value: int | None = None,
-) -> Preprocessed:
-    """Read a volume and its mask (see `read_scan`), and resample both to the canonical grid with `spacing` (mm).
-
-    A slice is annotated if no voxel of it draws on one that is not; without a mask none is.
-    """
-    scan = read_scan(image_path, label_path, liver_values, largest_slice_gap, ignore_value)
-    grid = canonical_grid(scan.grid, spacing)
-    if scan.mask is None:
-        mask = np.full(grid.shape, NOT_ANNOTATED, np.uint8)
-    else:
-        mask = resample_mask(scan.mask, scan.grid, grid).view(np.uint8)
-    if scan.ignored is not None:
-        mask[_touched(scan.ignored, scan.grid, grid).any(axis=(1, 2))] = NOT_ANNOTATED
-    return Preprocessed(
-        image=resample_image(scan.image, scan.grid, grid, fill=AIR),
-        mask=mask,
-        grid=grid,
-        native_grid=scan.grid,
-        native_mask=scan.mask,
-    )
 
 
 def annotated(mask: np.ndarray) -> np.ndarray:
@@ -209,25 +86,3 @@ def read_canonical_mask(path: str | Path) -> np.ndarray:
     """Read a mask that `write_mask` wrote on a canonical grid; bool (z, y, x)."""
     stored = read_file(Path(path))
     return np.ascontiguousarray(upright(stored.values, stored.grid)[0]) != 0
-
-
-def _straightened(
-    image: np.ndarray, mask: np.ndarray | None, ignored: np.ndarray | None, grid: Grid
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, Grid]:
-    """Resample a volume whose slices are tilted to the patient's axes, with the spacing it has; outside is air."""
-    straight = canonical_grid(grid, grid.spacing)
-    image = resample_image(image, grid, straight, fill=AIR)
-    mask = None if mask is None else resample_mask(mask, grid, straight)
-    return image, mask, None if ignored is None else _touched(ignored, grid, straight), straight
-
-
-def _touched(ignored: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
-    """Return which voxels of `target` draw on an `ignored` one (z, y, x) of `source`, bool (z, y, x)."""
-    return resample(ignored.astype(np.uint8), source, target, fill=0) > TIE
-
-
-def _hounsfield(plane: np.ndarray) -> np.ndarray:
-    """Round to whole HU within int16; what is lower than `AIR` or no number becomes `AIR`."""
-    if np.issubdtype(plane.dtype, np.floating):
-        plane = np.rint(np.nan_to_num(plane, nan=AIR))
-    return np.clip(plane, AIR, np.iinfo(np.int16).max)

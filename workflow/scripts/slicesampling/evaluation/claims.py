@@ -4,17 +4,18 @@ A claim is judged by the 95 % interval of a difference, which contains seeds and
 is judged: the interval then contains one training of each strategy, and says nothing about the strategy.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
+from scipy import special
 
-from ..annotation.strategies import STRATEGIES
+from ..annotation.strategies import STRATEGIES, by_strategies
 from .composition import ALL_HARD
-from .statistics import CONFIDENCE, METRICS, Metric, case_weights, weighted_means, weighted_quantiles
+from .statistics import CONFIDENCE, METRICS, Metric, bootstrap, interval, weighted_means, weighted_quantiles
 
 HOLDS, FAILS, OPEN, ABSENT = "holds", "does not hold", "cannot be told", "not in this run"
 
@@ -36,11 +37,11 @@ FRAME = ["claim", "metric", "rival", "estimate", "lower", "upper", "verdict", "r
 
 
 class Claim(NamedTuple):
-    """One claim. kind: `rank`, `equal`, `composition` or `share`, each a function below.
+    """One claim. kind: `rank`, `equal`, `composition`, `fewest` or `share`, each a function below.
 
     subject: whose claim it is. rivals: with whom it is compared. best: whether the subject is to be better, or worse,
-    than each rival. converged, first: which models: trained until convergence, else those of the first or last
-    iteration. tail: the percentile at the bad end instead of the mean.
+    than each rival. models: `converged`, or of limited epochs those of the `first` or `last` iteration, or of all
+    iterations but the first (`later`). tail: the percentile at the bad end instead of the mean.
     """
 
     name: str
@@ -49,8 +50,7 @@ class Claim(NamedTuple):
     subject: str
     rivals: tuple[str, ...]
     best: bool = True
-    converged: bool = False
-    first: bool = False
+    models: str = "converged"
     tail: bool = False
 
 
@@ -59,35 +59,45 @@ def _others(subject: str) -> tuple[str, ...]:
 
 
 CLAIMS = (
-    Claim("best_last", "USS is the best strategy after the last iteration", "rank", "uss", _others("uss")),
     Claim(
-        "best_converged", "USS is the best strategy, trained until convergence", "rank", "uss", _others("uss"),
-        converged=True,
+        "fewest", "After the last iteration USS has the fewest annotated slices", "fewest", "uss", _others("uss"),
+        models="last",
+    ),
+    Claim(
+        "best_last", "USS is the best strategy after the last iteration", "rank", "uss", _others("uss"), models="last"
+    ),
+    Claim("best_converged", "USS is the best strategy, trained until convergence", "rank", "uss", _others("uss")),
+    Claim(
+        "pool_better", "The data pool model has a better mean than USS (converged)", "rank", "uss", ("pool",),
+        best=False,
     ),
     Claim(
         "robust", "USS is the most robust strategy by the percentile at the bad end (converged)", "rank", "uss",
-        _others("uss"), converged=True, tail=True,
+        _others("uss"), tail=True,
     ),
     Claim(
         "robust_pool", "USS is more robust than the data pool model by the percentile at the bad end (converged)",
-        "rank", "uss", ("pool",), converged=True, tail=True,
+        "rank", "uss", ("pool",), tail=True,
     ),
     Claim(
         "worst_first", "USS is the worst strategy after the first iteration", "rank", "uss", _others("uss"),
-        best=False, first=True,
+        best=False, models="first",
+    ),
+    Claim(
+        "rss_later", "USS is better than RSS in all iterations but the first", "rank", "uss", ("rss",), models="later"
     ),
     Claim(
         "hard_cases", "The training set of USS holds a larger share of hard cases than the data pool", "composition",
         "uss", ("pool",),
     ),
-    Claim("volumes_equal", "UVS and RVS do not differ (converged)", "equal", "uvs", ("rvs",), converged=True),
+    Claim("volumes_equal", "UVS and RVS do not differ (converged)", "equal", "uvs", ("rvs",)),
     Claim(
         "rss_worst", "RSS is the worst strategy, trained until convergence", "rank", "rss", _others("rss"),
-        best=False, converged=True,
+        best=False,
     ),
     Claim(
         "share", "USS reaches 99 % of the data pool model's Dice with 4 % of its slices (converged)", "share", "uss",
-        ("pool",), converged=True,
+        ("pool",),
     ),
 )  # fmt: skip
 """In the order of abstract and section VI."""
@@ -110,19 +120,22 @@ class Cases:
 
     def __init__(self, metrics: pd.DataFrame, random: np.random.Generator) -> None:
         self.metrics = metrics.sort_values(["seed", "volume"])
-        self.weights = case_weights(metrics, random)
+        self.weights, self.shares = bootstrap(metrics, random)
 
     @property
     def seeds(self) -> int:
         return int(self.metrics["seed"].nunique())
 
-    def values(self, strategy: str, claim: Claim, metric: str) -> npt.NDArray[np.float64]:
-        """Return the cases of the model that a claim is about; none where the run lacks it."""
+    def iterations(self, claim: Claim) -> list[int]:
+        """Return the iterations whose models a claim is about."""
+        numbers = sorted(self.metrics.loc[by_strategies(self.metrics), "iteration"].unique())
+        return {"first": numbers[:1], "later": numbers[1:]}.get(claim.models, numbers[-1:])
+
+    def values(self, strategy: str, claim: Claim, metric: str, iteration: int | None = None) -> npt.NDArray[np.float64]:
+        """Return the cases of the model that a claim is about, of its last iteration unless given."""
         rows = self.metrics[self.metrics["strategy"] == strategy]
-        rows = rows[rows["converged"] == (claim.converged or strategy == "pool")]
-        iterations = rows["iteration"]
-        last = iterations.min() if claim.first else iterations.max()
-        return rows.loc[iterations == last, metric].to_numpy(dtype=float)
+        rows = rows[rows["converged"] == (claim.models == "converged" or strategy == "pool")]
+        return rows.loc[rows["iteration"] == (iteration or rows["iteration"].max()), metric].to_numpy(dtype=float)
 
     def statistic(
         self, values: npt.NDArray[np.float64], about: Metric, tail: bool
@@ -155,27 +168,16 @@ def judge(metrics: pd.DataFrame, annotations: pd.DataFrame, composition: pd.Data
             elif claim.kind == "share":
                 found = _share(claim, cases, annotations)
             else:
-                found = (_rank if claim.kind == "rank" else _equal)(claim, cases, METRICS[metric], rivals)
+                if claim.kind == "fewest":
+                    found = _fewest(claim, annotations, rivals)
+                else:
+                    found = (_rank if claim.kind == "rank" else _equal)(claim, cases, METRICS[metric], rivals)
                 missing = [name.upper() for name in claim.rivals if name not in present]
                 found["remark"] = "; ".join(
                     part for part in (found["remark"], f"without {', '.join(missing)}" if missing else "") if part
                 )
             rows.append({"claim": claim.name, "metric": metric, **found})
     return pd.DataFrame(rows).reindex(columns=FRAME)
-
-
-def _bounds(samples: npt.NDArray[np.float64], seeds: int, comparisons: int = 1) -> tuple[float, float]:
-    """Return the ends of the percentile interval of bootstrap samples, widened for few seeds and several comparisons.
-
-    For seeds: the expanded percentile interval (Hesterberg 2015, doi:10.1080/00031305.2015.1089789), which makes up for
-    the bootstrap's spread being that of n rather than n - 1, and for normal rather than Student's t tails. For
-    comparisons: Bonferroni.
-    """
-    tail = (1 - CONFIDENCE) / comparisons / 2
-    if seeds > 1:
-        tail = float(stats.norm.cdf(np.sqrt(seeds / (seeds - 1)) * stats.t.ppf(tail, seeds - 1)))
-    lower, upper = np.quantile(samples, [tail, 1 - tail])
-    return float(lower), float(upper)
 
 
 def _few(seeds: int) -> str:
@@ -191,24 +193,30 @@ def _record(found: Estimate, verdict: str, seeds: int, remark: str = "") -> dict
 
 
 def _rank(claim: Claim, cases: Cases, about: Metric, rivals: Sequence[str]) -> dict[str, Any]:
-    """Judge whether the subject is better (or worse) than each rival.
+    """Judge whether the subject is better (or worse) than each rival, in each iteration that the claim is about.
 
     It is, where all intervals lie on that side; it is not, where one of them, widened for their number, lies on the
     other. All have to agree, so that the first needs no such correction.
     """
     side = 1 if about.larger_is_better == claim.best else -1
-    own, own_samples = cases.statistic(cases.values(claim.subject, claim, about.column), about, claim.tail)
+    compared = list(itertools.product(rivals, cases.iterations(claim)))
+    if not compared:
+        return {"verdict": OPEN, "remark": "one iteration"}
     found, wide = [], []
-    for rival in rivals:
-        other, samples = cases.statistic(cases.values(rival, claim, about.column), about, claim.tail)
-        found.append(Estimate(rival, own - other, *_bounds(own_samples - samples, cases.seeds)))
-        wide.append(_bounds(own_samples - samples, cases.seeds, len(rivals)))
+    for rival, iteration in compared:
+        (own, own_samples), (other, samples) = (
+            cases.statistic(cases.values(name, claim, about.column, iteration), about, claim.tail)
+            for name in (claim.subject, rival)
+        )
+        found.append(Estimate(rival, own - other, *interval(own_samples - samples, cases.shares)))
+        wide.append(interval(own_samples - samples, cases.shares, len(compared)))
     least = [min(side * each.lower, side * each.upper) for each in found]
     most = [max(side * lower, side * upper) for lower, upper in wide]
     verdict = HOLDS if min(least) > 0 else FAILS if min(most) < 0 else OPEN
     # The rival that decides: whose interval reaches furthest to the other side, or lies there.
     decisive = most.index(min(most)) if verdict == FAILS else least.index(min(least))
-    return _record(found[decisive], verdict, cases.seeds)
+    remark = f"decided in iteration {compared[decisive][1]}" if claim.models == "later" else ""
+    return _record(found[decisive], verdict, cases.seeds, remark)
 
 
 def _equal(claim: Claim, cases: Cases, about: Metric, rivals: Sequence[str]) -> dict[str, Any]:
@@ -217,7 +225,7 @@ def _equal(claim: Claim, cases: Cases, about: Metric, rivals: Sequence[str]) -> 
         cases.statistic(cases.values(name, claim, about.column), about, claim.tail)
         for name in (claim.subject, rivals[0])
     )
-    found = Estimate(rivals[0], own[0] - other[0], *_bounds(own[1] - other[1], cases.seeds))
+    found = Estimate(rivals[0], own[0] - other[0], *interval(own[1] - other[1], cases.shares))
     margin = MARGINS[about.column]
     within = -margin < found.lower and found.upper < margin
     outside = found.lower > margin or found.upper < -margin
@@ -235,14 +243,34 @@ def _composition(claim: Claim, composition: pd.DataFrame) -> dict[str, Any]:
     if shares.empty:
         return {"verdict": OPEN, "remark": "the cohort table names no hard cases in the pool"}
     differences = (shares[claim.subject] - shares[claim.rivals[0]]).to_numpy(dtype=float)
-    seeds, mean = len(differences), float(differences.mean())
-    if seeds < 2:
-        return _record(Estimate("pool", mean, np.nan, np.nan), OPEN, seeds)
-    error = float(differences.std(ddof=1)) / np.sqrt(seeds)
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1)) * error
-    found = Estimate("pool", mean, mean - half, mean + half)
+    found = Estimate("pool", *_student(differences))
     verdict = HOLDS if found.lower > 0 else FAILS if found.upper < 0 else OPEN
-    return _record(found, verdict, seeds)
+    return _record(found, verdict, len(differences))
+
+
+def _student(values: npt.NDArray[np.float64], comparisons: int = 1) -> tuple[float, float, float]:
+    """Return the mean of values (seeds,) and the ends of its interval by Student's t, NaN with one seed."""
+    seeds, mean = len(values), float(values.mean())
+    if seeds < 2:
+        return mean, np.nan, np.nan
+    error = float(values.std(ddof=1)) / np.sqrt(seeds)
+    half = float(special.stdtrit(seeds - 1, 1 - (1 - CONFIDENCE) / comparisons / 2)) * error
+    return mean, mean - half, mean + half
+
+
+def _fewest(claim: Claim, annotations: pd.DataFrame, rivals: Sequence[str]) -> dict[str, Any]:
+    """Judge whether the subject has fewer annotated slices than each rival in the end, by Student's t over the seeds.
+
+    As for `_rank`: fewer, where all intervals lie below zero; not, where one, widened for their number, lies above.
+    """
+    end = annotations[annotations["iteration"] == annotations["iteration"].max()]
+    slices = end.pivot(index="seed", columns="strategy", values="slices").astype(float)  # noqa: PD010
+    differences = [(slices[claim.subject] - slices[rival]).to_numpy() for rival in rivals]
+    found = [Estimate(rival, *_student(each)) for rival, each in zip(rivals, differences, strict=True)]
+    most = max(found, key=lambda each: each.estimate if np.isnan(each.upper) else each.upper)
+    wide = max(_student(each, len(rivals))[1] for each in differences)
+    verdict = HOLDS if most.upper < 0 else FAILS if wide > 0 else OPEN
+    return _record(most, verdict, len(slices))
 
 
 def _share(claim: Claim, cases: Cases, annotations: pd.DataFrame) -> dict[str, Any]:
@@ -254,7 +282,7 @@ def _share(claim: Claim, cases: Cases, annotations: pd.DataFrame) -> dict[str, A
     own, pool = (
         cases.statistic(cases.values(name, claim, "dice"), about, tail=False) for name in (claim.subject, "pool")
     )
-    found = Estimate("pool", own[0] / pool[0], *_bounds(own[1] / pool[1], cases.seeds))
+    found = Estimate("pool", own[0] / pool[0], *interval(own[1] / pool[1], cases.shares))
     spent = annotations[annotations["strategy"] == claim.subject]
     spent = spent.loc[spent["iteration"] == spent["iteration"].max(), "slices"].mean()
     share = float(spent / annotations.loc[annotations["strategy"] == "pool", "slices"].mean())

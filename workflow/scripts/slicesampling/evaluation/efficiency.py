@@ -10,7 +10,7 @@ import pandas as pd
 
 from .. import STRUCTURE
 from ..annotation.strategies import SLICED, strategies_in
-from .statistics import CONFIDENCE, Metric, weighted_means
+from .statistics import Metric, interval, weighted_means
 
 COSTS = {"liver_slices": f"annotated {STRUCTURE} slices", "minutes": "annotation time [min]"}
 """What is paid for an annotated set, by its column."""
@@ -118,16 +118,17 @@ def cost_to_reach(
     return np.where(reached.any(axis=0), costs[before] + part * (costs[first] - costs[before]), np.nan)
 
 
-def costs_to_match(curves: Mapping[str, Curve], about: Metric) -> pd.DataFrame:
+def costs_to_match(
+    curves: Mapping[str, Curve], about: Metric, seeds: npt.NDArray[np.float64] | None = None
+) -> pd.DataFrame:
     """Return what each strategy needs to do as well as each other one after its last iteration: a row a pair.
 
     `spent`: the other's cost in the end; `needed`: that at which the strategy's curve first has that mean performance;
     `ratio`: needed over spent, both without the initial set, which all share; `lower`, `upper`: its 95 % bootstrap
     interval; `end`, `limit`: cost and ratio at the end of the strategy's curve. Infinite: not reached. NaN: the other
-    adds no cost.
+    adds no cost. seeds: as for `statistics.interval`.
     """
     sign = 1 if about.larger_is_better else -1
-    tail = 100 * (1 - CONFIDENCE) / 2
     rows = []
     for (strategy, curve), (other, match) in itertools.permutations(curves.items(), 2):
         start, spent = curve.costs[0], match.costs[-1]
@@ -135,8 +136,7 @@ def costs_to_match(curves: Mapping[str, Curve], about: Metric) -> pd.DataFrame:
         means, level = sign * curve.cases.mean(axis=1), sign * match.cases[-1].mean()
         needed = _never_is_infinite(cost_to_reach(curve.costs, means, level))
         drawn = _never_is_infinite(cost_to_reach(curve.costs, sign * curve.means, sign * match.means[-1]))
-        # Ends that are samples, because there is nothing between a number and infinity.
-        ends = np.percentile((drawn - start) / added, [tail, 100 - tail], method="inverted_cdf")
+        ends = interval((drawn - start) / added, seeds)
         row = {"strategy": strategy, "other": other, "spent": spent, "needed": float(needed), "end": curve.costs[-1]}
         row |= {"ratio": float((needed - start) / added), "lower": ends[0], "upper": ends[1]}
         rows.append(row | {"limit": (curve.costs[-1] - start) / added})

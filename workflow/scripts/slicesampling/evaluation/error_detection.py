@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..annotation.strategies import MEASURES
-
-WRONG = "wrong_voxels"
+from .. import SELECTIVE
+from ..annotation.strategies import MEASURES, REGIONS, WRONG
 
 SCORES = {
     f"{measure}{suffix}": f"{measure.replace('_', ' ')}, {region}"
     for measure in MEASURES
-    for suffix, region in (("", "slice"), ("_selective", "structure"))
+    for suffix, region in zip(("", SELECTIVE), REGIONS, strict=True)
 }
 """The scores of a slice in the tables of the uncertainty stage, and what they are in words."""
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import null_space
 
 BISECTIONS = 40
 """Halvings of a range of at most twice the sum of weights; optima change at steps of a hundredth or more."""
@@ -31,6 +30,8 @@ def weighted_regressions(
     if len(cells) == cells.shape[1]:
         heights = (_heights(samples, middle - ROUNDING) + _heights(samples, middle + ROUNDING)) / 2
         return np.linalg.solve(cells, heights.T).T
+    from scipy.linalg import null_space  # only table 9 comes here, and every table imports this module
+
     signs = np.sign(null_space(cells.T)[:, 0])
     upper = np.max([sample.weight for sample in samples], axis=0).astype(float)
     lower = -upper

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
+from scipy import special
 
-from ..annotation.strategies import by_strategies, strategies_in
+from ..annotation.strategies import by_strategies, is_upper_bound, strategies_in
 from .statistics import METRICS, SIGNIFICANCE, holm, signed_rank_p
 
 LEVEL = SIGNIFICANCE[-1][0]
@@ -80,7 +80,7 @@ def spreads(metrics: pd.DataFrame) -> pd.DataFrame:
 def factors_of_a_spread(seeds: int, confidence: float = 0.95) -> tuple[float, float]:
     """Return between what factors a standard deviation of normal values is known from so many of them."""
     tail = (1 - confidence) / 2
-    lower, upper = np.sqrt((seeds - 1) / stats.chi2.ppf([1 - tail, tail], seeds - 1))
+    lower, upper = np.sqrt((seeds - 1) / special.chdtri(seeds - 1, [tail, 1 - tail]))
     return float(lower), float(upper)
 
 
@@ -113,7 +113,7 @@ def _paired_t(differences: npt.NDArray[np.float64]) -> tuple[float, float]:
     if not error:
         return (0.0, 1.0) if not mean else (float(np.sign(mean) * np.inf), 0.0)
     t = mean / error
-    return float(t), float(2 * stats.t.sf(abs(t), len(differences) - 1))
+    return float(t), float(2 * special.stdtr(len(differences) - 1, -abs(t)))
 
 
 def penalty_matrix(tests: pd.DataFrame, metric: str, strategies: Sequence[str], p_column: str) -> pd.DataFrame:
@@ -128,3 +128,8 @@ def penalty_matrix(tests: pd.DataFrame, metric: str, strategies: Sequence[str], 
         winner, loser = (test.first, test.second) if first_wins else (test.second, test.first)
         matrix.loc[winner, loser] += 1
     return (matrix / max(1, rows["iteration"].nunique())).mask(np.eye(len(matrix), dtype=bool))
+
+
+def beaten(matrix: pd.DataFrame) -> pd.Series:
+    """Return how often each strategy is beaten: the mean of each column of a `penalty_matrix`, without upper bounds."""
+    return matrix.loc[[not is_upper_bound(name) for name in matrix.index]].mean()

@@ -5,15 +5,14 @@ All functions read the table of metrics: one row a model and test volume, with t
 """
 
 import warnings
-from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
+from scipy import special
 
-from ..annotation.strategies import SLICED, UNCERTAIN, by_strategies
+from ..annotation.strategies import SLICED, STRATEGIES, UNCERTAIN
 from .regression import weighted_regressions
 
 LOWER_PERCENTILE, UPPER_PERCENTILE = 5, 95
@@ -26,6 +25,9 @@ CASES_FOR_PERCENTILE = 100 // LOWER_PERCENTILE
 
 SIGNIFICANCE = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 """A p-value below the level earns the mark; the first that fits counts (footnote of tables 4 to 8)."""
+
+EXACT = 50
+"""Differences up to which the distribution of their signed ranks is counted exactly."""
 
 COVARIATES = ("intercept", "uncertainty_sampling", "slice_sampling")
 
@@ -174,10 +176,10 @@ def compare(differences: npt.ArrayLike, patients: npt.ArrayLike) -> Comparison:
     sizes = np.abs(each[each != 0])
     if not len(sizes):
         return Comparison(1.0, np.nan, len(each), len(each), 0)
-    ranks = stats.rankdata(sizes)
+    ranks = pd.Series(sizes).rank().to_numpy()
     signed = float((ranks * np.sign(each[each != 0])).sum() / ranks.sum())
     tied = len(sizes) - int((np.unique(sizes, return_counts=True)[1] == 1).sum())
-    p_value = float(stats.wilcoxon(each).pvalue)
+    p_value = _signed_ranks(each)[1]
     return Comparison(p_value, signed, len(each), len(each) - len(sizes), tied)
 
 
@@ -207,13 +209,26 @@ def bootstrap_weights(
     return weights
 
 
-def case_weights(metrics: pd.DataFrame, random: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Return the `bootstrap_weights` of the run's cases, sorted by seed and volume: one set for all its models.
+class Samples(NamedTuple):
+    """Bootstrap samples of a run's cases, sorted by seed and volume: one set for all its models.
+
+    weights: (replicates, cases), how often each case counts; seeds: (replicates, seeds), the share of each seed in it.
+    """
+
+    weights: npt.NDArray[np.int64]
+    seeds: npt.NDArray[np.float64]
+
+
+def bootstrap(metrics: pd.DataFrame, random: np.random.Generator) -> Samples:
+    """Return bootstrap samples of a run's cases, by `bootstrap_weights`.
 
     metrics: `seed volume patient`, any number of rows a case.
     """
     cases = metrics[["seed", "volume", "patient"]].drop_duplicates().sort_values(["seed", "volume"])
-    return bootstrap_weights(cases["seed"], cases["patient"], random)
+    weights = bootstrap_weights(cases["seed"], cases["patient"], random)
+    _, first = np.unique(cases["seed"], return_index=True)
+    counted = np.add.reduceat(weights, first, axis=1)
+    return Samples(weights, counted / counted.sum(axis=1, keepdims=True))
 
 
 def weighted_means(values: npt.ArrayLike, weights: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -233,18 +248,78 @@ def weighted_quantiles(
     return lower + (upper - lower) * (place - below)
 
 
-def interval(estimates: npt.ArrayLike) -> tuple[float, float]:
-    """Return the ends of the 95 % bootstrap interval (percentile method) of estimates (replicates,)."""
-    tail = 100 * (1 - CONFIDENCE) / 2
-    lower, upper = np.percentile(np.asarray(estimates, dtype=float), [tail, 100 - tail])
+def interval(
+    estimates: npt.ArrayLike, seeds: npt.NDArray[np.float64] | None = None, comparisons: int = 1
+) -> tuple[float, float]:
+    """Return the ends of the 95 % bootstrap interval (percentile method) of estimates (replicates,), which may be inf.
+
+    seeds: as in `Samples`; by them the interval is widened, see `_widening`. comparisons: of how many intervals all
+    shall hold (Bonferroni). An end is always one of the estimates.
+    """
+    values = np.asarray(estimates, dtype=float)
+    factor, freedom = _widening(values, seeds)
+    tail = special.ndtr(factor * special.stdtrit(freedom, (1 - CONFIDENCE) / comparisons / 2))
+    lower, upper = np.quantile(values, [tail, 1 - tail], method="inverted_cdf")
     return float(lower), float(upper)
+
+
+def bootstrap_p(estimates: npt.ArrayLike, seeds: npt.NDArray[np.float64] | None = None) -> float:
+    """Return the two-sided p-value of zero, given bootstrap estimates (replicates,): below 0.05 outside `interval`.
+
+    Twice the smaller share of samples on one side of zero, the data counted as one more of them; `seeds` as there.
+    """
+    values = np.asarray(estimates, dtype=float)
+    factor, freedom = _widening(values, seeds)
+    side = min(1.0, 2 * (min((values <= 0).sum(), (values >= 0).sum()) + 1) / (len(values) + 1))
+    return float(2 * special.stdtr(freedom, special.ndtri(side / 2) / factor))
+
+
+def _widening(estimates: npt.NDArray[np.float64], seeds: npt.NDArray[np.float64] | None) -> tuple[float, float]:
+    """Return the factor and the degrees of freedom by which an interval of few seeds is to be wider than its samples.
+
+    A sample of n seeds has n - 1 degrees of freedom, and its bootstrap a variance too small by (n - 1)/n: the expanded
+    percentile interval (Hesterberg 2015, doi:10.1080/00031305.2015.1089789) makes up for both. Here only a part of the
+    variance is due to the seeds, namely what the shares of the seeds explain of the estimates, as normal scores; the
+    degrees of freedom are those of the sum (Satterthwaite 1946, doi:10.2307/3002019), patients being many.
+    """
+    if seeds is None or seeds.shape[1] < 2:
+        return 1.0, np.inf
+    scores = special.ndtri(pd.Series(estimates).rank().to_numpy() / (len(estimates) + 1))
+    centred = seeds - seeds.mean(axis=0)
+    explained = centred @ np.linalg.lstsq(centred, scores, rcond=None)[0]
+    part = float(explained.var() / scores.var()) if scores.any() else 1.0
+    count = seeds.shape[1]
+    of_seeds = part * count / (count - 1)
+    whole = of_seeds + 1 - part
+    return np.sqrt(whole), (count - 1) * (whole / of_seeds) ** 2 if part else np.inf
 
 
 def signed_rank_p(differences: pd.Series, larger_is_better: bool) -> float:
     """Return the probability of such differences to a better model, or worse ones, where neither is the worse."""
-    if not differences.any():
-        return 1.0
-    return float(stats.wilcoxon(differences, alternative="less" if larger_is_better else "greater").pvalue)
+    return _signed_ranks((-1 if larger_is_better else 1) * np.asarray(differences, dtype=float))[0]
+
+
+def _signed_ranks(differences: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Return p of the one-sided Wilcoxon signed-rank test that differences are above zero, and of the two-sided one.
+
+    Zeros are left out; without any other difference p is 1. Up to `EXACT` differences the distribution is exact, with
+    mean ranks for ties; scipy would enumerate all signs then, seconds a test, or for more than 13 approximate.
+    """
+    some = differences[differences != 0]
+    if not len(some):
+        return 1.0, 1.0
+    if len(some) > EXACT:
+        from scipy.stats import wilcoxon  # takes a second, and most jobs that import this module test nothing
+
+        tests = (wilcoxon(differences, alternative=side) for side in ("greater", "two-sided"))
+        above, both = (float(test.pvalue) for test in tests)
+        return above, both
+    doubled = np.rint(2 * pd.Series(np.abs(some)).rank().to_numpy()).astype(int)  # mean ranks are halves
+    ways = np.ones(1)  # of having each sum of ranks above zero
+    for rank in doubled:
+        ways = np.pad(ways, (0, rank)) + np.pad(ways, (rank, 0))
+    tail = [float(ways[doubled[side].sum() :].sum() / ways.sum()) for side in (some > 0, some < 0)]
+    return tail[0], min(1.0, 2 * min(tail))
 
 
 def stars(p_value: float) -> str:
@@ -256,26 +331,24 @@ def quantile_regression(
     metrics: pd.DataFrame,
     metric: str,
     quantile: float,
-    uncertain: Collection[str] = UNCERTAIN,
-    sliced: Collection[str] = SLICED,
     random: np.random.Generator | None = None,
 ) -> Regression:
     """Regress a quantile of the converged models' cases on uncertainty vs. random and slice vs. volume sampling.
 
     The paper's table 9: value = intercept + uncertainty sampling (UVS, USS) + slice sampling (USS, RSS); an effect that
-    the strategies of the run cannot tell is NaN, and the note says why. `uncertain`: the strategies that ask the
-    uncertainty; `sliced`: those that choose slices. Intervals and p-values are the paper's asymptotic ones; with
+    the paper's strategies in the run cannot tell is NaN, and the note says why. Other strategies are left out: controls
+    are neither the one nor the other. Intervals and p-values are the paper's asymptotic ones; with
     several seeds and `random`, those of the bootstrap over patients and seeds.
     """
     from statsmodels.regression.quantile_regression import QuantReg  # seconds, for one table of nine
 
-    rows = metrics[metrics["converged"] & by_strategies(metrics)]
+    rows = metrics[metrics["converged"] & metrics["strategy"].isin(list(STRATEGIES))]
     outcome = rows[metric].to_numpy(dtype=float)
     design = pd.DataFrame(
         {
             "intercept": 1.0,
-            "uncertainty_sampling": rows["strategy"].isin(list(uncertain)).astype(float),
-            "slice_sampling": rows["strategy"].isin(list(sliced)).astype(float),
+            "uncertainty_sampling": rows["strategy"].isin(UNCERTAIN).astype(float),
+            "slice_sampling": rows["strategy"].isin(SLICED).astype(float),
         },
         index=rows.index,
     )
@@ -313,16 +386,11 @@ def _bootstrapped(
     quantile: float,
     random: np.random.Generator,
 ) -> npt.NDArray[np.float64]:
-    """Return both ends of the interval and the p-value of each coefficient, by the bootstrap over patients and seeds.
-
-    p is twice the smaller share of samples on one side of zero, the data counted as one more of them.
-    """
-    weights = case_weights(rows, random)
+    """Return both ends of the interval and the p-value of each coefficient, by the bootstrap."""
+    weights, seeds = bootstrap(rows, random)
     place = rows.groupby(["seed", "volume"]).ngroup().to_numpy()  # the column of each row's case
     drawn = weighted_regressions(outcome, design, weights[:, place], quantile)
-    sides = np.minimum((drawn <= 0).sum(axis=0), (drawn >= 0).sum(axis=0))
-    p_values = np.minimum(1, 2 * (sides + 1) / (len(drawn) + 1))
-    return np.array([[*interval(estimates), p] for estimates, p in zip(drawn.T, p_values, strict=True)])
+    return np.array([[*interval(estimates, seeds), bootstrap_p(estimates, seeds)] for estimates in drawn.T])
 
 
 def _estimable(design: pd.DataFrame) -> tuple[list[str], list[str]]:

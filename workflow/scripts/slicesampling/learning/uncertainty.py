@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import NOT_ANNOTATED
+from .. import MAXIMUM, NOT_ANNOTATED, SELECTIVE
 
 
 class Moments(NamedTuple):
@@ -119,10 +119,6 @@ def volume_uncertainty(values: Tensor, region: Region | None) -> float:
     if region is None:
         return float(slice_uncertainty(values).mean())
     return float(values[region.box][region.mask].double().mean())
-
-
-SELECTIVE, MAXIMUM = "_selective", "_maximum"
-"""What is added to a measure's name where its mean runs over the region only, or where the largest slice counts."""
 
 
 COUNTS = ("structure_voxels", "wrong_voxels")

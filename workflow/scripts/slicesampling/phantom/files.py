@@ -9,7 +9,6 @@ from typing import Any
 
 import nibabel
 import numpy as np
-import pandas as pd
 import pydicom
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
@@ -18,58 +17,9 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from ..jobs.files import replacing
 from ..jobs.nifti import nifti_image
 from ..jobs.randomness import generator
-from .anatomy import HARD_CASES
 from .scanner import Grid, render_row
 from .shapes import LIVER, VENA_CAVA, Array
-from .sites import SITES, SPLIT_LETTERS, Row, check_settings
-
-EXCLUSIONS = ("inferior vena cava included in the reference mask", "poor quality of the reference mask")
-EXCLUDED_LETTER = "x"
-
-
-def plan_cohort(settings: dict[str, Any], folder: str) -> pd.DataFrame:
-    """Return the cohort table of the phantom, one row a volume; makes no voxels.
-
-    `settings`: `seed`; `matrix`, in-plane pixels a side; `sites`, a dict of site → `pool`, `val`, `test` (number of
-    volumes); `hard_cases`, the share of pool and test volumes that are hard; `excluded`, the number of pool volumes
-    more whose reference mask is wrong on purpose (Fig. 3 of the paper). Columns: volume, patient, site, split, image,
-    label, exclude, hard_case; paths under `folder`. More volumes of a split leave the rows of the others as they are.
-    Raises UserError on an unknown site or a number out of range.
-    """
-    check_settings(settings)
-    rows = []
-    for site, counts in settings["sites"].items():
-        for split, letter in SPLIT_LETTERS.items():
-            share = 0.0 if split == "val" else settings.get("hard_cases", 0.0)
-            draw = generator(settings["seed"], site, split, "hard cases")
-            offset, kind = draw.random(), int(draw.integers(len(HARD_CASES)))
-            for index in range(counts.get(split, 0)):
-                # The running total of share × volumes passes a whole number: an even spread, whatever the total.
-                passed, now = int(offset + share * index), int(offset + share * (index + 1))
-                hard_case = HARD_CASES[(kind + passed) % len(HARD_CASES)] if now > passed else ""
-                rows.append(_row(folder, site, split, f"{site}-{letter}{index + 1:03d}", "", hard_case))
-    wrong_site = "lits" if "lits" in settings["sites"] else next(iter(settings["sites"]), "lits")
-    for index in range(settings.get("excluded", 0)):
-        reason = EXCLUSIONS[index % len(EXCLUSIONS)]
-        rows.append(_row(folder, wrong_site, "pool", f"{wrong_site}-{EXCLUDED_LETTER}{index + 1:03d}", reason, ""))
-    columns = ["volume", "patient", "site", "split", "image", "label", "exclude", "hard_case", "liver_values"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _row(folder: str, site: str, split: str, volume: str, exclude: str, hard_case: str) -> dict[str, str]:
-    file_format = SITES[site].file_format
-    dicom = file_format == "dicom"
-    return {
-        "volume": volume,
-        "patient": volume,
-        "site": site,
-        "split": split,
-        "image": f"{folder}/{volume}/" + ("dicom" if dicom else f"ct{file_format}"),
-        "label": f"{folder}/{volume}/" + ("masks" if dicom else f"liver{file_format}"),
-        "exclude": exclude,
-        "hard_case": hard_case,
-        "liver_values": "1,2" if site == "lits" else "",  # liver and tumour
-    }
+from .sites import EXCLUSIONS, SITES, Row
 
 
 def reference_mask(labels: Array, exclude: str) -> Array:

@@ -5,8 +5,7 @@ import pandas as pd
 from .. import STRUCTURE
 from ..annotation.strategies import strategies_in
 from ..evaluation.composition import ALL, ALL_HARD, END_SHARE, ENDS
-from .layout import MISSING, Table, join, lay_out, thousands
-from .tables import printed
+from .layout import MISSING, Table, join, lay_out, printed, thousands
 
 
 def composition_table(composition: pd.DataFrame) -> Table:

@@ -1,21 +1,12 @@
-"""Whether uncertainty points at errors: its table and its figure, beyond the paper."""
+"""Whether uncertainty points at errors: its table, beyond the paper."""
 
-from typing import Any
-
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from .. import STRUCTURE
-from ..annotation.strategies import MEASURES, strategies_in
+from ..annotation.strategies import strategies_in
 from ..evaluation.error_detection import SCOPES, SCORES, shares
-from .layout import MISSING, Table, join, lay_out, number, thousands
-from .style import FONT, PAGE, Look, legend_columns, looks, styled
+from .layout import MISSING, Table, join, lay_out, number, printed, thousands
 from .tables import about_seed
-
-LEGEND_ROW = 0.16  # inches
 
 NO_REFERENCE = "no reference"
 """What stands where no volume of the data pool has a reference."""
@@ -31,9 +22,9 @@ def error_detection_table(found: pd.DataFrame) -> Table:
     """
     frame = shares(found)
     cells: dict[str, dict[str, str]] = {}
-    for strategy, rows in _judged(frame):
+    for strategy, rows in judged(frame):
         for iteration, each in rows.groupby("iteration"):
-            row = cells.setdefault(f"{strategy.upper()}, iter. {iteration}", {})
+            row = cells.setdefault(f"{printed(strategy)}, iter. {iteration}", {})
             row["Picked slices"] = f"{thousands(each['picked'].mean())} of {thousands(each['slices'].mean())}"
             row["Errors [%]"] = " / ".join(number(100 * each[name].mean(), 1) for name in CHOICES)
             row["× random"] = number(each["times_random"].mean(), 2)
@@ -61,83 +52,7 @@ def error_detection_table(found: pd.DataFrame) -> Table:
     )
 
 
-@styled
-def error_detection_figure(found: pd.DataFrame, measure: str = MEASURES[0]) -> Figure:
-    """Draw how many of the errors each choice found, against a random choice, and the rank correlations of a measure.
-
-    found: as for `error_detection_table`; means over seeds are drawn, against the iteration of the choice. The model of
-    iteration 1 is the initial one, the same for all strategies.
-    """
-    frame = shares(found)
-    judged = dict(_judged(frame))
-    drawn = looks(judged)
-    figure = Figure(figsize=(PAGE, 5), layout="constrained")
-    grid = figure.add_gridspec(3, 2, height_ratios=[1.35, 1, 1])
-    above = figure.add_subplot(grid[0, :])
-    panels = [
-        (figure.add_subplot(grid[row, column]), f"{measure}{suffix}_{scope}")
-        for row, scope in enumerate(SCOPES, start=1)
-        for column, suffix in enumerate(("", "_selective"))
-    ]
-    if not judged:
-        for axes in (above, *(axes for axes, _ in panels)):
-            axes.text(0.5, 0.5, NO_REFERENCE, transform=axes.transAxes, ha="center", va="center")
-    above.axhline(1, color="0.3", ls="--", lw=0.8, zorder=1)
-    for place, (strategy, rows) in enumerate(judged.items()):
-        # Side by side, so that no marker hides another.
-        beside = 0.5 * ((place + 0.5) / len(judged) - 0.5)
-        means = rows.groupby("iteration")["times_random"].mean()
-        _draw(above, means.index + beside, means, drawn[strategy])
-        for axes, column in panels:
-            values = rows.groupby("iteration")[column].mean()
-            if len(values) > 1:  # one alone is the initial model's
-                _draw(axes, values.index + np.where(values.index > 1, beside, 0), values, drawn[strategy])
-    first = frame[frame["iteration"] == 1].drop_duplicates("seed")
-    for axes, column in panels:
-        _draw(axes, [1], pd.Series([first[column].mean()]), drawn["initial"])
-    above.set(ylabel="wrong voxels in the picked\nslices, times random choice")
-    for axes, column in panels:
-        region = "structure" if "_selective" in column else "slice"
-        scope = SCOPES[column.rsplit("_", 1)[1]]
-        axes.set_title(f"{SCORES[f'{measure}_selective' if region == 'structure' else measure]}: {scope}")
-        axes.axhline(0, color="0.6", lw=0.6, zorder=1)
-        axes.set_ylim(min(0, axes.get_ylim()[0]), 1)
-        axes.set_ylabel("rank correlation")
-    ticks = sorted(frame["iteration"].unique())
-    for axes in (above, *(axes for axes, _ in panels)):
-        axes.set_xticks(ticks)
-        axes.set_xlim(ticks[0] - 0.35, ticks[-1] + 0.35)
-    above.set_ylim(bottom=0)
-    for axes in (above, panels[-2][0], panels[-1][0]):
-        axes.set_xlabel("iteration in which the slices are picked")
-    shown = [*judged, *(["initial"] if (frame["iteration"] == 1).any() and judged else [])]
-    handles = [
-        Line2D([], [], color=look.colour, marker=look.marker, ls=look.line, label=look.label)
-        for look in (drawn[name] for name in shown)
-    ]
-    handles.append(Line2D([], [], color="0.3", ls="--", lw=0.8, label="random choice"))
-    columns = legend_columns([str(handle.get_label()) for handle in handles])
-    figure.set_figheight(4.8 + LEGEND_ROW * -(-len(handles) // columns))
-    figure.legend(handles=handles, loc="outside upper center", ncols=columns, columnspacing=1.0)
-    figure.supxlabel(about_seed(found, "the curves"), fontsize=FONT, x=0.01, ha="left")
-    figure.align_ylabels()
-    return figure
-
-
-def _judged(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+def judged(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Return the rows of each strategy for which any slice has a reference."""
     known = frame[frame["slices"] > 0]
     return [(strategy, known[known["strategy"] == strategy]) for strategy in strategies_in(known)]
-
-
-def _draw(axes: Axes, places: object, values: pd.Series, look: Look) -> None:
-    size = 5 if isinstance(look.marker, str) else 7  # stars of few points look smaller
-    points: dict[str, Any] = {
-        "color": look.colour,
-        "marker": look.marker,
-        "mec": "white",
-        "mew": 0.4,
-        "ms": size,
-        "ls": look.line,
-    }
-    axes.plot(np.asarray(places), values.to_numpy(), **points)

@@ -21,9 +21,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from ..annotation.strategies import by_strategies, strategies_in
+from ..annotation.strategies import by_strategies, is_upper_bound, strategies_in
 from ..evaluation.statistics import METRICS
 from ..learning.geometry import CONVOLUTIONS
+from .layout import BOUND, DAGGER, printed
 from .style import (
     CHARACTER,
     COLUMN,
@@ -304,8 +305,12 @@ def cases_figure(cases: Sequence[Mapping[str, Any]]) -> Figure:
         line * max(text.count("\n") + 1 for text in captions[row * columns : (row + 1) * columns]) + 0.04
         for row in range(rows)
     ]
-    height = sum(headings) + rows * (ratio * panel + table + gap) - gap + 0.06
+    names = [look.label for look in _looks(model for case in cases for model in case["outlines"]).values()]
+    footnote = line * any(DAGGER in name for name in names)
+    height = sum(headings) + rows * (ratio * panel + table + gap) - gap + 0.06 + footnote
     figure, background = _canvas(width, height)
+    if footnote:
+        background.text(gap / 2, 0.02, BOUND, ha="left", va="bottom")
     for number, (case, text) in enumerate(zip(cases, captions, strict=True)):
         row, column = divmod(number, columns)
         left = gap / 2 + column * (panel + gap)
@@ -354,9 +359,11 @@ def _metrics_table(
         heading = about.label.replace(" ", "\n") if narrow else about.label
         axes.text(end, rule + 0.02, heading, ha="right", va="bottom", linespacing=1.0)
         texts = [_short(metrics[model][about.column], about.decimals) for model in models]
-        best = (max if about.larger_is_better else min)(texts, key=float, default="")
-        for centre, text in zip(centres, texts, strict=False):
-            weight = "bold" if text == best else "normal"
+        judged = [not is_upper_bound(_strategy(model)) for model in models]
+        candidates = itertools.compress(texts, judged)
+        best = (max if about.larger_is_better else min)(candidates, key=float, default="")
+        for centre, text, may_win in zip(centres, texts, judged, strict=False):
+            weight = "bold" if text == best and may_win else "normal"
             axes.text(end, centre, text, ha="right", va="center", weight=weight)
     axes.plot([left, left + width], [rule] * 2, color="0.4", lw=0.5)
     names = [*((look.label, look.colour, "-") for look in shown), ("reference", REFERENCE, "-")]
@@ -393,11 +400,11 @@ def representative_cases(metrics: pd.DataFrame) -> list[tuple[str, str]]:
     In this order, each volume once, the alphabetically first of equals: the hardest for all models; the largest spread
     between strategies; where each strategy leads the other ones most, of many only the two with the largest lead; where
     the data pool model falls farthest behind the best strategy; and a typical one, nearest to the median. A rule that
-    nothing fulfils is passed over.
+    nothing fulfils is passed over. Upper bounds neither lead nor disagree.
     """
     used = metrics[metrics["converged"] & (by_strategies(metrics) | (metrics["strategy"] == "pool"))]
     dice = used.pivot_table(index="volume", columns="strategy", values="dice", aggfunc="mean")
-    strategies = dice[strategies_in(used)]
+    strategies = dice[[name for name in strategies_in(used) if not is_upper_bound(name)]]
     mean = dice.mean(axis="columns")
     rules = {"hardest case": -mean}
     if strategies.shape[1] > 1:
@@ -408,7 +415,7 @@ def representative_cases(metrics: pd.DataFrame) -> list[tuple[str, str]]:
         largest = sorted(leads, key=lambda name: -leads[name].max())[:shown]
         for name, lead in leads.items():
             if name in largest:
-                rules[f"largest lead of {name.upper()}"] = lead[lead > 0]
+                rules[f"largest lead of {printed(name)}"] = lead[lead > 0]
     if "pool" in dice and strategies.shape[1]:
         lag = strategies.max(axis="columns") - dice["pool"]
         rules["largest lag of the data pool model"] = lag[lag > 0]

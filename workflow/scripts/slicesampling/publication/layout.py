@@ -1,5 +1,6 @@
 """A table as text, and its four files: CSV at full precision; Markdown, LaTeX and HTML as it is printed."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,10 +9,16 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from ..annotation.strategies import is_upper_bound
 from ..jobs.files import write_text
 from .pages import filled
 
 MISSING = "–"
+INITIAL, POOL = "initial", "data pool"
+DAGGER = "†"
+BOUND = f"{DAGGER} upper bound"
+"""What the dagger behind a name says, in figures; tables have `ABOUT_BOUND`."""
+ABOUT_BOUND = f"{BOUND}, not for use: it looks into the reference before it asks."
 NO_BREAK_SPACE = "\u00a0"
 MANY = 6
 """Strategies beyond which curves have no intervals, which would hide each other, and panels stand in several rows."""
@@ -49,6 +56,16 @@ class Table:
     @property
     def columns(self) -> list[str]:
         return list(self.display.columns)
+
+    @property
+    def labels(self) -> str:
+        """What names rows and columns."""
+        return " ".join(map(str, [*self.display.index, *self.display.columns]))
+
+    @property
+    def notes(self) -> str:
+        """The note, and what the dagger is where a name has one that the note does not explain."""
+        return join(self.note, ABOUT_BOUND if DAGGER in self.labels and DAGGER not in self.note else "")
 
     @property
     def corner(self) -> str:
@@ -102,6 +119,12 @@ def p_value_text(value: float) -> str:
     return "< 0.001" if value < 0.001 else number(value, 3)
 
 
+def printed(strategy: str) -> str:
+    """Return the short name of a strategy, or of the initial or the data pool model; upper bounds have a dagger."""
+    dagger = DAGGER if is_upper_bound(strategy) else ""
+    return {"initial": INITIAL, "pool": POOL}.get(strategy, f"{strategy.upper()}{dagger}")
+
+
 def join(*sentences: str) -> str:
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -115,9 +138,11 @@ def with_strategies(table: Table, titles: Mapping[str, str]) -> Table:
 
     titles: name → title of such strategies (see `annotation.strategies.Strategy`).
     """
-    columns = [name for name in ("strategy", "first", "second") if name in table.frame]
-    named = set().union(*(table.frame[name] for name in columns))
-    told = [f"{name.upper()}: {title}." for name, title in titles.items() if name in named]
+    told = [
+        f"{printed(name)}: {title}."
+        for name, title in titles.items()
+        if re.search(rf"(?<!\w){name.upper()}(?!\w)", table.labels)
+    ]
     return replace(table, note=join(table.note, *told))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from .. import STRUCTURE
+from ..annotation.strategies import is_upper_bound
 from ..evaluation.statistics import CASES_FOR_PERCENTILE
 from .layout import count, join
 
@@ -54,6 +55,8 @@ def about_tests(metrics: pd.DataFrame, records: Iterable[Mapping[str, object]]) 
             "others would give is in the intervals of supplements 1 to 4."
         )
     equal = max((int(str(record.get("equal", 0))) for record in records), default=0)
+    if metrics["strategy"].map(is_upper_bound).any():
+        sentences.append("Upper bounds and the data pool's model are not compared.")
     if equal:
         sentences.append(f"{tested} without a difference (at most {equal} in a comparison) are left out of the test.")
     if seeds < 2 and metrics["volume"].nunique() > metrics["patient"].nunique():
@@ -113,6 +116,8 @@ def about_bootstrap(metrics: pd.DataFrame) -> str:
     patients, seeds = metrics["patient"].nunique(), metrics["seed"].nunique()
     drawn = f"{patients} patients" + (f" and {seeds} seeds" if seeds > 1 else "")
     sentences = [f"In brackets: 95 % interval of a paired bootstrap over {drawn}."]
+    if seeds > 1:
+        sentences.append("It is widened as far as its spread is due to the seeds, because they are few.")
     if patients < PATIENTS_FOR_INTERVALS:
         sentences.append(
             f"With fewer than {PATIENTS_FOR_INTERVALS} patients intervals of the 5th and 95th percentiles are too "

@@ -8,12 +8,11 @@ from typing import Any
 import pandas as pd
 
 from .. import STRUCTURE
-from ..annotation.strategies import strategies_in
+from ..annotation.strategies import is_upper_bound, strategies_in
 from ..evaluation.statistics import METRICS, SIGNIFICANCE
-from .layout import Table, count, join, lay_out, number
+from .layout import Table, count, join, lay_out, number, printed
 from .notes import about_empty, about_seed
 from .pages import filled
-from .tables import printed
 
 
 def overview(
@@ -66,12 +65,12 @@ def _annotated(annotations: pd.DataFrame, strategy: str) -> pd.Series:
 def _best(annotations: pd.DataFrame, converged: pd.DataFrame) -> str:
     """Say which strategy came out best, at what cost, and how far the data pool is."""
     dice = converged.groupby("strategy")["dice"].mean()
-    strategies = strategies_in(converged)
+    strategies = [name for name in strategies_in(converged) if not is_upper_bound(name)]
     if not strategies:
         return ""
     best = dice[strategies].idxmax()
     slices = _annotated(annotations, best)["slices"]
-    claim = f"{best.upper()} has {'the highest Dice:' if len(strategies) > 1 else 'a Dice of'} {dice[best]:.3f}"
+    claim = f"{printed(best)} has {'the highest Dice:' if len(strategies) > 1 else 'a Dice of'} {dice[best]:.3f}"
     found = f"Trained until convergence, {claim} with {slices:.0f} annotated slices."
     if "pool" not in dice:
         return found
@@ -87,8 +86,8 @@ def _differences(comparisons: pd.DataFrame) -> str:
     found = pairs[pairs["p_holm"] < SIGNIFICANCE[-1][0]]
     first_wins = (found["rank_biserial"] > 0) == found["metric"].map(lambda name: METRICS[name].larger_is_better)
     found = found.assign(
-        better=found["first"].where(first_wins, found["second"]).str.upper(),
-        worse=found["second"].where(first_wins, found["first"]).str.upper(),
+        better=found["first"].where(first_wins, found["second"]).map(printed),
+        worse=found["second"].where(first_wins, found["first"]).map(printed),
         metric=found["metric"].map(lambda name: METRICS[name].name),
     )
     alike = found.groupby(["better", "worse"], sort=False, as_index=False)["metric"].agg(", ".join)
@@ -104,9 +103,10 @@ def _differences(comparisons: pd.DataFrame) -> str:
 def _efficiency(efficiency: pd.DataFrame) -> str:
     """Say which strategy was best over the whole way."""
     rows = efficiency[(efficiency["metric"] == "dice") & (efficiency["cost"] == "minutes")]
+    rows = rows[~rows["strategy"].map(is_upper_bound)]
     if len(rows) < 2:
         return ""
-    best = rows.loc[rows["area"].idxmax(), "strategy"].upper()
+    best = printed(rows.loc[rows["area"].idxmax(), "strategy"])
     return f"For the same annotation time, averaged over the iterations, {best} has the highest Dice (supplement 4)."
 
 

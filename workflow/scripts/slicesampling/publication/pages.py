@@ -26,6 +26,7 @@ TEX = str.maketrans(
         "×": r"$\times$",
         "–": "--",
         "−": r"$-$",
+        "†": r"\textdagger{}",
         "\u00a0": "~",
     }
 )
@@ -61,6 +62,8 @@ ENVIRONMENTS = {
 }
 # In lines of 76 characters: docutils, through which the overview gets into the report, refuses long ones.
 ENVIRONMENTS["html"].filters["png"] = lambda image: f"data:image/png;base64,{base64.encodebytes(image).decode()}"
+ENVIRONMENTS["html"].filters["unbroken"] = lambda text: re.sub(r"(?<![A-Za-z.]) (?![(\[A-Za-z])", "\u00a0", text)
+"""A cell of a wide table breaks before its bracket or between words, and not within what belongs together."""
 
 
 def filled(template: str, **values: Any) -> str:

@@ -18,11 +18,11 @@ from .. import STRUCTURE
 from ..annotation.strategies import by_strategies, strategies_in
 from ..evaluation.calibration import calibration_errors, pooled
 from ..evaluation.efficiency import COSTS
-from ..evaluation.seeds import LEVEL, penalty_matrix
+from ..evaluation.seeds import LEVEL, beaten, penalty_matrix
 from ..evaluation.statistics import LOWER_PERCENTILE, METRICS, UPPER_PERCENTILE, Metric
-from .layout import MANY
+from .layout import BOUND, MANY, printed
 from .notes import about_seed
-from .style import COLUMN, FONT, PAGE, in_rows, legend_columns, looks, styled, wrapped
+from .style import COLUMN, FONT, PAGE, about_bound, in_rows, is_dark, legend_columns, looks, styled, wrapped
 
 LARGE_MATRIX = 12  # strategies; with more, numbers of three digits need a smaller font
 DARK = 65  # %: above it a cell of a matrix is too dark for black numbers
@@ -30,7 +30,7 @@ DARK = 65  # %: above it a cell of a matrix is too dark for black numbers
 TAIL = "5th (Dice), 95th percentile"
 MOST_HEIGHT = 8.8
 """Inches: what a page holds beside its margins and a caption."""
-MOST_BOXES = 60
+MOST_BOXES = 50
 """Boxes side by side in half the width of a page: more are too narrow to tell their colours."""
 
 
@@ -169,17 +169,18 @@ def selection_figure(ledgers: Mapping[str, pd.DataFrame], reference: pd.DataFram
     figure = Figure(figsize=(PAGE, min(MOST_HEIGHT, height * lines)), layout="constrained")
     grid_of_axes = figure.subplots(lines, columns, sharey=True, squeeze=False)
     panels = grid_of_axes.flat[: len(ledgers)]
+    ordered = strategies_in(pd.DataFrame({"strategy": list(ledgers)}))
     for axes in grid_of_axes.flat[len(ledgers) :]:
         axes.set_axis_off()
     borders = [row for row in range(1, len(volumes)) if sites[volumes[row]] != sites[volumes[row - 1]]]
-    for axes, (strategy, ledger) in zip(panels, ledgers.items(), strict=True):
-        picked = _positions(ledger, rows, lengths)
+    for axes, strategy in zip(panels, ordered, strict=True):
+        picked = _positions(ledgers[strategy], rows, lengths)
         grid: dict[str, Any] = {"aspect": "auto", "origin": "lower", "interpolation": "nearest"}
         grid["extent"] = (0, 100, -0.5, len(volumes) - 0.5)
         axes.imshow(np.where(np.isnan(livers), np.nan, 0.5), cmap="Greys", vmin=0, vmax=3, **grid)
         axes.imshow(picked, cmap=colours, vmin=-0.5, vmax=last + 0.5, **grid)
         axes.hlines([border - 0.5 for border in borders], 0, 100, color="0.4", lw=0.4)
-        axes.set(title=strategy.upper(), xticks=[0, 50, 100])
+        axes.set(title=printed(strategy), xticks=[0, 50, 100])
         axes.grid(visible=False)
         axes.spines[:].set_visible(True)
     edges = [0, *borders, len(volumes)]
@@ -189,11 +190,12 @@ def selection_figure(ledgers: Mapping[str, pd.DataFrame], reference: pd.DataFram
         axes.tick_params(axis="y", length=0)
     figure.supxlabel("position (% feet → head)", fontsize=FONT + 1)
     figure.supylabel("volumes of the data pool, by site", fontsize=FONT + 1)
-    handles = [
+    handles: list[Any] = [
         Patch(facecolor=colours(iteration), label=f"iter. {iteration}" if iteration else "initial")
         for iteration in range(last + 1)
     ]
     handles.append(Patch(facecolor=matplotlib.colormaps["Greys"](0.5 / 3), label=f"{STRUCTURE}, not annotated"))
+    handles += about_bound(map(printed, ledgers))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=1.2)
     return figure
 
@@ -311,7 +313,7 @@ def penalties_figure(penalties: pd.DataFrame, metric: str) -> Figure:
     titles = (f"p < {LEVEL:g}", f"p < {LEVEL:g} after Holm's correction")
     for axes, column, title in zip(panels, ("p_value", "p_holm"), titles, strict=True):
         matrix = 100 * penalty_matrix(penalties, metric, strategies, column)
-        shown = np.vstack([matrix, np.full(len(matrix), np.nan), matrix.mean()])  # a gap above the means
+        shown = np.vstack([matrix, np.full(len(matrix), np.nan), beaten(matrix)])  # a gap above the means
         axes.pcolormesh(np.ma.masked_invalid(shown), cmap="Blues", vmin=0, vmax=100, edgecolors="white", linewidth=0.5)
         for (row, place), share in np.ndenumerate(shown):
             look: dict[str, Any] = {"color": "white" if share > DARK else "black", "ha": "center", "va": "center"}
@@ -326,6 +328,8 @@ def penalties_figure(penalties: pd.DataFrame, metric: str) -> Figure:
         axes.tick_params(length=0)
     panels[0].invert_yaxis()
     panels[0].set_ylabel("beats, in % of iterations")
+    if about_bound(labels):
+        figure.supxlabel(BOUND, fontsize=FONT, x=0.01, ha="left")
     return figure
 
 
@@ -383,7 +387,7 @@ def _grouped_boxes(axes: Axes, groups: Sequence[tuple[str, pd.DataFrame]], about
                 patch_artist=True,
                 manage_ticks=False,
                 boxprops={"facecolor": look.colour, "edgecolor": "0.15", "linewidth": 0.5},
-                medianprops={"color": "black", "linewidth": 0.9},
+                medianprops={"color": "white" if is_dark(look.colour) else "black", "linewidth": 0.9},
                 whiskerprops={"color": "0.15", "linewidth": 0.5},
                 capprops={"color": "0.15", "linewidth": 0.5},
                 meanprops={
@@ -423,6 +427,7 @@ def _strategy_legend(figure: Figure, metrics: pd.DataFrame) -> None:
 
 def _legend(figure: Figure, handles: Sequence[Any], handlelength: float) -> None:
     """Lay a legend above the panels, in as many lines as it takes; handlelength: in units of the font size."""
+    handles = [*handles, *about_bound(handle.get_label() for handle in handles)]
     gaps = 2.8  # of the font size: matplotlib's between handle and label, and between two columns
     ncols = legend_columns([handle.get_label() for handle in handles], (handlelength + gaps) * FONT / 72)
     figure.legend(handles=handles, loc="outside upper center", ncols=ncols, handlelength=handlelength)

@@ -9,13 +9,14 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
-from ..annotation.strategies import SLICED, strategies_in
+from ..annotation.strategies import SLICED, is_upper_bound, strategies_in
 from ..evaluation.efficiency import annotation_costs, area_under, common_range, learning_curves
 from ..evaluation.seeds import (
     LEVEL,
     PENALTIES,
     SPREADS,
     TRAININGS,
+    beaten,
     factors_of_a_spread,
     penalties,
     penalty_matrix,
@@ -23,10 +24,9 @@ from ..evaluation.seeds import (
     spreads,
 )
 from ..evaluation.statistics import METRICS, SIGNIFICANCE, interval
-from .layout import MISSING, Table, join, lay_out, number
+from .layout import INITIAL, MISSING, Table, join, lay_out, number, printed
 from .notes import about_bootstrap, about_cases, about_time
-from .supplement import run_weights, with_interval
-from .tables import INITIAL, printed
+from .supplement import run_samples, with_interval
 
 ONE_SEED = "One seed: this table needs several (the key seeds of the configuration)."
 IN_ALL = "in all"
@@ -49,10 +49,10 @@ def areas_table(
     costs = annotation_costs(annotations, minutes_per_slice, ratio, sliced)
     costs = costs.assign(iteration=costs.index.get_level_values("iteration"))
     seeds = metrics[["seed", "volume"]].drop_duplicates().sort_values(["seed", "volume"])["seed"].to_numpy()
-    weights = run_weights(metrics)
+    weights, shares = run_samples(metrics)
     records: list[list[object]] = []
     cells: dict[str, dict[str, str]] = {
-        name.upper(): dict.fromkeys(AREA_COLUMNS, "") for name in strategies_in(metrics)
+        printed(name): dict.fromkeys(AREA_COLUMNS, "") for name in strategies_in(metrics)
     }
     for about in METRICS.values():
         areas: dict[str, pd.Series] = {}  # over the iterations, one a seed
@@ -60,11 +60,11 @@ def areas_table(
             curves = learning_curves(metrics, costs, about.column, cost, weights)
             limits = common_range(curves) if curves else (0.0, 0.0)
             for strategy, curve in curves.items():
-                row = cells[strategy.upper()]
+                row = cells[printed(strategy)]
                 by_seed = {seed: curve.cases[:, seeds == seed].mean(axis=1) for seed in np.unique(seeds)}
                 if cost == "iteration":
                     for point, iteration in enumerate(curve.costs.astype(int)):
-                        value, bounds = curve.cases[point].mean(), interval(curve.means[point])
+                        value, bounds = curve.cases[point].mean(), interval(curve.means[point], shares)
                         records.append([about.column, strategy, "mean", iteration, "all", value, *bounds])
                         records += [
                             [about.column, strategy, "mean", iteration, seed, means[point], np.nan, np.nan]
@@ -74,7 +74,7 @@ def areas_table(
                             name = f"iter. {iteration}" if iteration else INITIAL
                             row[name] = with_interval(value, bounds, about.decimals)
                 area = float(area_under(curve.costs, curve.cases.mean(axis=1), limits))
-                bounds = interval(area_under(curve.costs, curve.means, limits))
+                bounds = interval(area_under(curve.costs, curve.means, limits), shares)
                 quantity = f"area over {cost}"
                 records.append([about.column, strategy, quantity, pd.NA, "all", area, *bounds])
                 each = {seed: float(area_under(curve.costs, means, limits)) for seed, means in by_seed.items()}
@@ -88,12 +88,13 @@ def areas_table(
                     row[label] = with_interval(area, bounds, about.decimals)
         if about.column == "dice" and areas:
             table = pd.DataFrame(areas)
-            first = table.eq(table.max(axis=1), axis=0).sum()
+            usable = table.loc[:, [not is_upper_bound(name) for name in table]]
+            first = usable.eq(usable.max(axis=1), axis=0).sum()
             for strategy in areas:
                 ends = (table[strategy].min(), table[strategy].max())
-                row = cells[strategy.upper()]
+                row = cells[printed(strategy)]
                 row["of single seeds"] = "–".join(number(end, about.decimals) for end in ends)
-                row["Largest in"] = f"{first[strategy]} of {len(table)}"
+                row["Largest in"] = MISSING if is_upper_bound(strategy) else f"{first[strategy]} of {len(table)}"
     return Table(
         "supplement9_areas",
         "Beyond the paper: learning curves of the Dice and the area under them, over all seeds and by seed",
@@ -104,7 +105,8 @@ def areas_table(
             "Area: under the curve of the mean Dice, linear between iterations, divided by its range: the mean height "
             "over the iterations, or over the annotation time that all strategies share. Of single seeds: smallest and "
             "largest area over iterations. Largest in: in how many seeds the strategy's area over iterations is "
-            "the largest. Costs are means over the seeds. The CSV file has all four metrics by seed.",
+            "the largest, upper bounds left out. Costs are means over the seeds. The CSV file has all four metrics by "
+            "seed.",
             about_time(minutes_per_slice, ratio),
             about_bootstrap(metrics),
             about_cases(metrics),
@@ -154,7 +156,7 @@ def same_strategy_table(metrics: pd.DataFrame) -> Table:
         return _without(metrics, name, title, TRAININGS)
     frame = same_strategy_twice(metrics)
     strategies = strategies_in(frame)
-    groups = {strategy.upper(): [strategy] for strategy in strategies} | {IN_ALL: strategies}
+    groups = {printed(strategy): [strategy] for strategy in strategies} | {IN_ALL: strategies}
     groups |= {printed(other): [other] for other in ("initial", "pool")}
     cells: dict[str, dict[str, str]] = {}
     for group, members in groups.items():
@@ -196,8 +198,8 @@ def penalties_table(metrics: pd.DataFrame) -> Table:
     frame, strategies = penalties(metrics), strategies_in(metrics)
     plain, corrected = (penalty_matrix(frame, "dice", strategies, column) for column in ("p_value", "p_holm"))
     cells = {
-        first.upper(): {
-            second.upper(): MISSING
+        printed(first): {
+            printed(second): MISSING
             if first == second
             else f"{100 * plain.loc[first, second]:.0f} ({100 * corrected.loc[first, second]:.0f})"
             for second in strategies
@@ -206,7 +208,7 @@ def penalties_table(metrics: pd.DataFrame) -> Table:
     }
     if len(strategies) > 1:
         cells["mean"] = {
-            second.upper(): f"{100 * plain[second].mean():.0f} ({100 * corrected[second].mean():.0f})"
+            printed(second): f"{100 * beaten(plain)[second]:.0f} ({100 * beaten(corrected)[second]:.0f})"
             for second in strategies
         }
     seeds, tests = metrics["seed"].nunique(), int((frame["metric"] == "dice").sum())
@@ -218,7 +220,8 @@ def penalties_table(metrics: pd.DataFrame) -> Table:
         note=join(
             "Share of the iterations in which the strategy of the row beats that of the column: a paired two-sided "
             f"t-test of the models' mean Dice, {seeds} seeds, p < {LEVEL:g}; in brackets with Holm's correction for "
-            f"all {tests} tests of the table. Mean: of a column, how often the strategy is beaten; less is better. "
+            f"all {tests} tests of the table. Mean: of a column, how often the strategy is beaten, by an "
+            "upper bound or itself not counted; less is better. "
             "After Ash et al. 2020 (arXiv:1906.03671) and nnActive (arXiv:2511.19183); their label budgets are here "
             "the iterations, of limited epochs. The CSV file has the tests of all four metrics.",
             "" if len(strategies) > 1 else "One strategy: there is nothing to compare.",
@@ -229,5 +232,5 @@ def penalties_table(metrics: pd.DataFrame) -> Table:
 
 def _without(metrics: pd.DataFrame, name: str, title: str, columns: list[str]) -> Table:
     """Return a table of one seed, that says what it needs."""
-    display = lay_out({strategy.upper(): {"needs several seeds": MISSING} for strategy in strategies_in(metrics)})
+    display = lay_out({printed(strategy): {"needs several seeds": MISSING} for strategy in strategies_in(metrics)})
     return Table(name, title, pd.DataFrame(columns=columns), display, note=ONE_SEED)

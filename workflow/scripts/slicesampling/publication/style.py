@@ -17,11 +17,14 @@ import numpy.typing as npt
 from contourpy import contour_generator
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from scipy import ndimage
 
 from ..annotation.strategies import STRATEGIES
 from ..jobs.files import replacing
+from .layout import BOUND, DAGGER, INITIAL, POOL, printed
 
 Parameters = ParamSpec("Parameters")
 Array = npt.NDArray[Any]
@@ -92,15 +95,25 @@ def looks(strategies: Iterable[str] = ()) -> dict[str, Look]:
     lines = itertools.chain(STRATEGY_LINES, itertools.cycle(STRATEGY_LINES[len(STRATEGIES) :]))
     drawn = zip(names, itertools.cycle(STRATEGY_COLOURS), itertools.cycle(STRATEGY_MARKERS), lines, strict=False)
     return {
-        "initial": Look("initial", "#7F7F7F", "X"),
-        **{name: Look(name.upper(), colour, marker, line) for name, colour, marker, line in drawn},
-        "pool": Look("data pool", "#009E73", "P", "--"),
+        "initial": Look(INITIAL, "#7F7F7F", "X"),
+        **{name: Look(printed(name), colour, marker, line) for name, colour, marker, line in drawn},
+        "pool": Look(POOL, "#009E73", "P", "--"),
     }
 
 
 def legend_columns(labels: Sequence[str], handle: float = 0.45) -> int:
     """Return how many columns of a legend a page holds: as wide as the longest label, and a handle (inches) each."""
     return max(1, min(len(labels), int(PAGE / (handle + CHARACTER * max(map(len, labels), default=0)))))
+
+
+def about_bound(labels: Iterable[str]) -> list[Line2D]:
+    """Return the entry of a legend that says what the dagger of one of its `labels` is; none without any."""
+    return [Line2D([], [], ls="", label=BOUND)] if any(DAGGER in label for label in labels) else []
+
+
+def is_dark(colour: str) -> bool:
+    """Return whether a black line on a colour is hard to see."""
+    return float(np.dot(to_rgb(colour), (0.299, 0.587, 0.114))) < 0.3
 
 
 def in_rows(count: int, most: int) -> tuple[int, int]:

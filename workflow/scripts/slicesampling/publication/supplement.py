@@ -21,11 +21,13 @@ from ..evaluation.efficiency import (
     share_of_pool,
 )
 from ..evaluation.statistics import (
+    EXACT,
     FURTHER_METRICS,
     LOWER_PERCENTILE,
     METRICS,
     UPPER_PERCENTILE,
-    case_weights,
+    Samples,
+    bootstrap,
     compare,
     holm,
     interval,
@@ -34,9 +36,9 @@ from ..evaluation.statistics import (
     weighted_quantiles,
 )
 from ..jobs import randomness
-from .layout import MISSING, Table, join, lay_out, number, p_value_text, thousands
+from .layout import INITIAL, MISSING, Table, join, lay_out, number, p_value_text, printed, thousands
 from .notes import about_bootstrap, about_cases, about_time
-from .tables import INITIAL, described, printed, summary_cell
+from .tables import described, summary_cell
 
 
 def intervals_table(metrics: pd.DataFrame) -> Table:
@@ -46,16 +48,16 @@ def intervals_table(metrics: pd.DataFrame) -> Table:
     """
     records: list[dict[str, object]] = []
     cells: dict[str, dict[str, str]] = {}
-    weights = run_weights(metrics)
+    weights, seeds = run_samples(metrics)
     for model, rows in _models(metrics):
         first = rows.iloc[0]
         for about in (METRICS | FURTHER_METRICS).values():
             values = rows[about.column].to_numpy(dtype=float)
             summary = summarise(values)
             bounds = {
-                "mean": interval(weighted_means(values, weights)),
-                "p5": interval(weighted_quantiles(values, weights, LOWER_PERCENTILE / 100)),
-                "p95": interval(weighted_quantiles(values, weights, UPPER_PERCENTILE / 100)),
+                "mean": interval(weighted_means(values, weights), seeds),
+                "p5": interval(weighted_quantiles(values, weights, LOWER_PERCENTILE / 100), seeds),
+                "p95": interval(weighted_quantiles(values, weights, UPPER_PERCENTILE / 100), seeds),
             }
             for name, (lower, upper) in bounds.items():
                 value = getattr(summary, name)
@@ -86,7 +88,7 @@ def comparisons_table(metrics: pd.DataFrame) -> Table:
     mean differences, corrected for all pairs and metrics of the table (Holm).
     """
     shown = metrics[metrics["converged"]].sort_values(["seed", "volume"])
-    weights = run_weights(shown)
+    weights, seeds = run_samples(shown)
     rows = {name: shown[shown["strategy"] == name] for name in [*strategies_in(shown), "pool"]}
     rows = {name: cases for name, cases in rows.items() if len(cases)}
     records = []
@@ -95,7 +97,8 @@ def comparisons_table(metrics: pd.DataFrame) -> Table:
             one, two = (rows[name][about.column].to_numpy(dtype=float) for name in (first, second))
             tails = [weighted_quantiles(values, weights, about.tail_quantile) for values in (one, two)]
             test = compare(one - two, rows[first]["patient"])
-            mean_bounds, tail_bounds = interval(weighted_means(one - two, weights)), interval(tails[0] - tails[1])
+            mean_bounds = interval(weighted_means(one - two, weights), seeds)
+            tail_bounds = interval(tails[0] - tails[1], seeds)
             records.append(
                 {"metric": about.column, "first": first, "second": second}
                 | {"mean_difference": (one - two).mean(), "mean_lower": mean_bounds[0], "mean_upper": mean_bounds[1]}
@@ -136,11 +139,8 @@ def comparisons_table(metrics: pd.DataFrame) -> Table:
                 f"In {len(some)} comparisons some patients show no difference (at most {some['equal'].max()}); they "
                 "are left out of the test."
             )
-        if (frame["tied"] > 0).any() or len(some):
-            notes.append(
-                f"With ties (at most {frame['tied'].max()} patients) or differences of zero p is that of the normal "
-                "approximation or less exact."
-            )
+        if (frame["tied"] > 0).any() and (frame["patients"] - frame["equal"]).max() > EXACT:
+            notes.append(f"With ties (at most {frame['tied'].max()} patients) p is that of the normal approximation.")
         fewest = int((frame["patients"] - frame["equal"]).min())
         if fewest < 6:
             notes.append(
@@ -171,7 +171,7 @@ def learning_curves_table(
     and sliced: of the time model, see `efficiency.annotation_costs`.
     """
     costs = annotation_costs(annotations, minutes_per_slice, ratio, sliced)
-    weights = run_weights(metrics)
+    weights, seeds = run_samples(metrics)
     records: list[dict[str, object]] = []
     cells: dict[str, dict[str, str]] = {}
     for about in METRICS.values():
@@ -180,13 +180,13 @@ def learning_curves_table(
             for iteration, (cases, means) in enumerate(zip(curve.cases, curve.means, strict=True), start=int(first)):
                 cost = {name: float(costs.loc[(strategy, iteration), name]) for name in COSTS}
                 tails = weighted_quantiles(cases, weights, about.tail_quantile)
-                mean_bounds, tail_bounds = interval(means), interval(tails)
+                mean_bounds, tail_bounds = interval(means, seeds), interval(tails, seeds)
                 records.append(
                     {"strategy": strategy, "iteration": iteration, **cost, "metric": about.column}
                     | {"mean": cases.mean(), "mean_lower": mean_bounds[0], "mean_upper": mean_bounds[1]}
                     | {"tail": about.tail(cases), "tail_lower": tail_bounds[0], "tail_upper": tail_bounds[1]}
                 )
-                row = cells.setdefault(f"{strategy.upper()}, {f'iter. {iteration}' if iteration else INITIAL}", {})
+                row = cells.setdefault(f"{printed(strategy)}, {f'iter. {iteration}' if iteration else INITIAL}", {})
                 row[f"{STRUCTURE.capitalize()} slices"] = thousands(cost["liver_slices"])
                 row["Time [min]"] = thousands(cost["minutes"])
                 row[about.label] = with_interval(float(cases.mean()), mean_bounds, about.decimals)
@@ -211,7 +211,7 @@ def efficiency_table(
     Arguments: as for `learning_curves_table`.
     """
     costs = annotation_costs(annotations, minutes_per_slice, ratio, sliced)
-    weights = run_weights(metrics)
+    weights, seeds = run_samples(metrics)
     records: list[dict[str, object]] = []
     cells: dict[str, dict[str, str]] = {}
     pool = metrics[metrics["strategy"] == "pool"].sort_values(["seed", "volume"])
@@ -225,15 +225,15 @@ def efficiency_table(
                 means = curve.cases.mean(axis=1)
                 record: dict[str, object] = {"metric": about.column, "strategy": strategy, "cost": cost}
                 record |= {"from": limits[0], "to": limits[1]}
-                bounds = interval(area_under(curve.costs, curve.means, limits))
+                bounds = interval(area_under(curve.costs, curve.means, limits), seeds)
                 record |= {"area": float(area_under(curve.costs, means, limits))}
                 record |= {"area_lower": bounds[0], "area_upper": bounds[1]}
-                row = cells.setdefault(f"{about.label}: {strategy.upper()}", {})
+                row = cells.setdefault(f"{about.label}: {printed(strategy)}", {})
                 if cost == "minutes":
                     row["Mean over time"] = with_interval(float(str(record["area"])), bounds, about.decimals)
                 if len(whole):
                     shares = share_of_pool(means, float(whole.mean()), about)
-                    share_bounds = interval(share_of_pool(curve.means[-1], whole_means, about))
+                    share_bounds = interval(share_of_pool(curve.means[-1], whole_means, about), seeds)
                     record |= {"share_of_pool": shares[-1]}
                     record |= {"share_lower": share_bounds[0], "share_upper": share_bounds[1]}
                     row["Share of data pool [%]"] = with_interval(
@@ -275,18 +275,21 @@ def relative_efficiency_table(
 
     Arguments: as for `learning_curves_table`.
     """
-    costs, weights = annotation_costs(annotations, minutes_per_slice, ratio, sliced), run_weights(metrics)
+    costs = annotation_costs(annotations, minutes_per_slice, ratio, sliced)
+    weights, seeds = run_samples(metrics)
     frame = pd.concat(
-        costs_to_match(learning_curves(metrics, costs, column, cost, weights), about).assign(metric=column, cost=cost)
+        costs_to_match(learning_curves(metrics, costs, column, cost, weights), about, seeds).assign(
+            metric=column, cost=cost
+        )
         for (column, about), cost in itertools.product(METRICS.items(), COSTS)
     )
     names = strategies_in(metrics)
-    cells = {name.upper(): {f"as {other.upper()}": MISSING for other in names} for name in names}
+    cells = {printed(name): {f"as {printed(other)}": MISSING for other in names} for name in names}
     for row in frame[(frame["metric"] == "dice") & (frame["cost"] == "liver_slices")].to_dict("records"):
         ends = ", ".join(_or_more(row[name], row["limit"]) for name in ("lower", "upper"))
         needed = number(row["needed"], 0) if np.isfinite(row["needed"]) else f"> {number(row['end'], 0)}"
         text = f"{needed} ({_or_more(row['ratio'], row['limit'])} [{ends}])"
-        cells[row["strategy"].upper()][f"as {row['other'].upper()}"] = text
+        cells[printed(row["strategy"])][f"as {printed(row['other'])}"] = text
     return Table(
         "supplement8_relative_efficiency",
         f"Beyond the paper: {STRUCTURE} slices that a strategy needs to reach the Dice of another",
@@ -389,9 +392,9 @@ def further_metrics_table(metrics: pd.DataFrame, calibration: pd.DataFrame) -> T
 # --- helpers -----------------------------------------------------------------------------------------------------
 
 
-def run_weights(metrics: pd.DataFrame) -> np.ndarray:
-    """Return the bootstrap weights of the run's cases, the same for all its tables."""
-    return case_weights(metrics, randomness.generator("bootstrap"))
+def run_samples(metrics: pd.DataFrame) -> Samples:
+    """Return the bootstrap samples of the run's cases, the same for all its tables."""
+    return bootstrap(metrics, randomness.generator("bootstrap"))
 
 
 def _models(metrics: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -4,7 +4,7 @@ A table's frame holds what was computed, at full precision and in long form; its
 paper prints it. Strategies stand in the paper's order, whatever the order or subset of the run.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from .. import STRUCTURE
-from ..annotation.strategies import SLICED, STRATEGIES, UNCERTAIN, by_strategies, strategies_in
+from ..annotation.strategies import STRATEGIES, by_strategies, is_upper_bound, strategies_in
 from ..evaluation.statistics import (
     COVARIATES,
     METRICS,
@@ -25,7 +25,7 @@ from ..evaluation.statistics import (
     wilcoxon_against_best,
 )
 from ..jobs import randomness
-from .layout import MISSING, Table, count, join, lay_out, number, p_value_text, thousands
+from .layout import INITIAL, MISSING, POOL, Table, count, join, lay_out, number, p_value_text, printed, thousands
 from .notes import (
     LIMIT,
     REGRESSION_WEAKNESS,
@@ -39,7 +39,6 @@ from .notes import (
 )
 from .pages import filled
 
-INITIAL, POOL = "initial", "data pool"
 METRIC_TABLES = {metric: f"table{number}_{metric}" for number, metric in enumerate(METRICS, start=4)}
 """The names of tables 4 to 7, by the metric."""
 
@@ -175,7 +174,7 @@ def metric_table(metrics: pd.DataFrame, metric: str, limit: pd.DataFrame | None 
         compared = _compared(shown[shown["iteration"] == iteration], about)
         records += [{"strategy": name, "iteration": iteration, **record} for name, record in compared.items()]
         rows[label] = {name: summary_cell(record, about) for name, record in compared.items()}
-        bold |= {(label, name.upper()) for name, record in compared.items() if record["best"]}
+        bold |= {(label, printed(name)) for name, record in compared.items() if record["best"]}
     records += [{"strategy": "pool", "iteration": _last(shown), **whole}] if whole else []
     display = _iteration_layout(strategies_in(shown), summary_cell(initial, about), rows, summary_cell(whole, about))
     if limit is not None and len(limit):
@@ -201,13 +200,13 @@ def converged_table(metrics: pd.DataFrame, limit: pd.DataFrame | None = None) ->
     shown = metrics[metrics["converged"]]
     rows, pool = shown[by_strategies(shown)], shown[shown["strategy"] == "pool"]
     records, bold = [], set()
-    cells: dict[str, dict[str, str]] = {name: {} for name in [*map(str.upper, strategies_in(rows)), POOL]}
+    cells: dict[str, dict[str, str]] = {printed(name): {} for name in [*strategies_in(rows), "pool"]}
     for about in METRICS.values():
         for strategy, record in _compared(rows, about).items():
             records.append({"metric": about.column, "strategy": strategy, **record})
-            cells[strategy.upper()][about.label] = summary_cell(record, about)
+            cells[printed(strategy)][about.label] = summary_cell(record, about)
             if record["best"]:
-                bold.add((strategy.upper(), about.label))
+                bold.add((printed(strategy), about.label))
         whole = described(pool, about)
         if whole:
             records.append({"metric": about.column, "strategy": "pool", **whole})
@@ -226,19 +225,20 @@ def converged_table(metrics: pd.DataFrame, limit: pd.DataFrame | None = None) ->
     )
 
 
-def regression_table(
-    metrics: pd.DataFrame, uncertain: Collection[str] = UNCERTAIN, sliced: Collection[str] = SLICED
-) -> Table:
+def regression_table(metrics: pd.DataFrame) -> Table:
     """Table 9: what uncertainty sampling and slice sampling change at the bad end of each metric, converged models.
 
-    metrics: as for `converged_table`; uncertain, sliced: as for `statistics.quantile_regression`.
+    metrics: as for `converged_table`. The paper's strategies alone are compared; it takes two of them.
     """
+    paper = [name for name in strategies_in(metrics) if name in STRATEGIES]
+    own = len(strategies_in(metrics)) > len(paper)
+    compared = metrics[metrics["converged"] & metrics["strategy"].isin(paper if len(paper) > 1 else [])]
     records: list[dict[str, object]] = []
     cells: dict[str, dict[str, str]] = {name: {} for name in COVARIATES}
     notes: dict[str, list[str]] = {}  # what there is to say, and of which metrics
     for about in METRICS.values():
         random = randomness.generator("bootstrap")
-        result = quantile_regression(metrics, about.column, about.tail_quantile, uncertain, sliced, random)
+        result = quantile_regression(compared, about.column, about.tail_quantile, random)
         for covariate, row in zip(COVARIATES, result.coefficients.to_dict("records"), strict=True):
             records.append(
                 {
@@ -251,12 +251,11 @@ def regression_table(
                 }
             )
             cells[covariate] |= _effect_cells(row, about)
-        if result.note:
+        if result.note and len(compared):
             notes.setdefault(result.note.replace(f"the {about.tail_quantile:g} quantile", "the quantile"), []).append(
                 about.name
             )
-    shown = metrics[metrics["converged"] & by_strategies(metrics)]
-    seeds = shown["seed"].nunique()
+    seeds = compared["seed"].nunique()
     return Table(
         "table9_quantile_regression",
         "Effect of uncertainty (against random) and slice (against volume) sampling: quantile regression",
@@ -264,11 +263,15 @@ def regression_table(
         lay_out({name.replace("_", " ").capitalize(): row for name, row in cells.items()}),
         note=join(
             "Converged models. In brackets: 95 % confidence interval.",
+            f"Only the paper's strategies are compared: {', '.join(map(str.upper, paper))}." if own else "",
             REGRESSION_WITH_SEEDS.format(seeds=seeds) if seeds > 1 else REGRESSION_WEAKNESS,
-            about_seed(shown, "the effects"),
+            about_seed(compared, "the effects"),
             *(f"{', '.join(names)}: {text}." for text, names in notes.items()),
-            about_cases(shown),
-        ),
+            about_cases(compared),
+        )
+        if len(compared)
+        else f"This table needs two of {', '.join(map(str.upper, STRATEGIES))}; the run has "
+        f"{paper[0].upper() if paper else 'none'} of them.",
     )
 
 
@@ -285,8 +288,8 @@ def paper_display(name: str) -> pd.DataFrame:
     values = paper_values()
     cells: dict[str, dict[str, str]] = {}
     columns = [name.upper() for name in STRATEGIES]
-    for (row, column), printed in values[values["table"] == name].groupby(["row", "column"], sort=False):
-        value = printed.set_index("quantity")["value"].to_dict()
+    for (row, column), found in values[values["table"] == name].groupby(["row", "column"], sort=False):
+        value = found.set_index("quantity")["value"].to_dict()
         texts = {str(column): ""}
         if name == "table2_annotations":
             texts[str(column)] = "/".join(f"{value[kind]:.0f}" for kind in ("slices", "liver_slices", "patients"))
@@ -311,8 +314,6 @@ def paper_comparison(
     annotations: pd.DataFrame,
     training: pd.DataFrame,
     metrics: pd.DataFrame,
-    uncertain: Collection[str] = UNCERTAIN,
-    sliced: Collection[str] = SLICED,
 ) -> str:
     """Return a page with tables 2 to 9, the values of this run above those of the paper."""
     ours = [
@@ -320,7 +321,7 @@ def paper_comparison(
         training_table(training),
         *[metric_table(metrics, metric) for metric in METRICS],
         converged_table(metrics),
-        regression_table(metrics, uncertain, sliced),
+        regression_table(metrics),
     ]
     return filled(
         "tables.html",
@@ -355,7 +356,7 @@ def _iteration_layout(
 ) -> pd.DataFrame:
     """Lay out a table of the form of tables 2 to 7: initial, the rows between, data pool; one column a strategy."""
     cells = {INITIAL: dict.fromkeys(strategies, initial), **rows, POOL: dict.fromkeys(strategies, pool)}
-    return lay_out(cells).rename(columns=str.upper)
+    return lay_out(cells).rename(columns=printed)
 
 
 def described(rows: pd.DataFrame, about: Metric) -> dict[str, object]:
@@ -366,32 +367,27 @@ def described(rows: pd.DataFrame, about: Metric) -> dict[str, object]:
 
 
 def _compared(rows: pd.DataFrame, about: Metric) -> dict[str, dict[str, object]]:
-    """Return for each strategy its description, and its comparison with the best; one strategy is never the best."""
-    names = strategies_in(rows)
-    if not names:
-        return {}
-    rows = rows[rows["strategy"].isin(names)]
-    values = paired(rows, about.column)[names]
-    patients = None
-    if len(rows["seed"].unique()) > 1:
-        owner = rows.drop_duplicates("volume").set_index("volume")["patient"]
-        patients = owner[values.index.get_level_values("volume")]
-    comparison = wilcoxon_against_best(values, about.larger_is_better, patients)
-    return {
-        name: {
-            **described(rows[rows["strategy"] == name], about),
-            "best": bool(comparison.loc[name, "best"]) and len(names) > 1,
-            "p_value": comparison.loc[name, "p_value"],
-            "stars": comparison.loc[name, "stars"],
-            "equal": int(comparison.loc[name, "equal"]),
-        }
-        for name in names
+    """Return for each strategy its description, and its comparison with the best; one strategy is never the best.
+
+    Upper bounds are described, and not compared.
+    """
+    names = [name for name in strategies_in(rows) if not is_upper_bound(name)]
+    records = {
+        name: {**described(rows[rows["strategy"] == name], about), "best": False, "p_value": np.nan, "stars": ""}
+        for name in strategies_in(rows)
     }
-
-
-def printed(strategy: str) -> str:
-    """Return the short name of a strategy, or of the initial or the data pool model."""
-    return {"initial": INITIAL, "pool": POOL}.get(strategy, strategy.upper())
+    if names:
+        compared = rows[rows["strategy"].isin(names)]
+        values = paired(compared, about.column)[names]
+        patients = None
+        if len(rows["seed"].unique()) > 1:
+            owner = rows.drop_duplicates("volume").set_index("volume")["patient"]
+            patients = owner[values.index.get_level_values("volume")]
+        comparison = wilcoxon_against_best(values, about.larger_is_better, patients)
+        for name, row in comparison.iterrows():
+            best = bool(row["best"]) and len(names) > 1
+            records[str(name)] |= {"best": best, **row[["p_value", "stars", "equal"]].to_dict()}
+    return records
 
 
 def summary_cell(record: Mapping[str, object], about: Metric) -> str:

@@ -1,0 +1,90 @@
+"""Keep what the study has measured, and lay its tables and figures out again without a training.
+
+    .venv/bin/python benchmarks/study.py collect ../study    # add what a run of `make study` has measured to docs/study
+    .venv/bin/python benchmarks/study.py restore ../again    # write it where the workflow expects it
+
+A study takes hours, and its seeds are independent of each other. So they can be run one after the other, also on
+several machines, with some strategies first and others later: what each run has measured is added to what is there.
+Rows of the same seed and strategy are replaced. After `restore`, `make study-tables` makes every table and figure that
+needs no image.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+STUDY = Path(__file__).parents[1] / "docs/study"
+RECORDS = ("metrics", "training", "annotations", "composition", "error_detection", "calibration")
+"""Tables of results/evaluation with a row for each seed, strategy and whatever is measured."""
+ONCE = {"cohort": "cohort/cohort", "volumes": "cohort/volumes", "grid_limit": "evaluation/grid_limit"}
+"""Tables that are the same for all seeds."""
+LEDGER = "ledgers"
+
+
+def collect(results: Path) -> None:
+    """Add the records of a run to those in docs/study; refuse one of another cohort."""
+    for name, path in ONCE.items():
+        table, kept = read(results / f"{path}.tsv"), STUDY / f"{name}.tsv.xz"
+        if kept.exists() and not table.equals(read(kept)):
+            sys.exit(f"error: {results / path}.tsv: is not what {kept} holds; accepted: a run of the same volumes")
+        write(table, kept)
+    for name in RECORDS:
+        add(read(results / f"evaluation/{name}.tsv"), name)
+    add(pd.concat(ledgers(results)), LEDGER)
+
+
+def ledgers(results: Path) -> list[pd.DataFrame]:
+    """Return the longest ledger of each seed and strategy, with both as columns."""
+    found: dict[tuple[int, str], tuple[int, Path]] = {}
+    for path in results.glob("annotations/seed*/*-*.tsv"):
+        strategy, _, iteration = path.stem.rpartition("-")
+        key = int(path.parent.name.removeprefix("seed")), strategy
+        found[key] = max(found.get(key, (0, path)), (int(iteration), path))
+    return [read(path).assign(seed=seed, strategy=strategy) for (seed, strategy), (_, path) in sorted(found.items())]
+
+
+def add(new: pd.DataFrame, name: str) -> None:
+    """Put the rows of `new` in the place of those of the same seeds and strategies."""
+    path, keys = STUDY / f"{name}.tsv.xz", ["seed", "strategy"]
+    if path.exists():
+        old = read(path)
+        replaced = pd.MultiIndex.from_frame(old[keys]).isin(pd.MultiIndex.from_frame(new[keys]))
+        new = pd.concat([old[~replaced], new])
+    write(new.iloc[pd.to_numeric(new["seed"]).argsort(kind="stable")], path)
+
+
+def restore(results: Path) -> None:
+    """Write the records where the workflow expects them, under `results`, which must not hold any yet."""
+    if (results / "evaluation").exists():
+        sys.exit(f"error: {results / 'evaluation'}: is there already; accepted: a new folder")
+    for name, path in (ONCE | {name: f"evaluation/{name}" for name in RECORDS}).items():
+        write(read(STUDY / f"{name}.tsv.xz"), results / f"{path}.tsv")
+    for (seed, strategy), rows in read(STUDY / f"{LEDGER}.tsv.xz").groupby(["seed", "strategy"]):
+        write(
+            rows.drop(columns=["seed", "strategy"]),
+            results / f"annotations/seed{seed}/{strategy}-{rows['iteration'].max()}.tsv",
+        )
+
+
+def read(path: Path) -> pd.DataFrame:
+    """Read a table as text, so that nothing of it changes."""
+    return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+
+
+def write(table: pd.DataFrame, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(path, sep="\t", index=False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["collect", "restore"])
+    parser.add_argument("folder", type=Path, help="where the study was run, or is to be restored; it holds results/")
+    arguments = parser.parse_args()
+    {"collect": collect, "restore": restore}[arguments.what](arguments.folder / "results")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Laws of the study's records: what is collected of runs, and what can be laid out again from it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import ROOT, SMALLEST, snakemake
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import study
+
+MADE = ["tables", "table", "plot", "paper_comparison", "overview", "claims"]
+
+
+@pytest.fixture
+def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder in the place of docs/study."""
+    monkeypatch.setattr(study, "STUDY", tmp_path / "records")
+    return tmp_path / "records"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_what_was_collected_twice_is_there_once_and_comes_back_as_it_was(
+    run: Path, records: Path, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        study.collect(run / "results")
+    study.restore(tmp_path / "again/results")
+    for part in ("evaluation", "cohort"):
+        restored = contents(tmp_path / "again/results" / part)
+        assert restored
+        assert restored.items() <= contents(run / "results" / part).items()
+    last = pd.read_csv(run / "results/annotations/seed1/uss-2.tsv", sep="\t")
+    assert pd.read_csv(tmp_path / "again/results/annotations/seed1/uss-2.tsv", sep="\t").equals(last)
+
+
+def test_runs_add_up_and_a_later_one_replaces_its_strategies(run: Path, records: Path, tmp_path: Path) -> None:
+    study.collect(run / "results")
+    first = study.read(records / "metrics.tsv.xz")
+    other = tmp_path / "other/results"
+    study.restore(other)
+    for name in study.RECORDS:
+        table = study.read(other / f"evaluation/{name}.tsv")
+        study.write(table[table["strategy"] == "uss"].assign(seed="2"), other / f"evaluation/{name}.tsv")
+    study.collect(other)
+    both = study.read(records / "metrics.tsv.xz")
+    assert both.head(len(first)).equals(first)
+    assert set(both["seed"].tail(len(both) - len(first))) == {"2"}
+    assert len(both) - len(first) == (first["strategy"] == "uss").sum()
+
+
+def test_a_run_of_other_volumes_is_refused(run: Path, records: Path, tmp_path: Path) -> None:
+    study.collect(run / "results")
+    study.restore(tmp_path / "other/results")
+    path = tmp_path / "other/results/cohort/cohort.tsv"
+    path.write_text(path.read_text(encoding="utf-8").replace("p001", "p009"), encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"cohort/cohort\.tsv: is not what .* holds"):
+        study.collect(tmp_path / "other/results")
+
+
+@pytest.mark.slow
+def test_the_tables_of_the_records_are_those_of_the_run(run: Path, records: Path, tmp_path: Path) -> None:
+    study.collect(run / "results")
+    study.restore(tmp_path / "again/results")
+    snakemake(tmp_path / "again", *SMALLEST, "--allowed-rules", *MADE, "--rerun-triggers", "mtime", "--", "tables")
+    made = contents(tmp_path / "again/results/tables")
+    assert made == contents(run / "results/tables")
+    for page in ("overview", "claims", "this_run_and_the_paper"):
+        assert (tmp_path / f"again/results/{page}.html").read_bytes() == (run / f"results/{page}.html").read_bytes()
+
+
+def test_make_names_the_rules_that_need_only_records() -> None:
+    makefile = subprocess.run(["make", "-n", "study-tables"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"--allowed-rules {' '.join(MADE)} " in makefile.stdout

@@ -1,0 +1,110 @@
+"""What the files of the cohort hold: opened, checked and measured, a row of the table each."""
+
+import json
+import logging
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .. import UserError
+from . import plausibility, scans
+from .dicom import LARGEST_SLICE_GAP
+from .table import Fault, ignore_value, liver_values, used
+from .volumes import Preprocessed
+
+MEASUREMENTS = (
+    "volume",
+    "slices",
+    "rows",
+    "columns",
+    "spacing_z",
+    "spacing_y",
+    "spacing_x",
+    "liver_slices",
+    "liver_ml",
+    *plausibility.MEASURED,
+    "file_patient",
+    "remarks",
+)
+"""Columns of the table of measured volumes; spacing in mm, all on the native grid.
+
+file_patient: volumes whose files name the same patient have the same number, 0 where the file names none. remarks: what
+was decided when the files were read, a list in JSON."""
+
+logger = logging.getLogger(__name__)
+
+
+def content_faults(row: pd.Series, largest_slice_gap: float) -> tuple[list[Fault], dict[str, Any]]:
+    """Open the image and mask of one row of the cohort; return its faults, and its measurements if it has none.
+
+    The measurements are those of `MEASUREMENTS`, but for file_patient, which is the identifier in the file.
+    """
+    number = int(row.name)  # type: ignore[call-overload]
+    read = (row["image"], row["label"] or None, liver_values(row["liver_values"]), largest_slice_gap, ignore_value(row))
+    try:
+        scan = scans.read_scan(*read)
+    except scans.LabelError as error:
+        return [Fault(number, "label", row["label"], _without_path(error, row["label"]))], {}
+    except UserError as error:
+        return [Fault(number, "image", row["image"], _without_path(error, row["image"]))], {}
+    image, mask, grid = scan.image, scan.mask, scan.grid
+    if mask is not None and not mask.any():
+        advice = "the liver mask is empty; give a mask with liver, or exclude the volume"
+        return [Fault(number, "label", row["label"], advice)], {}
+    liver_slices = np.nan if mask is None else int(mask.any(axis=(1, 2)).sum())
+    millilitres = np.nan if mask is None else float(mask.sum() * np.prod(grid.spacing) / 1000)
+    measured = (row["volume"], *grid.shape, *grid.spacing, liver_slices, millilitres)
+    seen = plausibility.measure(image, mask)
+    if scan.ignored is not None and scan.ignored.any():  # what only a whole liver shows
+        measured = (*measured[:-1], np.nan)
+        seen |= {"touches": "", "second_component": np.nan}
+    return [], {
+        **dict(zip(MEASUREMENTS, measured, strict=False)),
+        **seen,
+        "file_patient": scan.patient,
+        "remarks": json.dumps(scan.remarks),
+    }
+
+
+def preprocess_row(row: Mapping[str, str], settings: Mapping[str, Any]) -> Preprocessed:
+    """Read and resample the volume of a row of the cohort; settings: the configuration's `preprocessing`."""
+    return scans.preprocess(
+        row["image"],
+        row["label"] or None,
+        settings["spacing"],
+        liver_values(row["liver_values"]),
+        settings["largest_slice_gap"],
+        ignore_value(row),
+    )
+
+
+def check_contents(
+    cohort: pd.DataFrame, workers: int, largest_slice_gap: float = LARGEST_SLICE_GAP
+) -> tuple[list[Fault], pd.DataFrame]:
+    """Open every used volume, `workers` at a time.
+
+    Returns the faults, and a table with the columns `MEASUREMENTS`, one row a sound volume in the cohort's order.
+    """
+    rows = [row for _, row in used(cohort).iterrows()]
+    faults: list[Fault] = []
+    measured = []
+    check = partial(content_faults, largest_slice_gap=largest_slice_gap)
+    # Threads: unpacking and arithmetic, which take the time, run outside the interpreter's lock.
+    with ThreadPoolExecutor(workers) as executor:
+        for done, (found, measurements) in enumerate(executor.map(check, rows), start=1):
+            faults += found
+            measured += [measurements] if measurements else []
+            logger.info("checked %d of %d volumes: %s", done, len(rows), rows[done - 1]["volume"])
+    table = pd.DataFrame(measured, columns=list(MEASUREMENTS)).fillna({"touches": ""})
+    # Numbers in place of identifiers, which must not get into results.
+    numbers = {patient: k for k, patient in enumerate(dict.fromkeys(["", *table["file_patient"]]))}
+    table["file_patient"] = table["file_patient"].map(numbers)
+    return faults, table
+
+
+def _without_path(error: UserError, path: str) -> str:
+    return str(error).removeprefix(f"{path}: ")
