@@ -6,6 +6,7 @@ work list, so that nothing that a client sends becomes a path.
 """
 
 import errno
+import json
 import logging
 import os
 import secrets
@@ -210,9 +211,14 @@ def _whole(text: str) -> int:
 
 def _body(kind: jsonschema.Draft202012Validator) -> Any:
     """Return the JSON of a request, checked, whatever its Content-Type."""
-    if request.content_length is None:
-        raise Refused(411, "the length of the request is missing")
-    given = request.get_json(force=True, silent=True)
+
+    def no_number(name: str) -> None:
+        raise ValueError(name)  # NaN and the infinite ones, which Python would read
+
+    try:
+        given = json.loads(request.get_data(), parse_constant=no_number)
+    except (ValueError, RecursionError):
+        raise Refused(400, "the request is no JSON, or incomplete") from None
     _checked(kind, given)
     return given
 

@@ -66,10 +66,13 @@ export function summary(state, annotator) {
   const made = [];
   if (!state.open) {
     made.push(element("p", { textContent: `All that was asked for is in: ${state.items.length} slices. To go on, run the same snakemake command again; this page then shows the next round.` }));
-  } else if (left.length) {
+  } else if (!state.items.some((row) => ["open", "begun"].includes(row.state))) {
     const second = left.filter((row) => row.by.includes(annotator)).length, taken = left.filter((row) => row.state === "taken").length;
     const parts = [second ? `${second} wait for a second person` : null, taken ? `${taken} are in work by others` : null].filter(Boolean);
-    made.push(element("p", { textContent: `You have done all that you can. Of the slices left, ${parts.join(" and ") || `${left.length} are open`}.` }));
+    made.push(element("p", { textContent: `You have done all that you can: of ${left.length} slices left, ${parts.join(" and ")}.` }));
+  }
+  if (!made.length) {
+    made.push(element("p", { textContent: `${state.items.length - left.length} of ${state.items.length} slices are answered. The most uncertain come first; the bar is the model's uncertainty.` }));
   }
   const both = state.items.filter((row) => row.agreement !== null);
   if (Object.keys(state.people).length) made.push(peopleTable(state));

@@ -77,7 +77,6 @@ const current = () => round.items.concat(round.earlier).find((row) => same(row, 
 function showList() {
   $("overview").querySelector("h2").textContent = title(round);
   $("summary").replaceChildren(...summary(round, me));
-  if (!$("summary").childElementCount) $("summary").append(element("p", { textContent: `${round.items.filter(finished).length} of ${round.items.length} slices are answered. The most uncertain come first; the violet bar is the model's uncertainty.` }));
   fillList($("cards"), round, me, current(), (row) => {
     $("overview").close();
     take(row);
@@ -214,7 +213,7 @@ async function goTo(slice) {
   const wanted = () => open?.item === item && at === slice;
   const paint = (values) => {
     host.values = values;
-    view.show(values, rows, columns, spacing.slice(1));
+    view.show(values, rows, columns, spacing.slice(1), !away && item);
     hovered(tools.cursor && view.toSlice(...tools.cursor));
     showDepth();
   };
@@ -601,7 +600,7 @@ setInterval(() => {
 
 tools.choose("brush");
 setWindow(...PRESETS.Abdomen);
-$("tint").value = 22;
+$("tint").value = 14;
 showTools();
 showButtons();
 if (me) begin();

@@ -105,6 +105,7 @@ export class View {
   constructor(canvas, above, decorate) {
     Object.assign(this, { canvas, above, decorate, layers: [], rows: 1, columns: 1, values: null, lookup: new Lookup() });
     Object.assign(this, { kx: 1, ky: 1, ox: 0, oy: 0, ratio: 1, fitted: true, level: 40, width: 350, aspect: [1, 1] });
+    Object.assign(this, { frame: [0, 0, 1, 1], framed: null });
     this.picture = new OffscreenCanvas(1, 1);
     this.context = canvas.getContext("2d", { alpha: false });
     this.pending = this.dirty = null;
@@ -127,12 +128,17 @@ export class View {
     this.resized();
   }
 
-  // Show a slice: int16 HU, row by row, or nothing while it is loaded; spacing of rows and columns in mm.
-  show(values, rows, columns, spacing) {
+  // Show a slice: int16 HU, row by row, or nothing while it is loaded; spacing of rows and columns in mm; `framed` is
+  // new where the body on it is what `fit` is to show.
+  show(values, rows, columns, spacing, framed = null) {
     const other = rows !== this.rows || columns !== this.columns;
     Object.assign(this, { values, rows, columns, stale: true });
     const least = Math.min(...spacing);
     this.aspect = [spacing[1] / least, spacing[0] / least];
+    if (other || (framed && framed !== this.framed)) {
+      this.frame = (values && bodyOf(values, rows, columns)) || [0, 0, columns, rows];
+      this.framed = framed;
+    }
     if (other || this.fitted) this.fit();
     this.draw();
   }
@@ -146,9 +152,9 @@ export class View {
   }
 
   fit() {
-    const [ax, ay] = this.aspect, { width, height } = this.canvas;
-    const scale = 0.98 * Math.min(width / (this.columns * ax), height / (this.rows * ay));
-    this.place(scale, (width - this.columns * ax * scale) / 2, (height - this.rows * ay * scale) / 2);
+    const [ax, ay] = this.aspect, { width, height } = this.canvas, [left, top, right, bottom] = this.frame;
+    const scale = 0.94 * Math.min(width / ((right - left) * ax), height / ((bottom - top) * ay));
+    this.place(scale, (width - (right + left) * ax * scale) / 2, (height - (bottom + top) * ay * scale) / 2);
     this.fitted = true;
   }
 
@@ -227,6 +233,21 @@ export class View {
     if (this.decorated) above.clearRect(0, 0, this.above.width, this.above.height);
     this.decorated = this.decorate(above, this);
   }
+}
+
+// The box around whatever is denser than air and lung; null where there is nothing.
+function bodyOf(values, rows, columns) {
+  let box = null;
+  for (let y = 0; y < rows; y++) {
+    let left = -1, right = -1;
+    for (let x = 0; x < columns; x++) {
+      if (values[y * columns + x] < -250) continue;
+      if (left < 0) left = x;
+      right = x + 1;
+    }
+    if (left >= 0) box = joined(box, [left, y, right, y + 1]);
+  }
+  return box && box[2] - box[0] > columns / 8 && box[3] - box[1] > rows / 8 ? box : null;
 }
 
 // A glance along another plane, with the head above, and a line at the slice.
