@@ -92,6 +92,10 @@ export class Clock {
     Object.assign(this, { seconds, now, last: now() });
   }
 
+  get rounded() {
+    return Math.round(this.seconds * 10) / 10;
+  }
+
   input() {
     const now = this.now();
     this.seconds += Math.min(now - this.last, PAUSE);

@@ -10,6 +10,7 @@ export class Tools {
     Object.assign(this, { action: null, pointers: new Map(), cursor: null, line: null, points: [], closed: false });
     Object.assign(this, { held: -1, subtract: false, space: false, pen: false, wheel: 0, shift: false });
     view.decorate = (context) => this.decorate(context);
+    view.resized = () => (this.box = null);
     const on = (name, handler) => surface.addEventListener(name, handler, { passive: false });
     on("pointerdown", (event) => this.down(event));
     on("pointermove", (event) => this.move(event));
@@ -36,6 +37,11 @@ export class Tools {
     this.view.redecorate();
   }
 
+  shifted(shift) {
+    this.shift = shift;
+    this.view.redecorate();
+  }
+
   // Nothing of another slice goes on here.
   reset(points = []) {
     this.points = points;
@@ -45,8 +51,8 @@ export class Tools {
   }
 
   place(event) {
-    const box = this.surface.getBoundingClientRect();
-    return [event.clientX - box.left, event.clientY - box.top];
+    this.box ??= this.surface.getBoundingClientRect(); // asked for seldom: it makes the browser lay out the page
+    return [event.clientX - this.box.left, event.clientY - this.box.top];
   }
 
   down(event) {
@@ -238,13 +244,13 @@ export class Tools {
 
   hover(at) {
     this.cursor = at;
-    this.host.hovered(at && this.view.toSlice(...at));
     this.view.redecorate();
   }
 
   // Draw the brush's circle, a contour in progress, the polygon; says whether anything was drawn.
   decorate(context) {
     const { view, cursor } = this, ratio = view.ratio;
+    this.host.hovered(cursor && view.toSlice(...cursor));
     const screen = ([x, y]) => [view.ox + x * view.kx, view.oy + y * view.ky];
     const stroke = (colour) => {
       context.lineWidth = 3 * ratio;

@@ -22,24 +22,36 @@ export class Lookup {
 
   paint(values, canvas, columns, rows) {
     if (canvas.width !== columns || canvas.height !== rows) [canvas.width, canvas.height] = [columns, rows];
-    const context = canvas.getContext("2d"), picture = context.createImageData(columns, rows);
-    const grey = new Uint32Array(picture.data.buffer);
-    for (let i = 0; i < values.length; i++) grey[i] = this.table[values[i] + OFFSET];
-    context.putImageData(picture, 0, 0);
+    if (this.picture?.width !== columns || this.picture.height !== rows) this.picture = new ImageData(columns, rows);
+    const grey = new Uint32Array(this.picture.data.buffer), { table } = this;
+    for (let i = 0; i < values.length; i++) grey[i] = table[values[i] + OFFSET];
+    canvas.getContext("2d").putImageData(this.picture, 0, 0);
   }
 }
 
 // A mask above a slice: a tint, and an outline along the edges of pixels that is as thin at every zoom.
 export class Layer {
   constructor(rows, columns, colour) {
-    Object.assign(this, { rows, columns, colour, shown: true, hidden: false, tint: 0.22 });
+    Object.assign(this, { rows, columns, colour, shown: true, hidden: false, tint: 0.14, changed: null });
     this.canvas = new OffscreenCanvas(columns, rows);
     this.mask = new Uint8Array(rows * columns);
     this.across = Array.from({ length: rows + 1 }, () => []); // for each row the parts of its upper edge, from, to, …
     this.down = Array.from({ length: rows }, () => []); // and the places of edges between its pixels
   }
 
-  update([left, top, right, bottom]) {
+  // Take a mask of 0 and 1 for this layer's, which was empty before.
+  take(mask) {
+    this.mask = mask;
+    const first = mask.indexOf(1), last = mask.lastIndexOf(1);
+    if (first >= 0) this.change([0, Math.floor(first / this.columns), this.columns, Math.floor(last / this.columns) + 1]);
+  }
+
+  // Say that the mask has changed within a box.
+  change(box) {
+    this.changed = joined(this.changed, box);
+  }
+
+  #update([left, top, right, bottom]) {
     const { mask, rows, columns } = this;
     if (right <= left || bottom <= top) return;
     const context = this.canvas.getContext("2d"), picture = context.createImageData(right - left, bottom - top);
@@ -71,6 +83,8 @@ export class Layer {
   }
 
   draw(context, view, [, top, , bottom]) {
+    if (this.changed) this.#update(this.changed);
+    this.changed = null;
     if (!this.shown || this.hidden) return;
     const { kx, ky, ox, oy } = view;
     context.globalAlpha = this.tint;
