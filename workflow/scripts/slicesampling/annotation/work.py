@@ -45,6 +45,18 @@ class Item(NamedTuple):
     people: int
 
 
+class Scene(NamedTuple):
+    """How things stand: all answers by record; by (volume, slice) each annotator's newest record, and who is at work.
+
+    drafts: what one annotator has begun.
+    """
+
+    log: dict[int, Answer]
+    done: dict[tuple[str, int], dict[str, int]]
+    reserved: dict[tuple[str, int], set[str]]
+    drafts: set[tuple[str, int]]
+
+
 def number_of(round: str) -> int:
     """Return a round's number: 0 for the first work list, `initial`, and 2 for uss-2."""
     found = re.search(r"-(\d+)$", round)
@@ -141,20 +153,25 @@ class Work:
         with self._lock:
             return {volume for round in self.rounds() for volume, _ in self.items(round)}
 
-    def _annotators(self) -> dict[tuple[str, int], dict[str, int]]:
+    def _done(self) -> dict[tuple[str, int], dict[str, int]]:
         """Return for each slice who has answered it, in this order, and the place of each one's newest answer."""
         found: dict[tuple[str, int], dict[str, int]] = {}
         for number, answer in self._answers.all.items():
             found.setdefault((answer.volume, answer.slice), {})[answer.annotator] = number
         return found
 
-    def _reservations(self, round: str) -> dict[tuple[str, int], set[str]]:
-        """Return for each slice who has it in work."""
-        found: dict[tuple[str, int], set[str]] = {}
+    def _scene(self, round: str, annotator: str) -> Scene:
+        """Return how things stand in a round, for an annotator."""
+        scene = Scene(self._answers.all, self._done(), {}, set())
         for draft in self._answers.drafts():
-            if draft["round"] == round and datetime.fromisoformat(draft["touched"]) + self._reserved > self._clock():
-                found.setdefault((draft["volume"], draft["slice"]), set()).add(draft["annotator"])
-        return found
+            if draft["round"] != round:
+                continue
+            key = draft["volume"], draft["slice"]
+            if draft["annotator"] == annotator:
+                scene.drafts.add(key)
+            if datetime.fromisoformat(draft["touched"]) + self._reserved > self._clock():
+                scene.reserved.setdefault(key, set()).add(draft["annotator"])
+        return scene
 
     def state(self, annotator: str) -> dict[str, Any]:
         """Return the open round as an annotator may see it: slices, who has done what, seconds; and earlier answers.
@@ -166,18 +183,17 @@ class Work:
             shown = next(reversed(self.rounds()), None)
             if shown is None:
                 return {"round": None, "items": [], "earlier": [], "people": {}, "volumes": {}}
-            done, reserved = self._annotators(), self._reservations(shown)
-            drafts = {(d["volume"], d["slice"]) for d in self._answers.drafts() if d["annotator"] == annotator}
-            rows = [self._row(item, annotator, done, reserved, drafts) for item in self.items(shown).values()]
+            scene = self._scene(shown, annotator)
+            rows = [self._row(item, annotator, scene) for item in self.items(shown).values()]
             earlier = [
-                self._row(item, annotator, done, {}, drafts)
+                self._row(item, annotator, scene._replace(reserved={}))
                 for other in self.rounds()
                 if other != shown
                 for key, item in self.items(other).items()
-                if annotator in done.get(key, {})
+                if annotator in scene.done.get(key, {})
             ]
             people: dict[str, dict[str, float]] = {}
-            for answer in self._answers.all.values():
+            for answer in scene.log.values():
                 if answer.round == shown:
                     of = people.setdefault(answer.annotator, {"answers": 0, "seconds": 0.0})
                     of["answers"] += 1
@@ -196,18 +212,11 @@ class Work:
                 },
             }
 
-    def _row(
-        self,
-        item: Item,
-        annotator: str,
-        done: Mapping[tuple[str, int], Mapping[str, int]],
-        reserved: Mapping[tuple[str, int], set[str]],
-        drafts: set[tuple[str, int]],
-    ) -> dict[str, Any]:
+    def _row(self, item: Item, annotator: str, scene: Scene) -> dict[str, Any]:
         """Return what an annotator may know of a slice of a work list."""
         key = item.volume, item.slice
-        by = done.get(key, {})
-        others = reserved.get(key, set()) - {annotator} - set(by)
+        by = scene.done.get(key, {})
+        others = scene.reserved.get(key, set()) - {annotator} - set(by)
         records = self._visible(item, annotator, by)
         if annotator in by:
             state = "answered"
@@ -216,13 +225,8 @@ class Work:
         elif len(by) + len(others) >= item.people:
             state = "taken"
         else:
-            state = "begun" if key in drafts else "open"
-        answers = [self._answers.all[number] for number in records.values()]
-        masks = [answer.mask for answer in answers if answer.answer != CANNOT_TELL]
-        agreement = None
-        if len(masks) == 2 == len(answers):
-            both = sum(int(mask.sum()) for mask in masks)
-            agreement = 2 * int((masks[0] & masks[1]).sum()) / both if both else 1.0
+            state = "begun" if key in scene.drafts else "open"
+        answers = {name: (number, scene.log[number]) for name, number in records.items()}
         return {
             **item._asdict(),
             "state": state,
@@ -230,9 +234,9 @@ class Work:
             "reserved": sorted(others),
             "answers": {
                 name: {"answer": answer.answer, "seconds": answer.seconds, "comment": answer.comment, "record": number}
-                for (name, number), answer in zip(records.items(), answers, strict=True)
+                for name, (number, answer) in answers.items()
             },
-            "agreement": agreement,
+            "agreement": _agreement(*(answer for _, answer in answers.values())) if len(answers) == 2 else None,
         }
 
     @staticmethod
@@ -250,22 +254,22 @@ class Work:
         """
         with self._alone():
             round = self._require_open()
-            done, reserved = self._annotators(), self._reservations(round)
+            scene = self._scene(round, annotator)
             if volume is None:
-                item = self._next(annotator, round, done, reserved)
+                item = self._next(annotator, round, scene)
             else:
-                item = self._item(volume, slice, annotator, done)
+                item = self._item(volume, slice, annotator, scene.done)
             key = item.volume, item.slice
-            row = self._row(item, annotator, done, reserved, set())
+            row = self._row(item, annotator, scene)
             if row["state"] == "taken":
                 who = " and ".join([*row["by"], *row["reserved"]])
                 raise Refused(409, f"{who} has this slice in work; take another one", reason="taken")
             read_only = row["state"] == "done"
-            records = self._visible(item, annotator, done.get(key, {}))
-            masks = {name: self._answers.all[number].runs for name, number in records.items()}
+            records = self._visible(item, annotator, scene.done.get(key, {}))
+            masks = {name: scene.log[number].runs for name, number in records.items()}
             draft = None if read_only else self._draft(round, item, annotator)
             if not read_only:
-                if draft and annotator in records and draft["opened"] <= self._answers.all[records[annotator]].saved:
+                if draft and annotator in records and draft["opened"] <= scene.log[records[annotator]].saved:
                     draft = None  # what a server that was killed had already put into the log
                 moment = self._clock().isoformat(timespec="milliseconds")
                 draft = draft or {"opened": moment, "state": None}
@@ -299,7 +303,7 @@ class Work:
             shape = self.pictures.shape(volume)[1:]
             _checked_runs(state["runs"], shape)
             moment = self._clock().isoformat(timespec="milliseconds")
-            newest = self._annotators().get((volume, slice), {}).get(annotator)
+            newest = self._done().get((volume, slice), {}).get(annotator)
             if newest is not None and self._answers.all[newest].opened == opened:
                 return  # a late one, of what has been answered meanwhile
             draft = self._draft(round, item, annotator) or {"opened": opened, "tab": given["tab"], "state": None}
@@ -333,7 +337,7 @@ class Work:
             mask = _checked_runs(runs, shape)
             if given["answer"] == MASK and not mask.any():
                 raise Refused(400, "nothing is drawn; say that there is no liver, or that you cannot tell")
-            before = self._annotators().get((volume, slice), {})
+            before = self._done().get((volume, slice), {})
             if len(before) >= item.people and annotator not in before and self._draft(round, item, annotator) is None:
                 raise Refused(409, "this slice has been answered by others; take another one", reason="taken")
             earlier = self._answers.all.get(before.get(annotator, -1))
@@ -364,7 +368,7 @@ class Work:
             for name in set(self._answers.closed) & set(self.rounds()[-1:]):
                 self._answers.close(name)  # whoever closed it may have been killed before the table was written
             return None
-        done = self._annotators()
+        done = self._done()
         if all(len(done.get(key, {})) >= item.people for key, item in self.items(round).items()):
             self._answers.close(round)
             return None
@@ -373,18 +377,15 @@ class Work:
     def mask_of(self, annotator: str, volume: str, slice: int) -> np.ndarray | None:
         """Return the mask, bool (y, x), that an annotator may see on a slice: the own, else another's, or None."""
         with self._lock:
-            done = self._annotators()
+            done = self._done()
             item = self._item(volume, slice, annotator, done, any_round=True)
             records = self._visible(item, annotator, done.get((volume, slice), {}))
             number = records.get(annotator, next(iter(records.values()), None))
             return None if number is None else self._answers.all[number].mask
 
-    def _next(self, annotator: str, round: str, done: Mapping, reserved: Mapping) -> Item:
+    def _next(self, annotator: str, round: str, scene: Scene) -> Item:
         """Return the free slice that an annotator takes next: one that they have begun, else the first."""
-        drafts = {(d["volume"], d["slice"]) for d in self._answers.drafts() if d["annotator"] == annotator}
-        states = {
-            item: self._row(item, annotator, done, reserved, drafts)["state"] for item in self.items(round).values()
-        }
+        states = {item: self._row(item, annotator, scene)["state"] for item in self.items(round).values()}
         for wanted in ("begun", "open"):
             for item, state in states.items():
                 if state == wanted:
@@ -412,7 +413,7 @@ class Work:
         """Return a slice that may be answered now in `round`."""
         if self.open_round() != round:
             raise Refused(409, "the round of this slice is closed; reload the page for what is open", reason="closed")
-        return self._item(volume, slice, annotator, self._annotators())
+        return self._item(volume, slice, annotator, self._done())
 
     def _draft(self, round: str, item: Item, annotator: str) -> dict[str, Any] | None:
         return self._answers.draft(round, item.volume, item.slice, annotator)
@@ -424,3 +425,12 @@ def _checked_runs(runs: Any, shape: tuple[int, int]) -> np.ndarray:
         return from_runs(tuple(runs), shape)
     except (UserError, OverflowError) as error:
         raise Refused(400, f"the mask is not one of this slice: {error}") from error
+
+
+def _agreement(one: Answer, other: Answer) -> float | None:
+    """Return the Dice index of two answers, 1 where both are empty, None where one could not tell."""
+    if CANNOT_TELL in (one.answer, other.answer):
+        return None
+    masks = one.mask, other.mask
+    both = int(masks[0].sum() + masks[1].sum())
+    return 2 * int((masks[0] & masks[1]).sum()) / both if both else 1.0
