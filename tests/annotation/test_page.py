@@ -445,3 +445,13 @@ def test_the_logic_of_masks_is_that_of_numpy(page: Page) -> None:
             for (xa, ya), (xb, yb) in zip(points, np.roll(points, -1, axis=0), strict=True)
         )
         assert (from_runs(tuple(after), mask.shape) == (mask | (turns != 0))).all()
+
+
+def test_only_time_with_input_counts(page: Page) -> None:
+    """Each input counts from the one before, but a coffee for no more than 30 s."""
+    script = (
+        "const done = arguments[arguments.length - 1]; import('/static/saving.js').then(({Clock}) => {"
+        "let now = 100; const clock = new Clock(5, () => now);"
+        "for (now of [110, 111, 141, 1000, 1002.5]) clock.input(); done(clock.rounded)})"
+    )
+    assert page.driver.execute_async_script(script) == 5 + 10 + 1 + 30 + 30 + 2.5

@@ -278,7 +278,7 @@ class Work:
                 self._answers.keep_draft(round, *key, annotator, draft)
             start = "answer" if annotator in records else item.start
             proposal = None
-            if start == "proposal":
+            if start == "proposal" and not read_only:
                 proposal = self.pictures.proposal(item.round, *key)
             return {
                 "round": round,

@@ -36,7 +36,7 @@ export async function persist(what) {
       return told;
     } catch (error) {
       if (!(error instanceof Refusal) || !error.passing) throw error;
-      tell("lost", error);
+      trouble(error);
       await new Promise((resolve) => setTimeout(resolve, wait));
     }
   }
@@ -44,8 +44,8 @@ export async function persist(what) {
 
 // What becomes of what is drawn.
 export function tell(what, error) {
-  const text = { new: "", changed: "Saving…", kept: "Draft saved", answered: "Answered", lost: "Not saved", refused: "Not saved" }[what];
-  $("saved").textContent = text;
+  const texts = { new: "", changed: "Saving…", kept: "Draft saved", answered: "Answered" };
+  $("saved").textContent = texts[what] ?? "Not saved";
   $("saved").className = what;
   if (what === "refused") desk.open.read_only = true;
   if (error) trouble(error);

@@ -101,8 +101,9 @@ export class Drawing {
       for (let k = 0, winding = 0; k < crossings.length - 1; k++) {
         winding += crossings[k][1];
         if (!winding) continue;
+        const first = Math.max(Math.ceil(crossings[k][0] - 0.5), 0);
         const last = Math.min(Math.ceil(crossings[k + 1][0] - 0.5), this.columns);
-        for (let x = Math.max(Math.ceil(crossings[k][0] - 0.5), 0); x < last; x++) this.mask[y * this.columns + x] = value;
+        if (first < last) this.mask.fill(value, y * this.columns + first, y * this.columns + last);
       }
     }
     return this.#touch(box);

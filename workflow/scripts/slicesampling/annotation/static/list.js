@@ -6,14 +6,20 @@ const WORDS = {
   open: "open", begun: "begun", answered: "answered by you", taken: "in work", done: "done",
 };
 
+export const SAID = { mask: "drawn", "no structure": "no liver", "cannot tell": "cannot tell" };
+
+// properties: of the element, or its text.
 export function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children.filter((child) => child !== null && child !== undefined));
+  const made = document.createElement(name);
+  Object.assign(made, typeof properties === "string" ? { textContent: properties } : properties);
+  made.append(...children);
   return made;
 }
 
-export const minutes = (seconds) =>
-  seconds < 60 ? `${Math.round(seconds)} s` : `${Math.floor(seconds / 60)} min ${String(Math.round(seconds % 60)).padStart(2, "0")} s`;
+export function minutes(seconds) {
+  const whole = Math.round(seconds);
+  return whole < 60 ? `${whole}\u00a0s` : `${Math.floor(whole / 60)}\u00a0min\u00a0${whole % 60}\u00a0s`;
+}
 
 export const finished = (row) => row.by.length >= row.people;
 
@@ -22,9 +28,12 @@ export const title = (state) => (state.number ? `Round ${state.number}` : "First
 // Cards of all slices, and of earlier ones that can be corrected; `take(row)` opens one.
 export function fillList(body, state, annotator, current, take) {
   const top = Math.max(...state.items.map((row) => row.score), 1e-9);
-  const grid = (rows) => element("div", { className: "cards" }, ...rows.map((row) => card(row, top, annotator, current, take)));
+  const grid = (rows) => {
+    const cards = rows.map((row) => card(row, top, annotator, current, take));
+    return element("div", { className: "cards" }, ...cards);
+  };
   body.replaceChildren(grid(state.items));
-  if (state.earlier.length) body.append(element("h3", { textContent: "Earlier rounds" }), grid(state.earlier));
+  if (state.earlier.length) body.append(element("h3", "Earlier rounds"), grid(state.earlier));
 }
 
 function card(row, top, annotator, current, take) {
@@ -34,7 +43,7 @@ function card(row, top, annotator, current, take) {
     row.people > 1 ? `${row.by.length} of ${row.people} people` : null,
     others.length ? `by ${others.join(", ")}` : null,
     row.reserved.length ? `with ${row.reserved.join(", ")}` : null,
-    mine ? `${mine.answer === "mask" ? "drawn" : mine.answer}, ${minutes(mine.seconds)}` : null,
+    mine ? `${SAID[mine.answer]}, ${minutes(mine.seconds)}` : null,
     row.agreement === null ? null : `Dice ${row.agreement.toFixed(2)}`,
   ].filter(Boolean);
   const bar = element("i");
@@ -43,10 +52,10 @@ function card(row, top, annotator, current, take) {
     "button",
     { className: `card ${row.state}${row === current ? " current" : ""}`, title: mine?.comment ?? "" },
     element("img", { src: thumbnail(annotator, row), loading: "lazy", alt: "" }),
-    element("b", { textContent: `${row.volume} · ${row.slice}` }),
+    element("b", `${row.volume} · ${row.slice}`),
     element("span", { className: "bar", title: `uncertainty ${row.score.toPrecision(3)}` }, bar),
     element("span", { className: "state", textContent: WORDS[row.state] }),
-    element("small", { textContent: who.join(" · ") }),
+    element("small", who.join(" · ")),
   );
   made.disabled = row.state === "taken";
   made.addEventListener("click", () => take(row));
@@ -54,31 +63,35 @@ function card(row, top, annotator, current, take) {
 }
 
 // Who has answered how much in which time.
-export function peopleTable(state) {
+function peopleTable(state) {
+  const line = (kind, cells) => element("tr", {}, ...cells.map((cell) => element(kind, String(cell))));
   const rows = Object.entries(state.people).map(([name, { answers, seconds }]) =>
-    element("tr", {}, ...[name, answers, minutes(seconds), minutes(seconds / answers)].map((cell) => element("td", { textContent: cell }))));
-  const head = ["", "answers", "at work", "an answer"].map((cell) => element("th", { textContent: cell }));
-  return element("table", {}, element("tr", {}, ...head), ...rows);
+    line("td", [name, answers, minutes(seconds), minutes(seconds / answers)]));
+  return element("table", {}, line("th", ["", "answers", "at work", "an answer"]), ...rows);
 }
 
+// How far the round is, for an annotator: paragraphs and a table.
 export function summary(state, annotator) {
   const left = state.items.filter((row) => !finished(row));
-  const made = [];
+  const count = state.items.length, made = [];
   if (!state.open) {
-    made.push(element("p", { textContent: `All that was asked for is in: ${state.items.length} slices. To go on, run the same snakemake command again; this page then shows the next round.` }));
-  } else if (!state.items.some((row) => ["open", "begun"].includes(row.state))) {
-    const second = left.filter((row) => row.by.includes(annotator)).length, taken = left.filter((row) => row.state === "taken").length;
-    const parts = [second ? `${second} wait for a second person` : null, taken ? `${taken} are in work by others` : null].filter(Boolean);
-    made.push(element("p", { textContent: `You have done all that you can: of ${left.length} slices left, ${parts.join(" and ")}.` }));
-  }
-  if (!made.length) {
-    made.push(element("p", { textContent: `${state.items.length - left.length} of ${state.items.length} slices are answered. The most uncertain come first; the bar is the model's uncertainty.` }));
+    made.push(`All that was asked for is in: ${count} slices. To go on, run the same snakemake command again; ` +
+      "this page then shows the next round.");
+  } else if (state.items.some((row) => ["open", "begun"].includes(row.state))) {
+    made.push(`${count - left.length} of ${count} slices are answered. The most uncertain come first; the bar is the ` +
+      "model's uncertainty.");
+  } else {
+    const second = left.filter((row) => row.by.includes(annotator)).length;
+    const taken = left.filter((row) => row.state === "taken").length;
+    const parts = [second && `${second} wait for a second person`, taken && `${taken} are in work by others`];
+    made.push(`You have done all that you can: of ${left.length} slices left, ${parts.filter(Boolean).join(" and ")}.`);
   }
   const both = state.items.filter((row) => row.agreement !== null);
-  if (Object.keys(state.people).length) made.push(peopleTable(state));
   if (both.length) {
     const mean = both.reduce((sum, row) => sum + row.agreement, 0) / both.length;
-    made.push(element("p", { textContent: `Two people agree with a mean Dice index of ${mean.toFixed(3)} on ${both.length} slices.` }));
+    const slices = both.length === 1 ? "1 slice" : `${both.length} slices`;
+    made.push(`Two people agree with a mean Dice index of ${mean.toFixed(3)} on ${slices}.`);
   }
-  return made;
+  const people = Object.keys(state.people).length ? [peopleTable(state)] : [];
+  return [...made.map((text) => element("p", text)), ...people];
 }

@@ -4,8 +4,10 @@ import { get, post } from "./api.js";
 import { $, desk, guarded, hint, persist, same, tell, trouble } from "./desk.js";
 import { toRuns } from "./drawing.js";
 import { bindKeys } from "./keys.js";
-import { element, fillList, finished, summary, title } from "./list.js";
-import { PRESETS, goTo, host, nextFree, scroll, setWindow, show, showButtons, showGlances, showTools, tab, tools, view } from "./slice.js";
+import { SAID, element, fillList, finished, summary, title } from "./list.js";
+import {
+  PRESETS, goTo, host, nextFree, scroll, setWindow, show, showButtons, showGlances, showTools, tab, tools, view,
+} from "./slice.js";
 
 const POLL = 10000; // ms between two looks at what the others do
 
@@ -94,7 +96,10 @@ function close() {
 async function answer(kind) {
   if (!desk.open || desk.open.read_only || desk.open.answered || desk.busy) return;
   if (desk.at !== desk.open.item.slice) return goTo(desk.open.item.slice);
-  if (kind === "mask" && tools.points.length > 2) return tools.apply(), hint("The polygon is filled. Enter again: done");
+  if (kind === "mask" && tools.points.length > 2) {
+    tools.apply();
+    return hint("The polygon is filled. Enter again: done");
+  }
   tools.reset();
   const { drawing } = host;
   const runs = kind === "mask" ? toRuns(drawing.mask) : [];
@@ -119,7 +124,7 @@ async function answer(kind) {
     if (told.closed) desk.round.open = false;
     tell("answered");
     if (told.also.length) hint(`${told.also.join(" and ")} has answered it too; both answers are kept`);
-    else hint(kind === "mask" ? "Answered" : kind === "no structure" ? "Answered: no liver" : "Answered: cannot tell");
+    else hint(`Answered: ${SAID[kind]}`);
   } catch (error) {
     trouble(error);
     return undefined;
@@ -190,25 +195,29 @@ function glanceHere() {
   showGlances().catch(trouble);
 }
 
-const zoomed = (factor) => () => view.zoom(factor, view.canvas.width / 2 / view.ratio, view.canvas.height / 2 / view.ratio);
+const zoomed = (factor) => () =>
+  view.zoom(factor, view.canvas.width / 2 / view.ratio, view.canvas.height / 2 / view.ratio);
 
 const home = () => desk.open && goTo(desk.open.item.slice);
 
 const ACTIONS = {
   b: () => tools.choose("brush"), e: () => tools.choose("eraser"), c: () => tools.choose("contour"),
   p: () => tools.choose("polygon"), w: () => tools.choose("window"), m: () => tools.choose("pan"),
-  "[": () => tools.resize(1 / 1.2), "]": () => tools.resize(1.2), h: limit, f: whole("fillHoles"), l: whole("keepLargest"),
+  "[": () => tools.resize(1 / 1.2), "]": () => tools.resize(1.2), h: limit,
+  f: whole("fillHoles"), l: whole("keepLargest"),
   s: switchStart, z: step("undo"), y: step("redo"), v: () => hideMask(view.layers[0]?.shown), g: glanceHere,
   q: home, Home: home, ArrowUp: () => scroll(1), ArrowDown: () => scroll(-1),
   0: () => view.fit(), "+": zoomed(1.25), "=": zoomed(1.25), "-": zoomed(0.8),
   n: () => answer("no structure"), u: unsure, Enter: () => answer("mask"),
-  PageDown: () => guarded(goOn)(), PageUp: previous, o: () => guarded(refresh)().then(showList), "?": () => $("card").showModal(),
+  PageDown: () => guarded(goOn)(), PageUp: previous,
+  o: () => guarded(refresh)().then(showList), "?": () => $("card").showModal(),
   Escape: () => (tools.points.length && desk.open?.keeper?.changed(), tools.reset()),
   Backspace: () => tools.back(), Delete: () => tools.back(),
 };
 Object.keys(PRESETS).forEach((name, k) => {
   ACTIONS[k + 1] = () => setWindow(...PRESETS[name]);
-  const button = element("button", { textContent: name, title: `level ${PRESETS[name][0]}, width ${PRESETS[name][1]} (${k + 1})` });
+  const button = element("button", name);
+  button.title = `level ${PRESETS[name][0]}, width ${PRESETS[name][1]} (${k + 1})`;
   button.dataset.name = name;
   button.addEventListener("click", ACTIONS[k + 1]);
   $("presets").append(button);
@@ -220,7 +229,9 @@ for (const name of ["pointerdown", "pointermove", "wheel"]) {
 }
 
 const press = (id, what) => $(id).addEventListener("click", () => (what(), $("above").focus({ preventScroll: true })));
-for (const button of document.querySelectorAll("nav [data-tool]")) button.addEventListener("click", () => tools.choose(button.dataset.tool));
+for (const button of document.querySelectorAll("nav [data-tool]")) {
+  button.addEventListener("click", () => tools.choose(button.dataset.tool));
+}
 press("undo", step("undo"));
 press("redo", step("redo"));
 press("fit", ACTIONS[0]);
@@ -251,7 +262,9 @@ $("why").addEventListener("close", () => {
   $("comment").value = $("reason").value.trim();
   answer("cannot tell");
 });
-for (const button of document.querySelectorAll("[data-close]")) button.addEventListener("click", () => button.closest("dialog").close());
+for (const button of document.querySelectorAll("[data-close]")) {
+  button.addEventListener("click", () => button.closest("dialog").close());
+}
 
 // -- begin and end ----------------------------------------------------------------------------------------------------
 

@@ -75,6 +75,7 @@ export function show(opened) {
   const clock = (desk.open.clock = new Clock(state?.seconds ?? 0));
   $("comment").value = state?.comment ?? item.answers[desk.me]?.comment ?? "";
   tools.reset(state?.polygon ?? []);
+  tell(state ? "kept" : "new");
   if (desk.open.read_only) {
     view.layers = Object.values(desk.open.masks).map((runs, k) => {
       const layer = new Layer(rows, columns, OTHERS[k % OTHERS.length]);
@@ -86,7 +87,6 @@ export function show(opened) {
       runs: toRuns(drawing.mask), start: drawing.start, seconds: clock.rounded,
       comment: $("comment").value, polygon: tools.points,
     }), state?.revision ?? 0, tell);
-    tell(state ? "kept" : "new");
     if (left) desk.open.keeper.changed();
   }
   desk.through = middleOf(drawing) ?? [columns >> 1, rows >> 1];
@@ -95,10 +95,12 @@ export function show(opened) {
   zoomShown = null;
   const small = [`of ${volume().shape[0]}`, item.people > 1 ? "two people annotate it" : null,
     desk.open.read_only ? `answered by ${item.by.join(" and ")}` : item.answers[desk.me] ? "answered by you" : null];
-  $("which").replaceChildren(`${item.volume} · slice ${item.slice}`, element("small", { textContent: small.filter(Boolean).join(" · ") }));
+  const more = element("small", small.filter(Boolean).join(" · "));
+  $("which").replaceChildren(`${item.volume} · slice ${item.slice}`, more);
   goTo(item.slice);
   showButtons();
-  if (state && !item.answers[desk.me] && toRuns(drawing.mask).length) hint("As you left it");
+  if (state && !item.answers[desk.me] && drawing.count()) hint("As you left it");
+  else if (drawing.start === "proposal" && !drawing.count()) hint("The model sees no liver here");
 }
 
 function middleOf(drawing) {
@@ -151,7 +153,9 @@ function fetchAhead() {
   const far = Math.ceil(AHEAD_MM / spacing[0]);
   const next = nextFree();
   for (let k = 1; k <= far; k++) {
-    for (const slice of [desk.at + k, desk.at - k]) if (slice >= 0 && slice < shape[0]) wanted.push([item.volume, "axial", slice]);
+    for (const slice of [desk.at + k, desk.at - k]) {
+      if (slice >= 0 && slice < shape[0]) wanted.push([item.volume, "axial", slice]);
+    }
     if (k === 2 && next) wanted.push([next.volume, "axial", next.slice]);
   }
   planes.ahead(wanted);
@@ -199,7 +203,9 @@ export function showButtons() {
 }
 
 export function showTools() {
-  for (const button of document.querySelectorAll("nav [data-tool]")) button.setAttribute("aria-pressed", button.dataset.tool === tools.tool);
+  for (const button of document.querySelectorAll("nav [data-tool]")) {
+    button.setAttribute("aria-pressed", button.dataset.tool === tools.tool);
+  }
   $("size").value = (100 * Math.log(tools.size)) / Math.log(300);
   const mm = desk.open ? (tools.size * volume().spacing[2]).toFixed(0) : tools.size;
   $("pixels").textContent = `${tools.size} px${desk.open ? `, ${mm} mm` : ""}`;

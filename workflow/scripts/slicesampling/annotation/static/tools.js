@@ -68,8 +68,8 @@ export class Tools {
     }
     if (this.pointers.size === 2) return this.pinch();
     if (this.action) return;
-    const touch = event.pointerType === "touch";
-    if (event.button === 1 || this.space || (touch && this.pen) || this.tool === "pan") this.action = { kind: "pan", at };
+    const palm = event.pointerType === "touch" && this.pen;
+    if (event.button === 1 || this.space || palm || this.tool === "pan") this.action = { kind: "pan", at };
     else if (event.button === 2 || this.tool === "window") {
       this.action = { kind: "window", at, level: this.view.level, width: this.view.width };
     } else if (event.button === 0) this.begin(event, at);
@@ -198,7 +198,7 @@ export class Tools {
 
   close(subtract = this.subtract) {
     // A double click has put two points in one place.
-    this.points = this.points.filter((p, k, all) => !k || Math.hypot(p[0] - all[k - 1][0], p[1] - all[k - 1][1]) > 1e-6);
+    this.points = this.points.filter((p, k, all) => !k || p[0] !== all[k - 1][0] || p[1] !== all[k - 1][1]);
     if (this.points.length < 3) return;
     this.subtract = subtract;
     this.closed = true;

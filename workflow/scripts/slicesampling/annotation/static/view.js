@@ -42,8 +42,8 @@ export class Layer {
   // Take a mask of 0 and 1 for this layer's, which was empty before.
   take(mask) {
     this.mask = mask;
-    const first = mask.indexOf(1), last = mask.lastIndexOf(1);
-    if (first >= 0) this.change([0, Math.floor(first / this.columns), this.columns, Math.floor(last / this.columns) + 1]);
+    const { columns } = this, first = mask.indexOf(1), last = mask.lastIndexOf(1);
+    if (first >= 0) this.change([0, Math.floor(first / columns), columns, Math.floor(last / columns) + 1]);
   }
 
   // Say that the mask has changed within a box.
@@ -117,7 +117,8 @@ export class Layer {
 export class View {
   // `decorate(context, view)` draws what lies above everything: cursor, lines in progress.
   constructor(canvas, above, decorate) {
-    Object.assign(this, { canvas, above, decorate, layers: [], rows: 1, columns: 1, values: null, lookup: new Lookup() });
+    Object.assign(this, { canvas, above, decorate, layers: [], rows: 1, columns: 1, values: null });
+    this.lookup = new Lookup();
     Object.assign(this, { kx: 1, ky: 1, ox: 0, oy: 0, ratio: 1, fitted: true, level: 40, width: 350, aspect: [1, 1] });
     Object.assign(this, { frame: [0, 0, 1, 1], framed: null });
     this.picture = new OffscreenCanvas(1, 1);
