@@ -320,6 +320,7 @@ def test_what_the_browser_alone_has_kept_comes_back(page: Page) -> None:
     page.run(
         "window.onbeforeunload = null; addEventListener('beforeunload', (e) => e.stopImmediatePropagation(), true)"
     )
+    page.driver.get("about:blank")
     page.server.start()
     page.driver.get(page.server.address)
     page.ready()
@@ -372,7 +373,12 @@ def test_zoom_moves_no_stroke(page: Page) -> None:
     way = page.screen([(78, 68), (84, 72)])
     page.run("tools.size = 5")
     page.drag(way)
-    assert (page.mask == brushed(page.slice(way), 5)).all()
+    drawn = brushed(page.slice(way), 5)
+    assert (page.mask == drawn).all()
+    page.keys("c")
+    way = page.screen([(70, 64), (90, 64), (90, 74), (70, 74)])
+    page.drag(way)
+    assert (page.mask == drawn | inside(page.slice(way))).all()
     until(lambda: page.run("return !view.pending"))
     pixels = "return Array.from(view.context.getImageData(0, 0, view.canvas.width, view.canvas.height).data)"
     parts = np.array(page.run(pixels))
