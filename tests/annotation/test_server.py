@@ -453,6 +453,8 @@ def test_the_round_closes_when_all_is_answered(desk: Callable[..., Desk], tmp_pa
     assert ben.answer("case 1", 8, answer="cannot tell", comment="blurred")["closed"]
     assert closed.exists()
     assert anna.state()["people"] == {"Anna": {"answers": 4, "seconds": 50}, "Ben": {"answers": 1, "seconds": 12.5}}
+    # Who has not heard that the last answer was taken says it again.
+    assert ben.answer("case 1", 8, answer="cannot tell", comment="blurred")["closed"]
     # Yesterday's tab.
     assert anna.answer("case 1", 3, 409, opened="2026-01-02T00:00:00.000+00:00")["reason"] == "closed"
     assert anna.draft("case 1", 3, [0, 7, 1193], 9, 409)["reason"] == "closed"

@@ -327,39 +327,42 @@ class Work:
         """Put an answer into the log, and close the round if it was the last one. Raises `Refused`.
 
         given: annotator, round, volume, slice, answer, runs, seconds, opened, start and comment, as an `Answer` has
-        them. The same answer sent once more is not logged again.
+        them. The same answer sent once more is not logged again. also: who else has answered the slice that came back.
         """
         annotator, round, volume, slice = (given[name] for name in ("annotator", "round", "volume", "slice"))
         with self._alone():
+            before = self._done().get((volume, slice), {})
+            earlier = self._answers.all.get(before.get(annotator, -1))
+            runs = tuple(given["runs"]) if given["answer"] == MASK else ()
+            if earlier and (earlier.round, earlier.opened, earlier.answer, earlier.runs, earlier.comment) == (
+                *(round, given["opened"], given["answer"], runs, given["comment"]),
+            ):  # whoever says it again has not heard that it is in the log
+                self._answers.drop_draft(round, volume, slice, annotator)
+                return {"closed": self._finish_round() is None, "also": []}
             item = self._of_open_round(annotator, round, volume, slice)
             shape = self.pictures.shape(volume)[1:]
-            runs = tuple(given["runs"]) if given["answer"] == MASK else ()
             mask = _checked_runs(runs, shape)
             if given["answer"] == MASK and not mask.any():
                 raise Refused(400, "nothing is drawn; say that there is no liver, or that you cannot tell")
-            before = self._done().get((volume, slice), {})
-            if len(before) >= item.people and annotator not in before and self._draft(round, item, annotator) is None:
+            beyond = len(before) >= item.people and annotator not in before
+            if beyond and self._draft(round, item, annotator) is None:
                 raise Refused(409, "this slice has been answered by others; take another one", reason="taken")
-            earlier = self._answers.all.get(before.get(annotator, -1))
-            same = earlier and (earlier.opened, earlier.answer, earlier.runs, earlier.comment) == (
-                *(given["opened"], given["answer"], runs, given["comment"]),
-            )
-            if not same:
-                start = from_runs((), shape)
-                if given["start"] == "proposal" and item.start == "proposal":
-                    start = from_runs(self.pictures.proposal(item.round, volume, slice) or (), shape)
-                elif given["start"] == "answer" and earlier:
-                    start = earlier.mask
-                moment = self._clock().isoformat(timespec="milliseconds")
-                self._answers.add(
-                    Answer(
-                        *(round, volume, slice, annotator, given["answer"], shape, runs, float(given["seconds"])),
-                        *(given["opened"], moment, given["start"], int((mask != start).sum()), given["comment"]),
-                    )
+            name, start = "empty", from_runs((), shape)
+            if given["start"] == "proposal" and item.start == "proposal":
+                name = "proposal"
+                start = from_runs(self.pictures.proposal(item.round, volume, slice) or (), shape)
+            elif given["start"] == "answer" and earlier:
+                name, start = "answer", earlier.mask
+            moment = self._clock().isoformat(timespec="milliseconds")
+            self._answers.add(
+                Answer(
+                    *(round, volume, slice, annotator, given["answer"], shape, runs, float(given["seconds"])),
+                    *(given["opened"], moment, name, int((mask != start).sum()), given["comment"]),
                 )
-                self._unwritten.put(volume)
+            )
+            self._unwritten.put(volume)
             self._answers.drop_draft(round, volume, slice, annotator)
-            return {"closed": self._finish_round() is None, "also": [name for name in before if name != annotator]}
+            return {"closed": self._finish_round() is None, "also": list(before) if beyond else []}
 
     def _finish_round(self) -> str | None:
         """Close the open round if all of it is answered, and return it if it is still open."""
