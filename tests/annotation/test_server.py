@@ -554,6 +554,12 @@ def test_the_command_serves_on_this_machine_alone(served: tuple[str, str, Path])
     with opener.open(urllib.request.Request(f"http://localhost:{port}/api/answer", body)) as answer:
         assert json.load(answer) == {"closed": False, "also": []}
     assert len(Answers(folder / "annotations").all) == 1
+    # A second server is told that the port is taken.
+    command = [sys.executable, str(ROOT / "workflow/annotate.py"), "--directory", str(folder), "--port", str(port)]
+    options = ["--configfile", str(folder / "people.yaml")]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"--port {port}: " in done.stderr
     # In the background the answer becomes a mask for other tools.
     path = folder / "annotations/masks/case 1.nii.gz"
     until(path.exists)

@@ -33,7 +33,7 @@ class Pictures:
         self._folders: dict[str, Path] = {}
         self._proposals: dict[tuple[str, str], dict[int, tuple[int, ...]]] = {}
         self._image = lru_cache(maxsize=None)(self._open)  # maps of files, which take no memory
-        self.plane = lru_cache(maxsize=256)(self._plane)
+        self.plane = lru_cache(maxsize=64)(self._plane)  # sagittal ones touch the whole file
 
     def shape(self, volume: str) -> tuple[int, int, int]:
         """Return the voxels (z, y, x) of a volume."""

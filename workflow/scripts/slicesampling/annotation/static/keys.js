@@ -10,7 +10,7 @@ const KEYS = {
   ],
   Draw: [
     ["Brush", "B"], ["Eraser", "E"], ["Closed contour", "C"], ["Polygon", "P"], ["Erase instead of draw", "Shift"],
-    ["Brush size", "[  ]  or Shift+wheel"], ["Brush only within HU", "H"], ["Fill holes", "F"],
+    ["Brush size", "[ ] or , . or Shift+wheel"], ["Brush only within HU", "H"], ["Fill holes", "F"],
     ["Keep the largest part", "L"], ["With or without the proposal", "S"], ["Undo", "Ctrl+Z  or Z"],
     ["Redo", "Ctrl+Y  or Y"],
   ],

@@ -36,7 +36,11 @@ export function fillList(body, state, annotator, current, take) {
   if (state.earlier.length) body.append(element("h3", "Earlier rounds"), grid(state.earlier));
 }
 
+const pictures = new Map(); // by address, so that a list that is filled again loads none again
+
 function card(row, top, annotator, current, take) {
+  const source = thumbnail(annotator, row);
+  if (!pictures.has(source)) pictures.set(source, element("img", { src: source, loading: "lazy", alt: "" }));
   const mine = row.answers[annotator];
   const others = row.by.filter((name) => name !== annotator);
   const who = [
@@ -51,7 +55,7 @@ function card(row, top, annotator, current, take) {
   const made = element(
     "button",
     { className: `card ${row.state}${row === current ? " current" : ""}`, title: mine?.comment ?? "" },
-    element("img", { src: thumbnail(annotator, row), loading: "lazy", alt: "" }),
+    pictures.get(source),
     element("b", `${row.volume} · ${row.slice}`),
     element("span", { className: "bar", title: `uncertainty ${row.score.toPrecision(3)}` }, bar),
     element("span", { className: "state", textContent: WORDS[row.state] }),

@@ -16,13 +16,13 @@ let trail = [], spot = -1; // slices in the order in which they were opened, and
 // -- the round --------------------------------------------------------------------------------------------------------
 
 async function refresh() {
+  const before = JSON.stringify(desk.round);
   desk.round = await get("round", { annotator: desk.me });
   const done = desk.round.items.filter(finished).length;
   $("round").textContent = title(desk.round);
   $("count").textContent = `${done} of ${desk.round.items.length}`;
   $("progress").firstElementChild.style.width = `${(100 * done) / Math.max(desk.round.items.length, 1)}%`;
-  if ($("overview").open) showList();
-  return desk.round;
+  if ($("overview").open && JSON.stringify(desk.round) !== before) showList();
 }
 
 const current = () => desk.round.items.concat(desk.round.earlier).find((row) => same(row, desk.open?.item));
@@ -204,6 +204,7 @@ const ACTIONS = {
   b: () => tools.choose("brush"), e: () => tools.choose("eraser"), c: () => tools.choose("contour"),
   p: () => tools.choose("polygon"), w: () => tools.choose("window"), m: () => tools.choose("pan"),
   "[": () => tools.resize(1 / 1.2), "]": () => tools.resize(1.2), h: limit,
+  ",": () => tools.resize(1 / 1.2), ".": () => tools.resize(1.2), // where brackets need a further key
   f: whole("fillHoles"), l: whole("keepLargest"),
   s: switchStart, z: step("undo"), y: step("redo"), v: () => hideMask(view.layers[0]?.shown), g: glanceHere,
   q: home, Home: home, ArrowUp: () => scroll(1), ArrowDown: () => scroll(-1),
