@@ -274,5 +274,6 @@ def serve(work: Work, answers: Path, port: int | None = None) -> None:
     port = server.effective_port  # type: ignore[union-attr]
     print(f"Open in a browser:          http://localhost:{port}/?token={token}")
     print(f"From another machine first: ssh -L {port}:localhost:{port} {os.uname().nodename}", flush=True)
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # which tells of each request that waits for a thread
     work.start()
     server.run()

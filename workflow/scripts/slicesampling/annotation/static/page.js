@@ -6,7 +6,8 @@ import { toRuns } from "./drawing.js";
 import { bindKeys } from "./keys.js";
 import { SAID, element, fillList, finished, summary, title } from "./list.js";
 import {
-  PRESETS, goTo, host, nextFree, scroll, setWindow, show, showButtons, showGlances, showTools, tab, tools, view,
+  PRESETS, goTo, host, nextFree, nothingAhead, scroll, setWindow, show, showButtons, showGlances, showTools, tab, tools,
+  view,
 } from "./slice.js";
 
 const POLL = 10000; // ms between two looks at what the others do
@@ -56,6 +57,7 @@ async function goOn() {
 // Open a slice; false if somebody else was faster.
 async function take(row, back = false) {
   if (same(row, desk.open?.item) && !desk.open.answered) return true;
+  nothingAhead();
   await leave();
   let opened;
   try {

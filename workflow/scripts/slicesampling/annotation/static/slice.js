@@ -147,6 +147,9 @@ export async function goTo(slice) {
   }
 }
 
+// Let nothing that nobody waits for stand in the way of what somebody does.
+export const nothingAhead = () => planes.ahead([]);
+
 // Neighbours from the nearest on, then what comes next.
 function fetchAhead() {
   const { item } = desk.open, { shape, spacing } = volume(), wanted = [];
