@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
 
-.PHONY: demo study study-tables report browser test test-all test-slurm test-slurm-faults lint lock clean
+.PHONY: demo study study-tables report annotate browser test test-all test-slurm test-slurm-faults lint lock clean
 
 demo: .venv
 	$(BIN)/snakemake --profile demo
@@ -28,6 +28,11 @@ study-tables: .venv
 # make report ARGUMENTS="--configfile my.yaml". The demo makes its report itself.
 report: .venv
 	$(BIN)/snakemake --report results/report.html $(ARGUMENTS)
+
+# The page on which people annotate the slices that wait (annotator: people). If the run had its own configuration:
+# make annotate ARGUMENTS="--configfile my.yaml". It prints an address, and goes on until Ctrl+C.
+annotate: .venv
+	@$(BIN)/python workflow/annotate.py $(ARGUMENTS)
 
 # Before each commit: the laws of every module, on few examples, and one run of the smallest workflow.
 test: .venv lint

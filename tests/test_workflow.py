@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from browsers import browser
 from conftest import FEATURES, ROOT, SMALLEST, Shared, job_counts, snakemake, until
 from scans import ras, write_series
 from slicesampling.annotation.features import read_features
@@ -240,25 +241,6 @@ def test_the_report_bundles_all_of_it(report: Path) -> None:
     text = report.read_text(encoding="utf-8")
     for name in ("table9_quantile_regression.html", "figure6_cases.png", "uss-2-converged.png", "provenance.html"):
         assert name in text
-
-
-def browser(profile: Path) -> Any:
-    """Return a headless Chromium that can reach no host, driven by selenium."""
-    found = shutil.which("chromium") or shutil.which("google-chrome")
-    if not found or not shutil.which("chromedriver"):
-        pytest.skip("no chromium and chromedriver here to open pages with, and `make test-all` could not install them")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = found
-    for flag in (
-        *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"),
-        *("disable-component-update", "disable-sync", "host-resolver-rules=MAP * ~NOTFOUND", "window-size=1500,1000"),
-        f"user-data-dir={profile}",
-    ):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    return webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -210,6 +210,12 @@ class Answers:
         """Return what `keep_draft` has kept, or None."""
         path = self._draft(round, volume, slice, annotator)
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def drafts(self) -> Iterator[dict[str, Any]]:
+        """Yield all drafts, of whomever."""
+        for path in sorted((self.folder / "drafts").glob("*.json")):
+            with suppress(FileNotFoundError):  # answered meanwhile, through another server
+                yield json.loads(path.read_text(encoding="utf-8"))
 
     def keep_draft(self, round: str, volume: str, slice: int, annotator: str, state: Mapping[str, Any]) -> None:
         """Keep what an annotator has drawn on a slice so far; an older draft is replaced."""

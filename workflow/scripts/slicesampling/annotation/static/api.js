@@ -1,0 +1,109 @@
+// Talks to the server: requests that say in one line what went wrong, and planes in HU that are kept and fetched ahead.
+
+const PATIENCE = 15000; // ms until a request counts as lost
+const KEPT = 300e6; // bytes of planes
+const AHEAD = 3; // requests for planes that nobody waits for yet, at a time
+
+export class Refusal extends Error {
+  // status 0: no connection.
+  constructor(line, status, reason) {
+    super(line);
+    Object.assign(this, { status, reason });
+  }
+
+  // Whether the same request may go well later.
+  get passing() {
+    return this.status === 0 || this.status >= 500 || this.reason === "token";
+  }
+}
+
+async function request(path, options = {}) {
+  let answer;
+  try {
+    answer = await fetch(path, { signal: AbortSignal.timeout(PATIENCE), cache: "no-store", ...options });
+  } catch {
+    throw new Refusal("no connection to the server", 0, "lost");
+  }
+  if (answer.ok) return answer;
+  const told = await answer.json().catch(() => ({}));
+  throw new Refusal(told.error ?? `the server answers ${answer.status}`, answer.status, told.reason);
+}
+
+export async function get(path, values) {
+  return body(await request(`/api/${path}?${new URLSearchParams(values)}`));
+}
+
+export async function post(path, values, last = false) {
+  const text = JSON.stringify(values);
+  // The browser sends what is small also after the page has gone.
+  return body(await request(`/api/${path}`, { method: "POST", body: text, keepalive: last && text.length < 60000 }));
+}
+
+async function body(answer) {
+  try {
+    return await answer.json();
+  } catch {
+    throw new Refusal("no connection to the server", 0, "lost");
+  }
+}
+
+export const thumbnail = (annotator, row) =>
+  `/api/thumbnail?${new URLSearchParams({
+    annotator, volume: row.volume, slice: row.slice, newest: Object.values(row.answers).map((a) => a.record).join(),
+  })}`;
+
+// Planes by volume, axis and index; the least recently used ones go first.
+export class Planes {
+  constructor() {
+    this.kept = new Map();
+    this.bytes = 0;
+    this.wanted = [];
+    this.running = 0;
+  }
+
+  now(volume, axis, index) {
+    const found = this.kept.get(`${axis} ${index} ${volume}`);
+    return found instanceof Int16Array ? found : null;
+  }
+
+  async get(volume, axis, index) {
+    const key = `${axis} ${index} ${volume}`;
+    const found = this.kept.get(key) ?? this.#fetch(key, { volume, axis, index });
+    this.kept.delete(key);
+    this.kept.set(key, found);
+    return found;
+  }
+
+  async #fetch(key, values) {
+    try {
+      const answer = await request(`/api/plane?${new URLSearchParams(values)}`);
+      const plane = new Int16Array(await answer.arrayBuffer());
+      this.kept.set(key, plane);
+      this.bytes += plane.byteLength;
+      for (const [old, value] of this.kept) {
+        if (this.bytes < KEPT) break;
+        if (value instanceof Int16Array && old !== key) this.kept.delete(old), (this.bytes -= value.byteLength);
+      }
+      return plane;
+    } catch (error) {
+      this.kept.delete(key);
+      throw error instanceof Refusal ? error : new Refusal("no connection to the server", 0, "lost");
+    }
+  }
+
+  // Fetch these [volume, axis, index] next, in this order; what was wanted before is forgotten.
+  ahead(wanted) {
+    this.wanted = wanted.filter((which) => !this.now(...which));
+    this.#more();
+  }
+
+  #more() {
+    while (this.running < AHEAD && this.wanted.length) {
+      this.running += 1;
+      this.get(...this.wanted.shift()).catch(() => (this.wanted = [])).finally(() => {
+        this.running -= 1;
+        this.#more();
+      });
+    }
+  }
+}
