@@ -20,8 +20,8 @@ REGRESSION_WEAKNESS = (
 
 REGRESSION_WITH_SEEDS = (
     "Intervals and p-values are those of a bootstrap over patients and {seeds} seeds. They are widened as "
-    "far as their spread is due to the seeds: in 25 simulated runs without effect, of 5 seeds and 40 patients, they held "
-    "zero in 100 % where each training shifts all its errors by 10 %, and in 92 % where by 50 %."
+    "far as their spread is due to the seeds: in 25 simulated runs without effect, of 5 seeds and 40 patients, they "
+    "held zero in 100 % where each training shifts all its errors by 10 %, and in 92 % where by 50 %."
 )
 
 PATIENTS_FOR_INTERVALS = 100
@@ -29,7 +29,9 @@ PATIENTS_FOR_INTERVALS = 100
 intervals held the true percentile in 93 % of runs with 234 patients, in 83 % with 60 and in 78 % with 30."""
 
 SEEDS_FOR_INTERVALS = 5
-"""With fewer, the bootstrap understates what the choice of the seed adds."""
+"""With fewer, the bootstrap understates what the choice of the seed adds: in simulations in which trainings dominate, or
+count as much as patients, intervals of a mean held the truth in 90 % of runs with four seeds, in 69 % and 85 % with two;
+with five in 95 %."""
 
 
 def mean_over_seeds(table: pd.DataFrame) -> str:
