@@ -29,9 +29,9 @@ PATIENTS_FOR_INTERVALS = 100
 intervals held the true percentile in 93 % of runs with 234 patients, in 83 % with 60 and in 78 % with 30."""
 
 SEEDS_FOR_INTERVALS = 5
-"""With fewer, the bootstrap understates what the choice of the seed adds: in simulations in which trainings dominate, or
-count as much as patients, intervals of a mean held the truth in 90 % of runs with four seeds, in 69 % and 85 % with two;
-with five in 95 %."""
+"""With fewer, the bootstrap understates what the choice of the seed adds: in simulations in which trainings dominate,
+or count as much as patients, intervals of a mean held the truth in 90 % of runs with four seeds, in 69 % and 85 % with
+two, and in 95 % with five."""
 
 
 def mean_over_seeds(table: pd.DataFrame) -> str:
