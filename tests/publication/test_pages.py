@@ -14,7 +14,7 @@ from slicesampling.cohort.volumes import Preprocessed
 from slicesampling.publication.cohort_report import cohort_page
 from slicesampling.publication.layout import Table, write_files
 from slicesampling.publication.overview import provenance_page
-from slicesampling.publication.pages import filled
+from slicesampling.publication.pages import filled, together
 from test_overview import COHORT, PICTURE, page_of
 from test_supplement import whole_experiment
 
@@ -64,6 +64,12 @@ def test_whatever_is_put_in_is_shown_as_it_is(page: Callable[[Path], str], tmp_p
     text = page(tmp_path)
     assert "<b>" not in text
     assert text.count("&lt;b&gt;&amp;&#34;&#39;{{ 7 * 7 }}") >= 4
+
+
+def test_a_cell_of_a_dense_table_breaks_before_its_bracket_and_is_escaped() -> None:
+    assert together("0.9 (0.8, 1.0)") == '0.9 <span class="together">(0.8, 1.0)</span>'
+    assert str(together("> 2 (> 1 [<b>])")).count("<") == 6
+    assert together("<b>") == "&lt;b&gt;"
 
 
 @pytest.mark.parametrize("page", PAGES)

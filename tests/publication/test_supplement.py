@@ -141,7 +141,7 @@ def test_efficiency_ranks_the_planted_order():
     assert list(slices["area"].sort_values().index) == ["rvs", "uvs", "rss", "uss"]
     assert slices.loc["uss", "share_of_pool"] == pytest.approx(MEANS["uss"] / (MEANS["pool"] + 0.01), abs=0.02)
     assert np.isnan(slices.loc["rvs", "to_0.95"])
-    assert table.display.loc["Dice: RVS", "Slices to 95 %"] == "> 50"
+    assert table.display.loc["Dice: RVS", "Slices to 95\u00a0%"] == "> 50"
     without = efficiency_table(whole_experiment()[lambda rows: rows["strategy"] != "pool"], spent(), **TIME)
     assert "share_of_pool" not in without.frame
 

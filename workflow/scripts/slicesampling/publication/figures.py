@@ -1,8 +1,7 @@
 """The figures that show the network or images, drawn from plain arrays.
 
 Each function returns a matplotlib Figure of a column's or a page's width of the journal; `save_figure` writes it.
-Images are axial slices (y, x) in HU of the library's frame, spacing is (y, x) in mm, and masks are boolean (y, x):
-shown as they are stored, they are the radiological view, the patient's right on the image's left.
+Images, spacing and masks are as in `style`.
 """
 
 import itertools
@@ -24,7 +23,7 @@ from matplotlib.ticker import MaxNLocator
 from ..annotation.strategies import by_strategies, is_upper_bound, strategies_in
 from ..evaluation.statistics import METRICS
 from ..learning.geometry import CONVOLUTIONS
-from .layout import BOUND, DAGGER, printed
+from .layout import BOUND, printed
 from .style import (
     CHARACTER,
     COLUMN,
@@ -305,8 +304,7 @@ def cases_figure(cases: Sequence[Mapping[str, Any]]) -> Figure:
         line * max(text.count("\n") + 1 for text in captions[row * columns : (row + 1) * columns]) + 0.04
         for row in range(rows)
     ]
-    names = [look.label for look in _looks(model for case in cases for model in case["outlines"]).values()]
-    footnote = line * any(DAGGER in name for name in names)
+    footnote = line * any(is_upper_bound(_strategy(model)) for case in cases for model in case["outlines"])
     height = sum(headings) + rows * (ratio * panel + table + gap) - gap + 0.06 + footnote
     figure, background = _canvas(width, height)
     if footnote:
@@ -360,8 +358,7 @@ def _metrics_table(
         axes.text(end, rule + 0.02, heading, ha="right", va="bottom", linespacing=1.0)
         texts = [_short(metrics[model][about.column], about.decimals) for model in models]
         judged = [not is_upper_bound(_strategy(model)) for model in models]
-        candidates = itertools.compress(texts, judged)
-        best = (max if about.larger_is_better else min)(candidates, key=float, default="")
+        best = (max if about.larger_is_better else min)(itertools.compress(texts, judged), key=float, default="")
         for centre, text, may_win in zip(centres, texts, judged, strict=False):
             weight = "bold" if text == best and may_win else "normal"
             axes.text(end, centre, text, ha="right", va="center", weight=weight)

@@ -19,9 +19,9 @@ REGRESSION_WEAKNESS = (
 )
 
 REGRESSION_WITH_SEEDS = (
-    "Intervals and p-values are those of a bootstrap over patients and {seeds} seeds. They are rather too wide than "
-    "too narrow: in a simulation of 5 seeds in which each training shifts all its errors by 10 % they held zero "
-    "in 99 % of runs."
+    "Intervals and p-values are those of a bootstrap over patients and {seeds} seeds. They are widened as "
+    "far as their spread is due to the seeds: in 25 simulated runs without effect, of 5 seeds and 40 patients, they "
+    "held zero in 100 % where each training shifts all its errors by 10 %, and in 92 % where by 50 %."
 )
 
 PATIENTS_FOR_INTERVALS = 100
@@ -29,7 +29,9 @@ PATIENTS_FOR_INTERVALS = 100
 intervals held the true percentile in 93 % of runs with 234 patients, in 83 % with 60 and in 78 % with 30."""
 
 SEEDS_FOR_INTERVALS = 5
-"""With fewer, the bootstrap understates what the choice of the seed adds."""
+"""With fewer, the bootstrap understates what the choice of the seed adds: in simulations in which trainings dominate,
+or count as much as patients, intervals of a mean held the truth in 90 % of runs with four seeds, in 69 % and 85 % with
+two, and in 95 % with five."""
 
 
 def mean_over_seeds(table: pd.DataFrame) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 TEX = str.maketrans(
     {
@@ -62,8 +63,18 @@ ENVIRONMENTS = {
 }
 # In lines of 76 characters: docutils, through which the overview gets into the report, refuses long ones.
 ENVIRONMENTS["html"].filters["png"] = lambda image: f"data:image/png;base64,{base64.encodebytes(image).decode()}"
-ENVIRONMENTS["html"].filters["unbroken"] = lambda text: re.sub(r"(?<![A-Za-z.]) (?![(\[A-Za-z])", "\u00a0", text)
-"""A cell of a wide table breaks before its bracket or between words, and not within what belongs together."""
+
+
+def together(text: str) -> Markup:
+    """Return the text of a cell of a dense table, which may break before a bracket, and not within it."""
+    parts = re.split(r"([(\[][^()\[\]]*[)\]]|\(?[<>] \S+)", text)
+    return Markup().join(
+        Markup('<span class="together">{}</span>').format(part) if number % 2 else part
+        for number, part in enumerate(parts)
+    )
+
+
+ENVIRONMENTS["html"].filters["together"] = together
 
 
 def filled(template: str, **values: Any) -> str:

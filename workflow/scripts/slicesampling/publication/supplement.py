@@ -36,7 +36,7 @@ from ..evaluation.statistics import (
     weighted_quantiles,
 )
 from ..jobs import randomness
-from .layout import INITIAL, MISSING, Table, join, lay_out, number, p_value_text, printed, thousands
+from .layout import INITIAL, MISSING, NO_BREAK_SPACE, Table, join, lay_out, number, p_value_text, printed, thousands
 from .notes import about_bootstrap, about_cases, about_time
 from .tables import described, summary_cell
 
@@ -242,9 +242,9 @@ def efficiency_table(
                     for level in SHARES:
                         needed = float(cost_to_reach(curve.costs, shares, level))
                         record[f"to_{level:g}"] = needed
-                        row[f"{'Slices' if cost == 'liver_slices' else 'Minutes'} to {100 * level:g} %"] = (
-                            f"> {curve.costs[-1]:.0f}" if np.isnan(needed) else f"{needed:.0f}"
-                        )
+                        row[
+                            f"{'Slices' if cost == 'liver_slices' else 'Minutes'} to {100 * level:g}{NO_BREAK_SPACE}%"
+                        ] = f"> {curve.costs[-1]:.0f}" if np.isnan(needed) else f"{needed:.0f}"
                 records.append(record)
     return Table(
         "supplement4_efficiency",
