@@ -140,7 +140,7 @@ def test_people_take_one_strategy_with_one_seed() -> None:
                 "combinations": {"by_error": {"unit": "slice", "measure": "error", "rule": "peaks"}},
                 "strategies": ["by_error"],
             },
-            "strategies has by_error, which looks into the reference; accepted with annotator people: others, such as uss",
+            "strategies has by_error, which looks into the reference; accepted with annotator people: others, such as",
         ),
         ({"slices_per_iteration": "auto", "strategies": ["uvs"]}, "slices_per_iteration is auto; accepted with annota"),
         ({"cohort": "phantom"}, "cohort is phantom; accepted with annotator people: a table of volumes"),
