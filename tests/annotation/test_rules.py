@@ -103,7 +103,7 @@ def test_chances_of_the_first_are_a_power_of_score_or_rank(name: str, beta: floa
     """And so the larger a score, the more often its slice is chosen (chi-squared bound, five standard deviations)."""
     scores = np.array([0.2, 0.9, 0.5, 0.05, 0.7])
     table = pd.DataFrame({"volume": "v", "slice": range(5), "score": scores, "annotated": False})
-    draws = 4000
+    draws = 1500
     first = [asked(table, "slice", name, seed, beta=beta)[0] for seed in range(draws)]
     weights = (scores if name == "power" else 1 / np.array([4, 1, 3, 5, 2])) ** beta
     expected = draws * weights / weights.sum()
@@ -153,7 +153,7 @@ def test_foreground_aware_choices_come_from_slices_where_the_model_sees_the_stru
 def test_foreground_aware_choices_are_uniform_among_those_slices() -> None:
     table = pd.DataFrame({"volume": "v", "slice": range(8), "structure_voxels": [0, 3, 0, 9, 1, 0, 0, 2]})
     table["annotated"] = table["slice"] == 3
-    draws = 3000
+    draws = 900
     first = [asked(table, "slice", "random", seed, foreground=1.0)[0] for seed in range(draws)]
     counts = np.bincount(first, minlength=8)
     assert set(np.flatnonzero(counts)) == {1, 4, 7}
