@@ -27,7 +27,6 @@ import pandas as pd
 
 from .. import NOT_ANNOTATED, UserError
 from ..jobs.files import replacing, write_text
-from ..jobs.nifti import nifti_image
 from ..jobs.tsv import write_table
 
 logger = logging.getLogger(__name__)
@@ -198,6 +197,8 @@ class Answers:
 
     def write_mask(self, volume: str, shape: tuple[int, int, int], affine: np.ndarray) -> None:
         """Write masks/VOLUME.nii.gz, uint8 (z, y, x) of `shape`; affine: of the preprocessed image's file (RAS)."""
+        from ..jobs.nifti import nifti_image  # nibabel, which the jobs that only read answers do not need
+
         mask = np.full(shape, NOT_ANNOTATED, np.uint8)
         for (name, index), number in self.valid().items():
             answer = self._records[number]
