@@ -42,7 +42,9 @@ def ledgers(results: Path) -> list[pd.DataFrame]:
         strategy, _, iteration = path.stem.rpartition("-")
         key = int(path.parent.name.removeprefix("seed")), strategy
         found[key] = max(found.get(key, (0, path)), (int(iteration), path))
-    return [read(path).assign(seed=seed, strategy=strategy) for (seed, strategy), (_, path) in sorted(found.items())]
+    return [
+        read(path).assign(seed=str(seed), strategy=strategy) for (seed, strategy), (_, path) in sorted(found.items())
+    ]
 
 
 def add(new: pd.DataFrame, name: str) -> None:

@@ -288,12 +288,15 @@ class Scripts:
         names = ("model.pt", "history.tsv", "masks", "calibration.tsv", "slices.tsv", "volumes.tsv")
         snakemake = SimpleNamespace(
             input=SimpleNamespace(
-                ledger=self.folder / "ledger.tsv", volumes=[self.folder / "volumes"], model=output / "model.pt"
+                ledger=self.folder / "ledger.tsv",
+                answers=[],
+                volumes=[self.folder / "volumes"],
+                model=output / "model.pt",
             ),
             output=SimpleNamespace(**{name.split(".")[0]: output / name for name in names}),
             params=SimpleNamespace(**params),
             wildcards=SimpleNamespace(model="model", seed="1"),
-            config={"compute": section},
+            config={"compute": section, "people": {"answers": "annotations"}},
         )
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
