@@ -1,4 +1,4 @@
-"""Tell how far people have come with annotating, close a round early, or end the loop; see --help."""
+"""Tell how far people have come with annotating, exchange it with other tools, or close a round; see --help."""
 
 import argparse
 import sys
@@ -8,6 +8,7 @@ sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 
 from slicesampling import UserError
 from slicesampling.annotation.answers import Answers
+from slicesampling.annotation.exchange import export_round, import_round
 from slicesampling.annotation.rounds import open_round, waiting
 
 
@@ -21,7 +22,11 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command, function in COMMANDS.items():
         described = (function.__doc__ or "").strip()
-        commands.add_parser(command, parents=[folders], help=described, description=described)
+        parser_of = commands.add_parser(command, parents=[folders], help=described, description=described)
+        if function in (export, import_):
+            parser_of.add_argument("folder", type=Path, help="of images, masks and the table of slices to draw")
+        if function is import_:
+            parser_of.add_argument("--annotator", required=True, metavar="NAME", help="who has drawn")
     options = parser.parse_args()
     try:
         run(options)
@@ -78,7 +83,17 @@ def finish(options: argparse.Namespace, answers: Answers) -> str:
     return f"{answers.folder}/finished: the loop has ended; now run Snakemake again"
 
 
-COMMANDS = {"status": status, "close": close, "finish": finish}
+def export(options: argparse.Namespace, answers: Answers) -> str:
+    """Write what waits as a folder for other tools, such as 3D Slicer and ITK-SNAP."""
+    return export_round(options.folder, options.results, answers)
+
+
+def import_(options: argparse.Namespace, answers: Answers) -> str:
+    """Take what has been drawn in such a folder, or nothing if anything in it is wrong."""
+    return import_round(options.folder, options.results, answers, options.annotator)
+
+
+COMMANDS = {"status": status, "close": close, "finish": finish, "export": export, "import": import_}
 
 
 if __name__ == "__main__":

@@ -452,7 +452,10 @@ def test_the_round_closes_when_all_is_answered(desk: Callable[..., Desk], tmp_pa
     assert not closed.exists()
     assert ben.answer("case 1", 8, answer="cannot tell", comment="blurred")["closed"]
     assert closed.exists()
-    assert anna.state()["people"] == {"Anna": {"answers": 4, "seconds": 50}, "Ben": {"answers": 1, "seconds": 12.5}}
+    assert anna.state()["people"] == {
+        "Anna": {"answers": 4, "timed": 4, "seconds": 50},
+        "Ben": {"answers": 1, "timed": 1, "seconds": 12.5},
+    }
     # Who has not heard that the last answer was taken says it again.
     assert ben.answer("case 1", 8, answer="cannot tell", comment="blurred")["closed"]
     # Yesterday's tab.

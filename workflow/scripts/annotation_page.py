@@ -24,7 +24,7 @@ params, inputs = snakemake.params, snakemake.input
 answers = Answers(params.answers)
 depths = read_table(inputs.reference).groupby("volume")["slice"].size().to_dict()
 times = annotation_times(answers, params.closed, depths)
-costs = costs_by_round(times, params.closed).set_index("round")[["minutes", "all_minutes"]]
+costs = costs_by_round(times, params.closed).set_index("round")[["untimed", "minutes", "all_minutes"]]
 tested = pd.concat(
     [read_table(path).assign(model=Path(path).parent.name) for path in inputs.metrics] or [pd.DataFrame()]
 )

@@ -40,6 +40,9 @@ MASK, NO_STRUCTURE, CANNOT_TELL = "mask", "no structure", "cannot tell"
 STARTS = ("empty", "proposal", "answer")
 """What a drawing begins with: nothing, the model's mask, or an earlier answer."""
 
+ANNOTATOR = r"[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,39}"
+"""Pattern of an annotator's name."""
+
 CLOSED = ["round", "volume", "slice", "liver", "record"]
 """Columns of closed/ROUND.tsv; round: in which the slice was first answered; liver: 0, 1, or empty where nobody could
 tell; record: the place in the log of the answer that holds."""
@@ -49,8 +52,9 @@ tell; record: the place in the log of the answer that holds."""
 class Answer:
     """One answer: of whom, to which slice of which round, what, and at what cost.
 
-    `runs`: the mask (rows, columns) of `shape`, see `to_runs`; empty unless `answer` is `MASK`. `seconds`: at work.
-    `opened`, `saved`: moments in UTC, ISO 8601. `start`: one of `STARTS`; `changed`: pixels that differ from it.
+    `runs`: the mask (rows, columns) of `shape`, see `to_runs`; empty unless `answer` is `MASK`. `seconds`: at work,
+    None where nobody measured them. `opened`, `saved`: moments in UTC, ISO 8601; `opened` is empty if it is not known.
+    `start`: one of `STARTS`; `changed`: pixels that differ from it.
     """
 
     round: str
@@ -60,7 +64,7 @@ class Answer:
     answer: str
     shape: tuple[int, int]
     runs: tuple[int, ...]
-    seconds: float
+    seconds: float | None
     opened: str
     saved: str
     start: str = STARTS[0]
@@ -134,16 +138,18 @@ class Answers:
                     holds[record.volume, record.slice] = number
         return holds
 
-    def add(self, answer: Answer) -> int:
-        """Append an answer to the log, on disk before this returns, and return its place there.
+    def add(self, *answers: Answer) -> int:
+        """Append answers to the log, all or none, on disk before this returns, and return the place of the last one.
 
-        Raises UserError where its round is closed, its mask is none of its shape, or the disk is full.
+        Raises UserError where their round is closed, a mask is none of its shape, or the disk is full.
         """
-        from_runs(answer.runs, answer.shape)
+        for answer in answers:
+            from_runs(answer.runs, answer.shape)
         with self._appending() as append:
-            if answer.round in self.closed:
-                raise UserError(f"round {answer.round}: is closed; reload the page for the round that is open")
-            append(answer)
+            for answer in answers:
+                if answer.round in self.closed:
+                    raise UserError(f"round {answer.round}: is closed; reload the page for the round that is open")
+            append(*answers)
             return len(self._records) - 1
 
     def close(self, name: str) -> Path:
@@ -232,7 +238,7 @@ class Answers:
 
     @contextmanager
     def _appending(self) -> Iterator[Any]:
-        """Lock the log, read what others have appended, and yield a function that appends a record."""
+        """Lock the log, read what others have appended, and yield a function that appends records, all or none."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._log.open("a+b") as log:
             fcntl.flock(log, fcntl.LOCK_EX)
@@ -242,11 +248,11 @@ class Answers:
                 logger.warning("%s: the last line is incomplete and is removed", self._log)
                 log.truncate(self._read_to)
 
-            def append(record: Answer | str) -> None:
-                entry = {"closed": record} if isinstance(record, str) else asdict(record)
-                line = f"{json.dumps(entry)}\n".encode()
+            def append(*records: Answer | str) -> None:
+                entries = [{"closed": each} if isinstance(each, str) else asdict(each) for each in records]
+                lines = "".join(f"{json.dumps(entry)}\n" for entry in entries).encode()
                 try:
-                    if os.write(log.fileno(), line) < len(line):  # not by `log`, which would keep what has failed
+                    if os.write(log.fileno(), lines) < len(lines):  # not by `log`, which would keep what has failed
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301 - undone below as well
                     os.fsync(log.fileno())
                 except OSError as error:

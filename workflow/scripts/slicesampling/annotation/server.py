@@ -22,7 +22,7 @@ from waitress.server import create_server
 from werkzeug.exceptions import HTTPException
 
 from .. import UserError
-from .answers import CANNOT_TELL, MASK, NO_STRUCTURE, STARTS
+from .answers import ANNOTATOR, CANNOT_TELL, MASK, NO_STRUCTURE, STARTS
 from .pictures import AXES
 from .work import Refused, Work
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 PORT = 8422
 LARGEST_BODY = 4_000_000
 """Bytes of a request: the mask of 1024 x 1024 pixels in the worst case, a checkerboard, is half of it."""
-LONGEST_NAME, LONGEST_COMMENT = 40, 2000
+LONGEST_COMMENT = 2000
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 HEADERS = {
     "Cache-Control": "no-store",
@@ -42,7 +42,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
-_NAME = {"type": "string", "pattern": rf"^[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]{{0,{LONGEST_NAME - 1}}}$"}
+_NAME = {"type": "string", "pattern": rf"^{ANNOTATOR}\Z"}
 _TAB = {"type": "string", "pattern": "^[0-9a-z]{1,32}$"}
 _TEXT = {"type": "string", "maxLength": 200}
 _SLICE = {"type": "integer", "minimum": 0}

@@ -195,9 +195,10 @@ class Work:
             people: dict[str, dict[str, float]] = {}
             for answer in scene.log.values():
                 if answer.round == shown:
-                    of = people.setdefault(answer.annotator, {"answers": 0, "seconds": 0.0})
+                    of = people.setdefault(answer.annotator, {"answers": 0, "timed": 0, "seconds": 0.0})
                     of["answers"] += 1
-                    of["seconds"] += answer.seconds
+                    of["timed"] += answer.seconds is not None
+                    of["seconds"] += answer.seconds or 0
             volumes = {row["volume"] for row in rows + earlier}
             return {
                 "round": shown,

@@ -1,6 +1,7 @@
 """What annotation by people took, what it brought, and what more of it would bring.
 
-The times are those that the page of annotation has measured: seconds at work on a slice. The paper assumes that a slice
+The times are those that the page of annotation has measured: seconds at work on a slice. Where other tools were used,
+they are missing, and such slices do not count in what is said of times. The paper assumes that a slice
 of a volume that is annotated as a whole takes a third of one that is annotated alone; with these times it is measured.
 """
 
@@ -55,8 +56,9 @@ def annotation_times(answers: Answers, closed: Sequence[str], depths: Mapping[st
 def costs_by_round(times: pd.DataFrame, closed: Sequence[str]) -> pd.DataFrame:
     """Return what had been spent when each of the rounds was closed.
 
-    Rows of `round iteration slices minutes all_minutes`. slices: that people had annotated; minutes: at work, of
-    whoever answered first, corrections included; all_minutes: of everybody, second opinions on a slice included.
+    Rows of `round iteration slices untimed minutes all_minutes`. slices: that people had annotated; untimed: those of
+    them of which no time is known; minutes: at work, as far as known, of whoever answered first, corrections included;
+    all_minutes: of everybody, second opinions on a slice included.
     """
     rows = []
     for place, name in enumerate(closed, start=1):
@@ -67,16 +69,18 @@ def costs_by_round(times: pd.DataFrame, closed: Sequence[str]) -> pd.DataFrame:
                 "round": name,
                 "iteration": iteration_of(name),
                 "slices": int((~first[["volume", "slice"]].duplicated()).sum()),
+                "untimed": int((first[first["told"]].groupby(["volume", "slice"])["seconds"].count() == 0).sum()),
                 "minutes": first["seconds"].sum() / 60,
                 "all_minutes": spent["seconds"].sum() / 60,
             }
         )
-    return pd.DataFrame(rows, columns=["round", "iteration", "slices", "minutes", "all_minutes"])
+    return pd.DataFrame(rows, columns=["round", "iteration", "slices", "untimed", "minutes", "all_minutes"])
 
 
 def seconds_by_kind(times: pd.DataFrame) -> pd.DataFrame:
     """Return seconds a slice by kind, start and structure: rows of these, and `slices mean lower_quartile median
-    upper_quartile`. A slice's corrections by one annotator count to its first answer; those nobody could tell do not.
+    upper_quartile`. A slice's corrections by one annotator count to its first answer; those nobody could tell, or
+    whose time is not known, do not.
     """
     slices = _slices(times)
     groups = slices.groupby(["kind", "start", "structure"], sort=True)["seconds"]
@@ -130,16 +134,16 @@ def whole_to_single(times: pd.DataFrame, random: np.random.Generator) -> Ratio |
 
 
 def _slices(times: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each slice and annotator: the seconds of all answers together, the start of the first one."""
+    """Return a row for each slice and annotator whose time is known: the seconds of all answers, the first start."""
     rows = times.sort_values("number").groupby(["volume", "slice", "annotator"], as_index=False)
     slices = rows.agg(
-        seconds=("seconds", "sum"),
+        seconds=("seconds", lambda seconds: seconds.sum(skipna=False)),
         kind=("kind", "first"),
         start=("start", "first"),
         structure=("structure", "last"),
         told=("told", "last"),
     )
-    return slices[slices["told"]]
+    return slices[slices["told"] & slices["seconds"].notna()]
 
 
 def agreement(answers: Answers, closed: Sequence[str]) -> pd.DataFrame:

@@ -23,8 +23,8 @@ SHOWN_VOLUMES = 20
 def minutes_figure(rounds: pd.DataFrame, estimate: Estimate | None, more: int) -> Figure:
     """Draw validation and test Dice of each model against minutes at work, and against annotated slices.
 
-    rounds: rows of `model slices minutes validation_dice test_dice`, in order, test missing where none is tested;
-    estimate: the validation Dice that `more` slices would bring, drawn with its interval.
+    rounds: rows of `model slices untimed minutes validation_dice test_dice`, in order, test missing where none is
+    tested; estimate: the validation Dice that `more` slices would bring, drawn with its interval.
     """
     figure = Figure(figsize=(PAGE, 2.6), layout="constrained")
     for axes, cost in zip(figure.subplots(1, 2, sharey=True), ("minutes", "slices"), strict=True):
@@ -37,9 +37,10 @@ def minutes_figure(rounds: pd.DataFrame, estimate: Estimate | None, more: int) -
             added = more if cost == "slices" else more * minutes_a_slice
             at = rounds[cost].iloc[-1] + added
             ends = [[max(estimate.value - estimate.lower, 0)], [max(estimate.upper - estimate.value, 0)]]
-            axes.errorbar(
-                [at], [estimate.value], ends, fmt="o", mfc="white", color="0.4", ms=4, label="next, estimated"
-            )
+            if not np.isnan(at):
+                axes.errorbar(
+                    [at], [estimate.value], ends, fmt="o", mfc="white", color="0.4", ms=4, label="next, estimated"
+                )
         axes.set(xlabel="annotation time [min]" if cost == "minutes" else "annotated slices")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=cost == "slices"))
     figure.axes[0].set_ylabel("mean Dice")
@@ -48,9 +49,10 @@ def minutes_figure(rounds: pd.DataFrame, estimate: Estimate | None, more: int) -
 
 
 def _minutes_a_slice(rounds: pd.DataFrame) -> float:
-    """Return what a slice took in the last round."""
-    last = rounds[["minutes", "slices"]].diff().iloc[-1]
-    return float(last["minutes"] / last["slices"]) if last["slices"] > 0 else 0.0
+    """Return what a slice took in the last round; NaN where no time of that round is known."""
+    last = rounds[["minutes", "slices", "untimed"]].diff().iloc[-1]
+    timed = last["slices"] - last["untimed"]
+    return float(last["minutes"] / timed) if timed > 0 else np.nan
 
 
 def annotation_page(
@@ -78,6 +80,12 @@ def annotation_page(
     tables += [_agreement(agreement)] if len(agreement) else []
     tables += [_review(review)] if review is not None else []
     findings = [_next(estimate, more, rounds), _ratio(ratio, assumed)]
+    untimed = int(rounds["untimed"].iloc[-1])
+    if untimed:
+        findings.append(
+            f"The time of {count(untimed, 'slice')} is not known, because other tools were used. The minutes are those "
+            "of the other slices."
+        )
     if not len(agreement):
         findings.append("No slice has been annotated by two people yet, so nothing is known of their agreement.")
     if left_out:
@@ -118,11 +126,14 @@ def _next(estimate: Estimate | None, more: int, rounds: pd.DataFrame) -> str:
         needed = f"it takes {LEAST_MODELS} models of different numbers of slices, none of them without fault"
         return f"What the next round would bring cannot be told: {needed}.{change}"
     now = rounds["validation_dice"].iloc[-1]
+    minutes = more * _minutes_a_slice(rounds)
+    pace = f"take {number(minutes, 0)} minutes at the pace of the last round"
+    if np.isnan(minutes):
+        pace = "take a time that cannot be told, because none of the last round is known"
     text = (
         f"Another {count(more, 'slice')} would bring the validation Dice from {number(now, 3)} to "
-        f"{number(estimate.value, 3)} [{number(estimate.lower, 3)}, {number(estimate.upper, 3)}], and take "
-        f"{number(more * _minutes_a_slice(rounds), 0)} minutes at the pace of the last round. Estimate and "
-        f"{100 * LEVEL:g} % interval are from a power law, 1 − Dice = a · slices^(−b), fitted to the "
+        f"{number(estimate.value, 3)} [{number(estimate.lower, 3)}, {number(estimate.upper, 3)}], and {pace}. "
+        f"Estimate and {100 * LEVEL:g} % interval are from a power law, 1 − Dice = a · slices^(−b), fitted to the "
         f"{count(len(rounds), 'model')} with b = {number(estimate.exponent, 2)}."
     )
     return text if estimate.exponent > 0 else f"{text} The models have not become better with more slices so far."

@@ -47,7 +47,7 @@ function card(row, top, annotator, current, take) {
     row.people > 1 ? `${row.by.length} of ${row.people} people` : null,
     others.length ? `by ${others.join(", ")}` : null,
     row.reserved.length ? `with ${row.reserved.join(", ")}` : null,
-    mine ? `${SAID[mine.answer]}, ${minutes(mine.seconds)}` : null,
+    mine ? [SAID[mine.answer], mine.seconds === null ? null : minutes(mine.seconds)].filter(Boolean).join(", ") : null,
     row.agreement === null ? null : `Dice ${row.agreement.toFixed(2)}`,
   ].filter(Boolean);
   const bar = element("i");
@@ -69,8 +69,8 @@ function card(row, top, annotator, current, take) {
 // Who has answered how much in which time.
 function peopleTable(state) {
   const line = (kind, cells) => element("tr", {}, ...cells.map((cell) => element(kind, String(cell))));
-  const rows = Object.entries(state.people).map(([name, { answers, seconds }]) =>
-    line("td", [name, answers, minutes(seconds), minutes(seconds / answers)]));
+  const rows = Object.entries(state.people).map(([name, { answers, timed, seconds }]) =>
+    line("td", [name, answers, ...(timed ? [minutes(seconds), minutes(seconds / timed)] : ["not known", ""])]));
   return element("table", {}, line("th", ["", "answers", "at work", "an answer"]), ...rows);
 }
 
