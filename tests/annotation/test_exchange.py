@@ -1,6 +1,7 @@
 """Laws of the exchange with other tools: what was drawn comes back as it was, and nothing comes back that was not."""
 
 import gzip
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,9 +13,9 @@ import pandas as pd
 import pytest
 import SimpleITK
 from conftest import ROOT
-from rounds import SLICES, ellipsoid, make_round
+from rounds import SLICES, ellipsoid, make_round, work_in
 from slicesampling import UserError
-from slicesampling.annotation.answers import CANNOT_TELL, MASK, NO_STRUCTURE, Answer, Answers
+from slicesampling.annotation.answers import CANNOT_TELL, MASK, NO_STRUCTURE, Answer, Answers, from_runs
 from slicesampling.annotation.exchange import COLUMNS, export_round, import_round
 from slicesampling.jobs.nifti import nifti_image
 from slicesampling.jobs.tsv import read_table
@@ -267,6 +268,21 @@ def test_two_people_answer_a_slice_and_the_first_answer_holds(tmp_path: Path) ->
     assert np.array_equal(masks["case 1"][3], DRAWN[3])
     assert np.array_equal(masks["case 1"][8], DRAWN[8])
     assert [each.annotator for each in answers.all.values()].count("Ben") == 2
+
+
+def test_the_page_goes_on_with_what_was_imported(desk: Desk) -> None:
+    """Its time is not known, which is neither no time nor a number that a browser cannot read."""
+    desk.draw("case 1", 3, DRAWN[3])
+    desk.say("case 1", 3, MASK)
+    desk.take()
+    work = work_in(desk.run)
+    state = json.loads(json.dumps(work.state("Anna"), allow_nan=False))
+    assert state["people"] == {"Anna": {"answers": 1, "timed": 0, "seconds": 0}}
+    assert state["items"][0]["state"] == "answered"
+    assert state["items"][0]["answers"]["Anna"]["seconds"] is None
+    opened = work.open("Anna", "t1", "case 1", 3)
+    assert opened["start"] == "answer"
+    assert np.array_equal(from_runs(opened["masks"]["Anna"], SHAPE[1:]), DRAWN[3])
 
 
 # -- faults -----------------------------------------------------------------------------------------------------------

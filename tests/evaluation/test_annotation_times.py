@@ -72,6 +72,27 @@ def test_seconds_go_by_slice_and_annotator(answers: Answers) -> None:
     assert found["slices"].sum() == 7  # nobody's time on what nobody could tell
 
 
+def test_unknown_times_change_no_statistic_of_times(answers: Answers) -> None:
+    """Nor do they count as no time at all; the slices themselves count."""
+    rounds, depths = ["initial", "uss-1", "uss-2"], {"w": 3, "v": 9, "u": 9}
+    known = annotation_times(answers, rounds, depths)
+    answers.add(replace(answer("u", 1, 0, round="uss-2"), seconds=None))
+    answers.add(replace(answer("u", 2, 0, area=0, round="uss-2"), seconds=None))
+    times = annotation_times(answers, rounds, depths)
+    assert times["seconds"].isna().sum() == 2
+    pd.testing.assert_frame_equal(seconds_by_kind(times), seconds_by_kind(known))
+    assert whole_to_single(times, np.random.default_rng(0)) == whole_to_single(known, np.random.default_rng(0))
+    costs, before = (costs_by_round(each, rounds).set_index("round") for each in (times, known))
+    assert costs["untimed"].tolist() == [0, 0, 2]
+    assert not before["untimed"].any()
+    assert costs["slices"].tolist() == [3, 6, 9]
+    pd.testing.assert_frame_equal(costs[["minutes", "all_minutes"]], before[["minutes", "all_minutes"]])
+    answers.add(replace(answer("v", 2, 0, area=0, round="uss-2"), seconds=None))  # a correction of what took 30 s
+    corrected = annotation_times(answers, rounds, depths)
+    assert not (seconds_by_kind(corrected)["structure"] == False).any()  # noqa: E712 - a column
+    assert costs_by_round(corrected, rounds)["untimed"].tolist() == [0, 0, 2]  # of which a part is known
+
+
 def test_a_known_ratio_is_found_and_lies_in_its_interval(tmp_path: Path) -> None:
     answers, random = Answers(tmp_path), np.random.default_rng(0)
     for volume in range(12):

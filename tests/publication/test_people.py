@@ -13,6 +13,7 @@ ROUNDS = pd.DataFrame(
         "model": ["initial", "uss-1", "uss-2", "uss-3"],
         "slices": [10, 14, 18, 22],
         "liver_slices": [5, 8, 10, 13],
+        "untimed": [0, 0, 0, 0],
         "minutes": [0.0, 4.0, 7.0, 9.0],
         "all_minutes": [0.0, 4.5, 8.0, 10.0],
         "validation_dice": [0.5, 0.6, 0.7, 0.75],
@@ -79,6 +80,20 @@ def test_the_page_says_what_cannot_be_told() -> None:
     assert "none of them without fault.</li>" in alone
     assert "no interval from fewer than two volumes" in page(ratio=Ratio(0.4, np.nan, np.nan, 1, 20))
     assert "have not become better" in page(estimate=Estimate(0.7, 0.6, 0.8, -0.1))
+
+
+def test_times_that_nobody_measured_are_left_out_and_said_to_be() -> None:
+    assert "is not known, because other tools were used" not in page()
+    some = ROUNDS.assign(untimed=[0, 0, 0, 2])
+    text = page(rounds=some)
+    assert "The time of 2 slices is not known, because other tools were used." in text
+    assert "take 4 minutes at the pace of the last round" in text  # 2 minutes for the 2 slices that were timed
+    none = ROUNDS.assign(untimed=[0, 0, 0, 4], minutes=[0.0, 4.0, 7.0, 7.0])
+    text = page(rounds=none)
+    assert "and take a time that cannot be told, because none of the last round is known. Estimate" in text
+    assert "nan" not in text.lower()
+    minutes, slices = minutes_figure(none, Estimate(0.79, 0.7, 0.85, 0.8), 4).axes
+    assert [len(axes.containers) for axes in (minutes, slices)] == [0, 1]  # no estimate at a time that is not known
 
 
 @pytest.mark.parametrize("estimate", [None, Estimate(0.79, 0.7, 0.85, 0.8)])
