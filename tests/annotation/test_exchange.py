@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -404,8 +405,14 @@ def test_a_full_disk_takes_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) 
     log = desk.run / "annotations/log.jsonl"
     before = log.read_bytes()
     desk.draw_all()
-    write = __import__("os").write
-    monkeypatch.setattr("os.write", lambda file, content: write(file, content[: len(content) - 30]))
+    write, room = os.write, [2 * len(before)]
+
+    def write_some(file: int, content: bytes) -> int:
+        written = write(file, content[: room[0]])
+        room[0] -= written
+        return written
+
+    monkeypatch.setattr("os.write", write_some)
     with pytest.raises(UserError, match="No space left on device; the answer is not saved"):
         desk.take()
     monkeypatch.undo()
