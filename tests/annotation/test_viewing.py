@@ -124,20 +124,20 @@ def test_the_page_scrolls_with_reference_and_predictions(page: Any) -> None:
     assert (np.array(run("return Array.from(view.values)")).reshape(SHAPE[1:]) == scan(SHAPE)[7]).all()
     # The bar: a click goes to a slice; a slice that uss asked for is marked, and one that nobody did is not.
     click = """
-        const bar = document.getElementById("bar"), step = (bar.clientHeight - 32) / 12;
+        const bar = document.getElementById("slices"), step = (bar.clientHeight - 32) / 12;
         const y = 26 + (11 - %d + 0.5) * step, box = bar.getBoundingClientRect();
         bar.onpointermove({offsetY: y, buttons: 1});
     """
     run(click % 3)
     shows(f"case 1 · slice 3 of {SHAPE[0]}")
     marked = """
-        const bar = document.getElementById("bar"), ratio = devicePixelRatio, step = (bar.clientHeight - 32) / 12;
+        const bar = document.getElementById("slices"), ratio = devicePixelRatio, step = (bar.clientHeight - 32) / 12;
         const x = Math.round((bar.clientWidth - 6) * ratio), y = Math.round((26 + (11 - %d + 0.5) * step) * ratio);
         return bar.getContext("2d").getImageData(x, y, 1, 1).data[3] > 0;
     """
     assert [run(marked % index) for index in range(SHAPE[0])] == [index in (3, 5, 7) for index in range(SHAPE[0])]
     profile = """
-        const bar = document.getElementById("bar"), step = (bar.clientHeight - 32) / 12;
+        const bar = document.getElementById("slices"), step = (bar.clientHeight - 32) / 12;
         const row = bar.getContext("2d").getImageData(0, (26 + (11 - %d + 0.5) * step) * devicePixelRatio, 88, 1).data;
         return row.filter((_, k) => k %% 4 === 3 && row[k] > 0).length / devicePixelRatio;
     """

@@ -101,7 +101,7 @@ function fill(select, values, text) {
 // The slices from the feet at the bottom to the head at the top: uncertainty as a profile from the left, and for each
 // strategy a column of the slices that it asked for, the earlier the brighter.
 function drawBar() {
-  const canvas = $("bar"), ratio = window.devicePixelRatio || 1, box = canvas.getBoundingClientRect();
+  const canvas = $("slices"), ratio = window.devicePixelRatio || 1, box = canvas.getBoundingClientRect();
   const context = canvas.getContext("2d"), { volume, at } = state;
   [canvas.width, canvas.height] = [Math.round(box.width * ratio), Math.round(box.height * ratio)];
   context.scale(ratio, ratio);
@@ -174,7 +174,7 @@ $("profile").addEventListener("change", guarded(async () => {
   await loadProfile();
   drawBar();
 }));
-new ResizeObserver(() => state.volume && drawBar()).observe($("bar"));
+new ResizeObserver(() => state.volume && drawBar()).observe($("slices"));
 
 const start = guarded(async () => {
   const splits = await get("run", {}), groups = new Map();
