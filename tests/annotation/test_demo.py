@@ -47,7 +47,7 @@ def refused(run: Path, folder: Path) -> str:
 
 
 def test_a_run_that_has_ended_is_there_to_try_and_stays_as_it_is(run: Path, tmp_path: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    before = {path: path.stat().st_mtime_ns for path in (run / "results").rglob("*")}
     folder = tmp_path / "try"
     with served(run, folder) as lines:
         assert "nothing is learnt from them" in lines[0]
@@ -81,7 +81,7 @@ def test_a_run_that_has_ended_is_there_to_try_and_stays_as_it_is(run: Path, tmp_
     with served(run, folder) as lines:  # again: what was drawn is kept
         assert "Goes on with" in lines[0]
     assert len(Answers(folder / "annotations").all) == 1
-    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in (run / "results").rglob("*")} == before
 
 
 def test_where_there_is_nothing_to_try_a_line_says_what_to_do(tmp_path: Path) -> None:
