@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
 
-.PHONY: demo study study-tables report annotate browser test test-all test-slurm test-slurm-faults lint lock clean
+.PHONY: demo study study-tables report annotate annotate-demo view browser test test-all test-slurm test-slurm-faults lint lock clean
 
 demo: .venv
 	$(BIN)/snakemake --profile demo
@@ -33,6 +33,14 @@ report: .venv
 # make annotate ARGUMENTS="--configfile my.yaml". It prints an address, and goes on until Ctrl+C.
 annotate: .venv
 	@$(BIN)/python workflow/annotate.py $(ARGUMENTS)
+
+# To try that page on synthetic slices, after make demo; answers go to the folder ../annotate-demo.
+annotate-demo: .venv
+	@$(BIN)/python workflow/annotate.py --demo --configfile config/demo.yaml $(ARGUMENTS)
+
+# A page on which every volume of the run in results/ can be looked at: reference, predictions, queries, uncertainty.
+view: .venv
+	@$(BIN)/python workflow/view.py $(ARGUMENTS)
 
 # Before each commit: the laws of every module, on few examples, and one run of the smallest workflow.
 test: .venv lint

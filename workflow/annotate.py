@@ -9,15 +9,31 @@ sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 
 import yaml
 from slicesampling import UserError
+from slicesampling.annotation.rounds import work_list
 from slicesampling.annotation.server import PORT, serve
 from slicesampling.annotation.work import Work
+from slicesampling.cohort.volumes import volume_folders
+from slicesampling.jobs.files import replacing
+from slicesampling.jobs.randomness import generator
+from slicesampling.jobs.tsv import read_table, write_table
 from snakemake.utils import update_config
+
+DEMO_ROUND, DEMO_SLICES = "uss-1", 12
+"""What is there to try: the slices that the first query of the run ranks highest, so many."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split(";")[0] + ".")
     parser.add_argument("--configfile", type=Path, nargs="+", default=[], help="as snakemake was given")
     parser.add_argument("--directory", type=Path, default=Path(), help="as snakemake was given (default: the current)")
+    parser.add_argument(
+        "--demo",
+        type=Path,
+        nargs="?",
+        const=Path("../annotate-demo"),
+        metavar="FOLDER",
+        help="for trying: slices of a simulated run that has ended; answers go to FOLDER (default: %(const)s)",
+    )
     parser.add_argument("--port", type=int, help=f"of this machine (default: {PORT}, or a free one)")
     options = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
@@ -25,6 +41,8 @@ def main() -> None:
         run(options)
     except UserError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error.filename}: {error.strerror}")
     except KeyboardInterrupt:
         print()
 
@@ -36,6 +54,9 @@ def run(options: argparse.Namespace) -> None:
             update_config(config, yaml.safe_load(path.read_text(encoding="utf-8")) or {})
         except (OSError, yaml.YAMLError) as error:
             raise UserError(f"{path}: cannot be read ({error})") from error
+    if options.demo:
+        serve_demo(config, options.directory / "results", options.demo, options.port)
+        return
     if config.get("annotator") != "people":
         raise UserError(f"annotator is {config.get('annotator')!r}; accepted for this page: people")
     people = config["people"]
@@ -44,6 +65,46 @@ def run(options: argparse.Namespace) -> None:
     if not work.rounds():
         raise UserError(f"{options.directory / 'results/work_lists'}: has no work list; run snakemake first")
     serve(work, answers, options.port)
+
+
+def serve_demo(config: dict, results: Path, folder: Path, port: int | None) -> None:
+    """Serve slices of a simulated run in `results`, for trying: what is drawn goes to `folder`, and nowhere else."""
+    if folder.resolve().is_relative_to(results.resolve()):
+        raise UserError(f"--demo {folder}: lies in {results}; accepted: a folder outside of it")
+    if (folder / "results/work_lists").exists():
+        print(f"Goes on with {folder}. Delete this folder to begin anew.")
+    else:
+        prepare_demo(config, results, folder)
+    answers = folder / "annotations"
+    print(f"This is for trying: answers go to {answers}, and nothing is learnt from them.")
+    serve(Work(folder / "results", answers, config["people"]["reserved_minutes"]), answers, port)
+
+
+def prepare_demo(config: dict, results: Path, folder: Path) -> None:
+    """Make in `folder` what the page reads: a link to the volumes of `results`, proposals, and last a work list."""
+    seed = config["seeds"][0]
+    query = results / f"queries/seed{seed}/{DEMO_ROUND}.tsv"
+    path = results / f"models/seed{seed}/initial/model.pt"
+    for needed in (query, path, results / "preprocessed"):
+        if not needed.exists():
+            raise UserError(f"{needed}: is not there; run make demo first")
+    from slicesampling.learning.inference import write_proposals
+    from slicesampling.learning.models import computing, load_model
+
+    random = generator(seed, "uss", 1, "work list")
+    asked = read_table(query).nsmallest(DEMO_SLICES, "rank")
+    asked = work_list(asked, config["people"]["proposals"], 0, random)  # all by one person, who tries it
+    compute = computing(config["compute"])
+    folders = volume_folders((results / "preprocessed").glob("shard*[0-9]"))
+    names = asked.loc[asked["start"] == "proposal", "volume"].unique()
+    (folder / "results").mkdir(parents=True, exist_ok=True)
+    link = folder / "results/preprocessed"
+    link.unlink(missing_ok=True)
+    link.symlink_to((results / "preprocessed").resolve())
+    with replacing(folder / "results/proposals" / DEMO_ROUND) as proposals:
+        proposals.mkdir()
+        write_proposals(load_model(path, compute.device), names, folders, compute, proposals)
+    write_table(folder / f"results/work_lists/{DEMO_ROUND}.tsv", asked)
 
 
 if __name__ == "__main__":

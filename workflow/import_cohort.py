@@ -20,7 +20,12 @@ def main() -> None:
     parser.add_argument("--site", help="its name in the table, and the beginning of volume names; default: the layout")
     parser.add_argument("--structure", default="liver", help="decathlon, nnunet, totalsegmentator, dicom: which label")
     parser.add_argument("--image", help='pairs: where images lie, such as "{patient}/{volume}_ct.nrrd"')
-    parser.add_argument("--label", help='pairs: where masks lie, such as "{patient}/{volume}_liver.nrrd"')
+    parser.add_argument(
+        "--label",
+        default="",
+        help='pairs: where masks lie, such as "{patient}/{volume}_liver.nrrd"; without it all volumes go to the pool, '
+        "for people to annotate",
+    )
     parser.add_argument(
         "--liver-values", default="", help="dicom, pairs: what is liver in mask files with several labels, such as 1,2"
     )
@@ -47,16 +52,17 @@ def run(options: argparse.Namespace) -> None:
         )
     arguments = {}
     if options.layout == "pairs":
-        if not options.image or not options.label:
-            raise UserError("pairs: --image and --label are needed, such as --image '{volume}_ct.nrrd'")
+        if not options.image:
+            raise UserError("pairs: --image is needed, such as --image '{volume}_ct.nrrd'")
         arguments = {"image": options.image, "label": options.label}
     elif options.layout in ("decathlon", "nnunet", "totalsegmentator", "dicom"):
         arguments = {"structure": options.structure}
     found = LAYOUTS[options.layout](options.root.resolve(), **arguments)
     for line in found.left_out:
         print(f"left out: {line}", file=sys.stderr)
+    what = "" if options.layout == "pairs" and not options.label else " with a mask"
     if not found.cases:
-        raise UserError(f"{options.root}: no volume with a mask in the layout {options.layout}")
+        raise UserError(f"{options.root}: no volume{what} in the layout {options.layout}")
     if options.liver_values and not LIVER_VALUES.fullmatch(options.liver_values):
         raise UserError(f"--liver-values {options.liver_values}: accepted are positive whole numbers such as 1,2")
     cases = [case if case.liver_values else case._replace(liver_values=options.liver_values) for case in found.cases]

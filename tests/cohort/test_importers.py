@@ -19,7 +19,7 @@ from slicesampling.cohort.contents import check_contents
 from slicesampling.cohort.dicom import read_stack
 from slicesampling.cohort.dicom_masks import write_segmentation
 from slicesampling.cohort.splits import add_to_table, cohort_rows
-from slicesampling.cohort.table import read_cohort
+from slicesampling.cohort.table import read_cohort, table_faults
 
 
 def nifti(path: Path, *values: int) -> Path:
@@ -153,6 +153,24 @@ def test_pairs_by_pattern(tmp_path):
         importers.find_pairs(tmp_path, "*/{volume}_ct.nii", "{volume}_ct.nii")
 
 
+def test_images_alone_are_the_pool_that_people_annotate(tmp_path):
+    for number in range(3):
+        nifti(tmp_path / f"ct/{number}.nii.gz")
+        nifti(tmp_path / f"known/k{number}.nii.gz")
+        nifti(tmp_path / f"known/k{number}_liver.nii.gz", 1)
+    table = tmp_path / "cohort.tsv"
+    arguments = ["--to", table, "--site", "clinic", "--test-share", "0"]
+    patterns = ["--image", "{volume}.nii.gz", "--label", "{volume}_liver.nii.gz"]
+    assert "(1 pool, 2 val, 0 test" in command("pairs", tmp_path / "known", *arguments, *patterns)
+    assert "(3 pool, 0 val, 0 test" in command("pairs", tmp_path / "ct", *arguments, "--image", "{volume}.nii.gz")
+    cohort = read_cohort(table)
+    assert list(cohort["volume"])[3:] == ["clinic-0", "clinic-1", "clinic-2"]
+    assert list(cohort["label"] == "") == [False] * 3 + [True] * 3
+    assert table_faults(cohort, 1, people=True) == []
+    assert {fault.column for fault in table_faults(cohort, 1)} >= {"label"}
+    assert "no volume in the layout pairs" in command("pairs", tmp_path / "ct", "--image", "{volume}.nrrd", code=1)
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"labels": 3}', "\xff"])
 def test_a_broken_dataset_json_is_one_line(tmp_path, content):
     (tmp_path / "dataset.json").write_text(content, encoding="latin-1")
@@ -205,7 +223,7 @@ def test_the_command_line(tmp_path):
     assert read_cohort(table).loc[6, "exclude"] == "poor mask"
     assert "stands there already" in command("lits", tmp_path / "data", "--to", table, code=1)
     assert "no volume with a mask in the layout chaos" in command("chaos", tmp_path / "data", code=1)
-    assert "--image and --label are needed" in command("pairs", tmp_path / "data", code=1)
+    assert "--image is needed" in command("pairs", tmp_path / "data", code=1)
     reasons.write_text("name\twhy\nlits-004\tpoor mask\n")
     assert "accepted: volume, reason" in command("lits", tmp_path / "data", "--exclude", reasons, "--to", "x", code=1)
 

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import secrets
+from collections.abc import Callable, Collection
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
@@ -23,7 +24,7 @@ from werkzeug.exceptions import HTTPException
 
 from .. import UserError
 from .answers import ANNOTATOR, CANNOT_TELL, MASK, NO_STRUCTURE, STARTS
-from .pictures import AXES
+from .pictures import AXES, Pictures
 from .work import Refused, Work
 
 logger = logging.getLogger(__name__)
@@ -86,8 +87,8 @@ ANSWER = _object(
 NAME = jsonschema.Draft202012Validator(_NAME)
 
 
-def make_app(work: Work, token: str) -> Flask:
-    """Return the application that serves the page over `work` to whoever knows `token`."""
+def guarded_app(token: str, start: str, pictures: Pictures, volumes: Callable[[], Collection[str]]) -> Flask:
+    """Return an application that serves the page `start` and planes of `volumes` to whoever knows `token`."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     folder = resources.files(__package__) / "static"
@@ -135,13 +136,35 @@ def make_app(work: Work, token: str) -> Flask:
 
     @app.get("/")
     def page() -> Response:
-        return Response(files["index.html"], mimetype=KINDS[".html"])
+        return Response(files[start], mimetype=KINDS[".html"])
 
     @app.get("/static/<name>")
     def static_file(name: str) -> Response:
         if name not in files:
             raise Refused(404, "not found")
         return Response(files[name], mimetype=KINDS[Path(name).suffix])
+
+    @app.get("/api/plane")
+    def plane() -> Response:
+        volume, axis = request.args.get("volume", ""), request.args.get("axis", "")
+        if volume not in volumes() or axis not in AXES:
+            raise Refused(404, "no volume here has this plane")
+        try:
+            content = pictures.plane(volume, axis, _whole(request.args.get("index", "")))
+        except IndexError:
+            raise Refused(404, "no volume here has this plane") from None
+        answer = Response(content, mimetype="application/octet-stream")
+        if "gzip" in request.headers.get("Accept-Encoding", ""):
+            answer.set_data(igzip.compress(content, compresslevel=1))
+            answer.headers["Content-Encoding"] = "gzip"
+        return answer
+
+    return app
+
+
+def make_app(work: Work, token: str) -> Flask:
+    """Return the application that serves the page over `work` to whoever knows `token`."""
+    app = guarded_app(token, "index.html", work.pictures, work.volumes)
 
     @app.get("/api/round")
     def round() -> Response:
@@ -167,21 +190,6 @@ def make_app(work: Work, token: str) -> Flask:
     @app.post("/api/answer")
     def answer() -> Response:
         return jsonify(work.answer(_body(ANSWER)))
-
-    @app.get("/api/plane")
-    def plane() -> Response:
-        volume, axis = request.args.get("volume", ""), request.args.get("axis", "")
-        if volume not in work.volumes() or axis not in AXES:
-            raise Refused(404, "no volume of the work list has this plane")
-        try:
-            content = work.pictures.plane(volume, axis, _whole(request.args.get("index", "")))
-        except IndexError:
-            raise Refused(404, "no volume of the work list has this plane") from None
-        answer = Response(content, mimetype="application/octet-stream")
-        if "gzip" in request.headers.get("Accept-Encoding", ""):
-            answer.set_data(igzip.compress(content, compresslevel=1))
-            answer.headers["Content-Encoding"] = "gzip"
-        return answer
 
     @app.get("/api/thumbnail")
     def thumbnail() -> Response:
@@ -263,7 +271,11 @@ def serve(work: Work, answers: Path, port: int | None = None) -> None:
     Raises UserError where `port` is in use.
     """
     token = kept_token(answers)
-    app = make_app(work, token)
+    listen(make_app(work, token), token, port, work.start)
+
+
+def listen(app: Flask, token: str, port: int | None, begin: Callable[[], None] = lambda: None) -> None:
+    """Serve an application as `serve` does; `begin` is called once its address is printed."""
     options = {"host": "127.0.0.1", "threads": 8, "max_request_body_size": LARGEST_BODY + 1000, "ident": None}
     try:
         server = create_server(app, port=PORT if port is None else port, **options)
@@ -275,5 +287,5 @@ def serve(work: Work, answers: Path, port: int | None = None) -> None:
     print(f"Open in a browser:          http://localhost:{port}/?token={token}")
     print(f"From another machine first: ssh -L {port}:localhost:{port} {os.uname().nodename}", flush=True)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # which tells of each request that waits for a thread
-    work.start()
+    begin()
     server.run()

@@ -39,11 +39,14 @@ PLACEHOLDERS = ("volume", "patient", "site")
 
 
 class Case(NamedTuple):
-    """One volume with its mask. liver_values: as in the cohort table; split, patient, site: empty where not given."""
+    """One volume with its mask, None where people annotate it.
+
+    liver_values: as in the cohort table; split, patient, site: empty where not given.
+    """
 
     name: str
     image: Path
-    label: Path
+    label: Path | None
     liver_values: str = ""
     split: str = ""
     patient: str = ""
@@ -148,11 +151,21 @@ def find_totalsegmentator(root: Path, structure: str = "liver") -> Found:
     return Found(cases, left_out)
 
 
-def find_pairs(root: Path, image: str, label: str) -> Found:
+def find_pairs(root: Path, image: str, label: str = "") -> Found:
     """Find pairs of files under `root` by a pattern each, such as "{patient}/{volume}_ct.nrrd".
 
     Placeholders are {volume}, {patient} and {site}; {volume} must stand in both. A `*` is anything within one name.
+    Without `label`, all images are pool volumes that people annotate.
     """
+    if not label:
+        found = _by_pattern(root, image).values()
+        cases = [
+            Case(
+                names["volume"], path, None, split="pool", patient=names.get("patient", ""), site=names.get("site", "")
+            )
+            for path, names in found
+        ]
+        return Found(cases, [])
     images, labels = (_by_pattern(root, pattern) for pattern in (image, label))
     cases = [
         Case(names["volume"], path, labels[key][0], patient=names.get("patient", ""), site=names.get("site", ""))

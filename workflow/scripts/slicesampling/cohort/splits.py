@@ -54,7 +54,7 @@ def cohort_rows(
                 "site": case.site or site,
                 "split": case.split,
                 "image": str(case.image),
-                "label": str(case.label),
+                "label": str(case.label or ""),
                 "liver_values": case.liver_values,
             }
             for case in cases

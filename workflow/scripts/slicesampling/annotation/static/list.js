@@ -56,7 +56,7 @@ function card(row, top, annotator, current, take) {
     "button",
     { className: `card ${row.state}${row === current ? " current" : ""}`, title: mine?.comment ?? "" },
     pictures.get(source),
-    element("b", `${row.volume} · ${row.slice}`),
+    element("b", {}, element("span", row.volume), ` · ${row.slice}`),
     element("span", { className: "bar", title: `uncertainty ${row.score.toPrecision(3)}` }, bar),
     element("span", { className: "state", textContent: WORDS[row.state] }),
     element("small", who.join(" · ")),

@@ -6,9 +6,10 @@ import { toRuns } from "./drawing.js";
 import { bindKeys } from "./keys.js";
 import { SAID, element, fillList, finished, summary, title } from "./list.js";
 import {
-  PRESETS, goTo, host, nextFree, nothingAhead, scroll, setWindow, show, showButtons, showGlances, showTools, tab, tools,
+  goTo, host, nextFree, nothingAhead, scroll, setWindow, show, showButtons, showGlances, showTools, tab, tools,
   view,
 } from "./slice.js";
+import { PRESETS } from "./view.js";
 
 const POLL = 10000; // ms between two looks at what the others do
 

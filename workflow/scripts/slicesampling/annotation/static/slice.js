@@ -6,12 +6,11 @@ import { Drawing, fromRuns, toRuns } from "./drawing.js";
 import { element } from "./list.js";
 import { Clock, Keeper } from "./saving.js";
 import { Tools } from "./tools.js";
-import { Glance, Layer, View } from "./view.js";
+import { Glance, Layer, PRESETS, View } from "./view.js";
 
 const MINE = [255, 196, 61], OTHERS = [[98, 168, 255], [180, 140, 255]];
 const AHEAD_MM = 15; // of neighbours on either side, fetched before they are looked at
 const BAR_MM = 50;
-export const PRESETS = { Abdomen: [40, 350], Liver: [80, 150], Wide: [50, 700], Bone: [500, 2000], Lung: [-600, 1500] };
 
 const planes = new Planes();
 let zoomShown = null;

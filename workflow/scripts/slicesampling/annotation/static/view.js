@@ -5,6 +5,8 @@ import { joined } from "./drawing.js";
 
 const OFFSET = 32768;
 const HALO = "rgba(0, 0, 0, 0.55)";
+// Level and width in HU.
+export const PRESETS = { Abdomen: [40, 350], Liver: [80, 150], Wide: [50, 700], Bone: [500, 2000], Lung: [-600, 1500] };
 
 // Grey as RGBA for each int16 value.
 export class Lookup {
