@@ -97,7 +97,8 @@ def test_people_who_answer_as_the_reference_end_with_the_models_of_the_simulated
         for again in (snakemake(people, *arguments), snakemake(people, *arguments, "--dry-run")):
             assert line in again
             assert "Nothing to be done" in again
-        proposals = {path.name.removesuffix(".nii.gz") for path in (people / f"results/proposals/{name}").iterdir()}
+        masks = (people / f"results/proposals/{name}").glob("*.nii.gz")
+        proposals = {path.name.removesuffix(".nii.gz") for path in masks}
         assert proposals == set(asked.loc[asked["start"] == "proposal", "volume"])
         assert "has no answer yet" in command(people, "close", code=1)
         for row in asked.itertuples():
