@@ -282,6 +282,9 @@ def _share(claim: Claim, cases: Cases, annotations: pd.DataFrame) -> dict[str, A
     own, pool = (
         cases.statistic(cases.values(name, claim, "dice"), about, tail=False) for name in (claim.subject, "pool")
     )
+    if not pool[1].all():
+        unknown = Estimate("pool", np.nan, np.nan, np.nan)
+        return _record(unknown, OPEN, cases.seeds, "the model of the data pool has found nothing")
     found = Estimate("pool", own[0] / pool[0], *interval(own[1] / pool[1], cases.shares))
     spent = annotations[annotations["strategy"] == claim.subject]
     spent = spent.loc[spent["iteration"] == spent["iteration"].max(), "slices"].mean()
