@@ -138,6 +138,13 @@ class Answers:
                     holds[record.volume, record.slice] = number
         return holds
 
+    def by_slice(self) -> dict[tuple[str, int], dict[str, int]]:
+        """Return for each (volume, slice) who has answered it, in this order, and the record of each one's newest."""
+        found: dict[tuple[str, int], dict[str, int]] = {}
+        for number, answer in self.all.items():
+            found.setdefault((answer.volume, answer.slice), {})[answer.annotator] = number
+        return found
+
     def add(self, *answers: Answer) -> int:
         """Append answers to the log, all or none, on disk before this returns, and return the place of the last one.
 
@@ -196,9 +203,9 @@ class Answers:
     def masks(self, closed: pd.DataFrame) -> dict[str, dict[int, np.ndarray]]:
         """Return the masks of the answers that a closed round holds, bool (rows, columns), by volume and slice."""
         found: dict[str, dict[int, np.ndarray]] = {}
+        answers = self.all
         for volume, index, number in closed.dropna(subset="liver")[["volume", "slice", "record"]].itertuples(False):
-            answer = self.all[number]
-            found.setdefault(volume, {})[index] = answer.mask
+            found.setdefault(volume, {})[index] = answers[number].mask
         return found
 
     def write_mask(self, volume: str, shape: tuple[int, int, int], affine: np.ndarray) -> None:

@@ -110,9 +110,7 @@ def people_ledger(given: pd.DataFrame, closed: pd.DataFrame | None) -> pd.DataFr
 
 def unanswered(asked: pd.DataFrame, answers: Answers) -> pd.DataFrame:
     """Return the rows of a work list that still wait: fewer people than wanted have answered them, in any round."""
-    by: dict[tuple[str, int], set[str]] = {}
-    for answer in answers.all.values():
-        by.setdefault((answer.volume, answer.slice), set()).add(answer.annotator)
+    by = answers.by_slice()
     counts = [len(by.get(key, ())) for key in zip(asked["volume"], asked["slice"], strict=True)]
     return asked[np.array(counts, dtype=int) < asked["people"].to_numpy()]
 

@@ -15,8 +15,9 @@ from ..cohort.volumes import load_preprocessed, read_canonical_mask, volume_fold
 from ..jobs.tsv import read_table
 from .answers import to_runs
 from .pictures import Pictures
+from .rounds import iteration_of
 from .server import guarded_app
-from .work import Refused, number_of
+from .work import Refused
 
 REFERENCE = "reference"
 """What the mask of the cohort is called beside the masks of models."""
@@ -63,7 +64,7 @@ class Run:
             slices = table.loc[table["volume"] == volume, "slice"].tolist()
             if slices:
                 strategy = re.sub(r"-\d+$", "", round)
-                asked.append({"seed": seed, "strategy": strategy, "iteration": number_of(round), "slices": slices})
+                asked.append({"seed": seed, "strategy": strategy, "iteration": iteration_of(round), "slices": slices})
         masks = [*([REFERENCE] if self._reference(volume).any() else []), *self._masks[volume]]
         shape, spacing = self.pictures.shape(volume), self.pictures.spacing(volume)
         return {"shape": shape, "spacing": spacing, "masks": masks, "asked": asked, "models": list(self._uncertainty)}

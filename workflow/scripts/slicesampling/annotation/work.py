@@ -7,7 +7,6 @@ answers are the reservations: whoever else serves the same folder sees them, and
 import fcntl
 import logging
 import queue
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from .. import UserError
 from ..jobs.tsv import read_table
 from .answers import CANNOT_TELL, MASK, Answer, Answers, from_runs
 from .pictures import Pictures
+from .rounds import iteration_of, open_round
 
 logger = logging.getLogger(__name__)
 
@@ -55,12 +55,6 @@ class Scene(NamedTuple):
     done: dict[tuple[str, int], dict[str, int]]
     reserved: dict[tuple[str, int], set[str]]
     drafts: set[tuple[str, int]]
-
-
-def number_of(round: str) -> int:
-    """Return a round's number: 0 for the first work list, `initial`, and 2 for uss-2."""
-    found = re.search(r"-(\d+)$", round)
-    return int(found[1]) if found else 0
 
 
 def now() -> datetime:
@@ -125,7 +119,7 @@ class Work:
 
     def rounds(self) -> list[str]:
         """Return the rounds that have a work list, the oldest first."""
-        return sorted((path.stem for path in self._lists.glob("*.tsv")), key=number_of)
+        return sorted((path.stem for path in self._lists.glob("*.tsv")), key=iteration_of)
 
     def items(self, round: str) -> dict[tuple[str, int], Item]:
         """Return the work list of a round by (volume, slice), as the file is now."""
@@ -145,24 +139,16 @@ class Work:
 
     def open_round(self) -> str | None:
         """Return the round whose work list waits for answers: the newest, unless it is closed."""
-        rounds = self.rounds()
-        return rounds[-1] if rounds and rounds[-1] not in self._answers.closed else None
+        return open_round(self._lists, self._answers)
 
     def volumes(self) -> set[str]:
         """Return the volumes of all work lists, whose images may be seen."""
         with self._lock:
             return {volume for round in self.rounds() for volume, _ in self.items(round)}
 
-    def _done(self) -> dict[tuple[str, int], dict[str, int]]:
-        """Return for each slice who has answered it, in this order, and the place of each one's newest answer."""
-        found: dict[tuple[str, int], dict[str, int]] = {}
-        for number, answer in self._answers.all.items():
-            found.setdefault((answer.volume, answer.slice), {})[answer.annotator] = number
-        return found
-
     def _scene(self, round: str, annotator: str) -> Scene:
         """Return how things stand in a round, for an annotator."""
-        scene = Scene(self._answers.all, self._done(), {}, set())
+        scene = Scene(self._answers.all, self._answers.by_slice(), {}, set())
         for draft in self._answers.drafts():
             if draft["round"] != round:
                 continue
@@ -202,7 +188,7 @@ class Work:
             volumes = {row["volume"] for row in rows + earlier}
             return {
                 "round": shown,
-                "number": number_of(shown),
+                "number": iteration_of(shown),
                 "open": round is not None,
                 "items": rows,
                 "earlier": earlier,
@@ -304,7 +290,7 @@ class Work:
             shape = self.pictures.shape(volume)[1:]
             _checked_runs(state["runs"], shape)
             moment = self._clock().isoformat(timespec="milliseconds")
-            newest = self._done().get((volume, slice), {}).get(annotator)
+            newest = self._answers.by_slice().get((volume, slice), {}).get(annotator)
             if newest is not None and self._answers.all[newest].opened == opened:
                 return  # a late one, of what has been answered meanwhile
             draft = self._draft(round, item, annotator) or {"opened": opened, "tab": given["tab"], "state": None}
@@ -332,7 +318,7 @@ class Work:
         """
         annotator, round, volume, slice = (given[name] for name in ("annotator", "round", "volume", "slice"))
         with self._alone():
-            before = self._done().get((volume, slice), {})
+            before = self._answers.by_slice().get((volume, slice), {})
             earlier = self._answers.all.get(before.get(annotator, -1))
             runs = tuple(given["runs"]) if given["answer"] == MASK else ()
             if earlier and (earlier.round, earlier.opened, earlier.answer, earlier.runs, earlier.comment) == (
@@ -369,10 +355,9 @@ class Work:
         """Close the open round if all of it is answered, and return it if it is still open."""
         round = self.open_round()
         if round is None:
-            for name in set(self._answers.closed) & set(self.rounds()[-1:]):
-                self._answers.close(name)  # whoever closed it may have been killed before the table was written
+            self._answers.write_closed()  # whoever closed it may have been killed before
             return None
-        done = self._done()
+        done = self._answers.by_slice()
         if all(len(done.get(key, {})) >= item.people for key, item in self.items(round).items()):
             self._answers.close(round)
             return None
@@ -381,7 +366,7 @@ class Work:
     def mask_of(self, annotator: str, volume: str, slice: int) -> np.ndarray | None:
         """Return the mask, bool (y, x), that an annotator may see on a slice: the own, else another's, or None."""
         with self._lock:
-            done = self._done()
+            done = self._answers.by_slice()
             item = self._item(volume, slice, annotator, done, any_round=True)
             records = self._visible(item, annotator, done.get((volume, slice), {}))
             number = records.get(annotator, next(iter(records.values()), None))
@@ -417,7 +402,7 @@ class Work:
         """Return a slice that may be answered now in `round`."""
         if self.open_round() != round:
             raise Refused(409, "the round of this slice is closed; reload the page for what is open", reason="closed")
-        return self._item(volume, slice, annotator, self._done())
+        return self._item(volume, slice, annotator, self._answers.by_slice())
 
     def _draft(self, round: str, item: Item, annotator: str) -> dict[str, Any] | None:
         return self._answers.draft(round, item.volume, item.slice, annotator)
