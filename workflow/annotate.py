@@ -12,7 +12,7 @@ from slicesampling import UserError
 from slicesampling.annotation.rounds import work_list
 from slicesampling.annotation.server import PORT, serve
 from slicesampling.annotation.work import Work
-from slicesampling.cohort.volumes import volume_folders
+from slicesampling.cohort.volumes import all_volume_folders
 from slicesampling.jobs.files import replacing
 from slicesampling.jobs.randomness import generator
 from slicesampling.jobs.tsv import read_table, write_table
@@ -95,7 +95,7 @@ def prepare_demo(config: dict, results: Path, folder: Path) -> None:
     asked = read_table(query).nsmallest(DEMO_SLICES, "rank")
     asked = work_list(asked, config["people"]["proposals"], 0, random)  # all by one person, who tries it
     compute = computing(config["compute"])
-    folders = volume_folders((results / "preprocessed").glob("shard*[0-9]"))
+    folders = all_volume_folders(results)
     names = asked.loc[asked["start"] == "proposal", "volume"].unique()
     (folder / "results").mkdir(parents=True, exist_ok=True)
     link = folder / "results/preprocessed"

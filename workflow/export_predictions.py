@@ -10,7 +10,7 @@ import pandas as pd
 from slicesampling import UserError
 from slicesampling.cohort.dicom import LARGEST_SLICE_GAP
 from slicesampling.cohort.export import export_mask
-from slicesampling.cohort.volumes import load_preprocessed, read_canonical_mask, volume_folders
+from slicesampling.cohort.volumes import all_volume_folders, load_preprocessed, read_canonical_mask
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(f"{predictions}: no predictions of {options.model}; there are those of {listed}")
     cohort = pd.read_csv(options.results / "cohort/cohort.tsv", sep="\t", dtype=str, keep_default_na=False)
     images = dict(zip(cohort["volume"], cohort["image"], strict=True))
-    folders = volume_folders((options.results / "preprocessed").glob("shard*[0-9]"))
+    folders = all_volume_folders(options.results)
     faults = 0
     for path in masks:
         volume = path.name.removesuffix(".nii.gz")

@@ -22,7 +22,7 @@ from .. import NOT_ANNOTATED, UserError
 from .. import STRUCTURE as NAME_OF_STRUCTURE
 from ..cohort.formats import gridded, read_file, scaled
 from ..cohort.grids import Grid, upright
-from ..cohort.volumes import load_preprocessed, volume_folders
+from ..cohort.volumes import all_volume_folders, load_preprocessed
 from ..jobs.files import replacing, write_text
 from ..jobs.tsv import read_table, write_table
 from .answers import (
@@ -89,7 +89,7 @@ def export_round(folder: str | Path, results: str | Path, answers: Answers) -> s
     asked = unanswered(read_table(results / f"work_lists/{name}.tsv"), answers).sort_values(["rank", "slice"])
     if asked.empty:
         raise UserError(f"{results}/work_lists/{name}.tsv: all slices are annotated; close the round")
-    folders = volume_folders((results / "preprocessed").glob("shard*[0-9]"))
+    folders = all_volume_folders(results)
     starts = _starts(Pictures(results), name, asked)
     positions = {}
     with replacing(folder) as temporary:
@@ -134,7 +134,7 @@ def import_round(folder: str | Path, results: str | Path, answers: Answers, anno
     table = table.merge(asked[["volume", "slice", "start", "people"]], on=["volume", "slice"])
 
     pictures, faults, drawn = Pictures(results), [], Slices()
-    folders = volume_folders((results / "preprocessed").glob("shard*[0-9]"))
+    folders = all_volume_folders(results)
     for volume, rows in table.groupby("volume", sort=False):
         path = folder / str(volume) / "mask.nii.gz"
         if not path.exists() and not rows["answer"].any():

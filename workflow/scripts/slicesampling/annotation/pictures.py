@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from ..cohort.volumes import load_preprocessed, read_canonical_mask, volume_folders
+from ..cohort.volumes import all_volume_folders, load_preprocessed, read_canonical_mask
 from .answers import to_runs
 
 AXES = ("axial", "coronal", "sagittal")
@@ -87,7 +87,7 @@ class Pictures:
     def _open(self, volume: str) -> tuple[np.ndarray, tuple[float, float, float]]:
         """Return a volume's image (z, y, x), HU, and its spacing (z, y, x) in mm."""
         if volume not in self._folders:
-            self._folders = volume_folders((self._results / "preprocessed").glob("shard*[0-9]"))
+            self._folders = all_volume_folders(self._results)
         preprocessed = load_preprocessed(self._folders[volume])
         return preprocessed.image, preprocessed.grid.spacing
 

@@ -11,7 +11,7 @@ import pandas as pd
 from flask import Flask, Response, jsonify, request
 
 from .. import UserError
-from ..cohort.volumes import load_preprocessed, read_canonical_mask, volume_folders
+from ..cohort.volumes import all_volume_folders, load_preprocessed, read_canonical_mask
 from ..jobs.tsv import read_table
 from .answers import to_runs
 from .pictures import Pictures
@@ -33,7 +33,7 @@ class Run:
 
     def __init__(self, results: str | Path) -> None:
         self._results = Path(results)
-        self._folders = volume_folders((self._results / "preprocessed").glob("shard*[0-9]"))
+        self._folders = all_volume_folders(self._results)
         if not self._folders:
             raise UserError(f"{self._results}/preprocessed: holds no volume; accepted: the results of a run")
         self.pictures = Pictures(results)

@@ -66,6 +66,11 @@ def volume_folders(shards: Iterable[str | Path]) -> dict[str, Path]:
     return {folder.name: folder for shard in shards for folder in Path(shard).iterdir() if folder.is_dir()}
 
 
+def all_volume_folders(results: str | Path) -> dict[str, Path]:
+    """Return the folder of each volume that a run in the folder `results` has preprocessed."""
+    return volume_folders((Path(results) / "preprocessed").glob("shard*[0-9]"))
+
+
 def sound(volumes: Iterable[str], folders: Mapping[str, Path]) -> list[str]:
     """Return those of `volumes` that were preprocessed: all, unless faulty ones are excluded (on_fault)."""
     return [volume for volume in volumes if volume in folders]
