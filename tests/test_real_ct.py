@@ -70,8 +70,9 @@ def test_every_model_is_evaluated_on_the_original_grid(real_run: Path) -> None:
     assert len(metrics) == 14 * 2
     assert np.isfinite(metrics[["dice", "rve", "msd", "hd"]]).all().all()
     assert metrics["dice"].between(0, 1).all()
-    best = metrics[metrics["model"] == "pool-converged"].groupby("volume")["dice"].max()
-    assert (best > 0.3).all(), best  # a few dozen steps are enough to find the liver
+    # A few dozen steps are enough to find the liver. Not for every model: so short a training may end anywhere.
+    found = metrics[metrics["model"].str.endswith("converged")].groupby("volume")["dice"].median()
+    assert (found > 0.5).all(), found
 
 
 @real_ct

@@ -135,6 +135,11 @@ def let_go(process: int) -> None:
         os.kill(process, signal.SIGCONT)
 
 
+def limit(job: str, minutes: int) -> None:
+    """Give a job, running or waiting, another time limit."""
+    subprocess.run(["scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}"], check=True)
+
+
 def is_to_end(process: int) -> bool:
     """Whether SIGTERM waits for a process that is held (SIGSTOP), or it has ended, because SLURM lets go of it."""
     try:

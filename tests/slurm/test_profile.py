@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from runs import (
+    HANGS,
     LOG,
     LONG,
     SMALLEST,
@@ -17,7 +18,9 @@ from runs import (
     is_to_end,
     jobs,
     let_go,
+    limit,
     same_model,
+    squeue,
     start,
     training_process,
 )
@@ -64,13 +67,17 @@ def test_fault_1_a_training_is_cancelled(folder: Path, undisturbed: Path, record
 
 def test_fault_5_the_time_limit_is_too_short(folder: Path, undisturbed: Path, record: Note) -> None:
     """The training is no failure: it takes the next turn under the same id."""
-    # SLURM looks at its limits each half minute, and signals up to as much too early.
-    run = start(folder, "--set-resources", "train:runtime=2", "train:slurm_extra='--signal=TERM@30'")
+    # The limit is set once the training is at work, and taken away after its turn: so neither a slow start nor a slow
+    # training meets it a second time. SLURM looks at limits each half minute, and signals up to as much too early.
+    run = start(folder, "--set-resources", "train:slurm_extra='--signal=TERM@60'")
     first = run.training()
+    minutes = int(squeue("--format=%M", f"--jobs={first}").split(":")[-2])
+    limit(first, minutes + 2)
     process = training_process(first)
     run.until(lambda: is_to_end(process))
     let_go(process)
     run.until(lambda: "goes into the queue again" in run.log())
+    limit(first, HANGS // 60)
     seconds = run.until(run.continued)
     assert jobs() == [first]
     output = run.wait()
