@@ -21,7 +21,7 @@ STUDY ?= ../study
 # The tables and figures of the study from the records in docs/study, without training anything.
 study-tables: .venv
 	$(BIN)/python benchmarks/study.py restore $(STUDY)
-	$(BIN)/snakemake --cores all --configfile config/study.yaml --directory $(STUDY) \
+	$(BIN)/snakemake --cores all --configfile config/study.yaml $(STUDY)/recorded.yaml --directory $(STUDY) \
 		--allowed-rules tables table plot paper_comparison overview claims --rerun-triggers mtime -- tables
 
 # The report of the results in results/, as one file that needs no network. If the run had its own configuration:

@@ -1,7 +1,7 @@
 """Keep what the study has measured, and lay its tables and figures out again without a training.
 
     .venv/bin/python benchmarks/study.py collect ../study    # add what a run of `make study` has measured to docs/study
-    .venv/bin/python benchmarks/study.py restore ../again    # write it where the workflow expects it
+    .venv/bin/python benchmarks/study.py restore ../again    # write it where the workflow expects it, and recorded.yaml
 
 A study takes hours, and its seeds are independent of each other. So they can be run one after the other, also on
 several machines, with some strategies first and others later: what each run has measured is added to what is there.
@@ -14,8 +14,11 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
-STUDY = Path(__file__).parents[1] / "docs/study"
+ROOT = Path(__file__).parents[1]
+STUDY = ROOT / "docs/study"
+CONFIGURATION = ROOT / "config/study.yaml"
 RECORDS = ("metrics", "training", "annotations", "composition", "error_detection", "calibration")
 """Tables of results/evaluation with a row for each seed, strategy and whatever is measured."""
 ONCE = {"cohort": "cohort/cohort", "volumes": "cohort/volumes", "grid_limit": "evaluation/grid_limit"}
@@ -58,16 +61,35 @@ def add(new: pd.DataFrame, name: str) -> None:
 
 
 def restore(results: Path) -> None:
-    """Write the records where the workflow expects them, under `results`, which must not hold any yet."""
+    """Write the records where the workflow expects them, under `results`, which must not hold any yet.
+
+    A strategy is left out unless every seed has it. What is there stands in recorded.yaml beside `results`: a part of
+    the configuration.
+    """
     if (results / "evaluation").exists():
         sys.exit(f"error: {results / 'evaluation'}: is there already; accepted: a new folder")
+    kept = read(STUDY / f"{LEDGER}.tsv.xz")
+    seeds, strategies = complete(kept)
     for name, path in (ONCE | {name: f"evaluation/{name}" for name in RECORDS}).items():
-        write(read(STUDY / f"{name}.tsv.xz"), results / f"{path}.tsv")
-    for (seed, strategy), rows in read(STUDY / f"{LEDGER}.tsv.xz").groupby(["seed", "strategy"]):
+        table = read(STUDY / f"{name}.tsv.xz")
+        if name in RECORDS:
+            table = table[~table["strategy"].isin(set(kept["strategy"]) - set(strategies))]
+        write(table, results / f"{path}.tsv")
+    for (seed, strategy), rows in kept[kept["strategy"].isin(strategies)].groupby(["seed", "strategy"]):
         write(
             rows.drop(columns=["seed", "strategy"]),
             results / f"annotations/seed{seed}/{strategy}-{rows['iteration'].max()}.tsv",
         )
+    recorded = yaml.safe_dump({"seeds": seeds, "strategies": strategies}, sort_keys=False)
+    (results.parent / "recorded.yaml").write_text(recorded, encoding="utf-8")
+
+
+def complete(kept: pd.DataFrame) -> tuple[list[int], list[str]]:
+    """Return the seeds that have ledgers, and the strategies that all of them have, in the order of the study."""
+    of_seed = kept.groupby("seed")["strategy"].agg(set)
+    shared = set.intersection(*of_seed)
+    order: list[str] = yaml.safe_load(CONFIGURATION.read_text(encoding="utf-8"))["strategies"]
+    return sorted(map(int, of_seed.index)), sorted(shared, key=lambda name: [*order, name].index(name))
 
 
 def read(path: Path) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from conftest import ROOT, SMALLEST, snakemake
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -54,6 +55,20 @@ def test_runs_add_up_and_a_later_one_replaces_its_strategies(run: Path, records:
     assert len(both) - len(first) == (first["strategy"] == "uss").sum()
 
 
+def test_only_strategies_that_all_seeds_have_come_back(run: Path, records: Path, tmp_path: Path) -> None:
+    study.collect(run / "results")
+    ledgers = study.read(records / "ledgers.tsv.xz")
+    assert study.complete(ledgers) == ([1], ["uvs", "uss", "rss"])
+    second = ledgers[ledgers["strategy"].isin(["rss", "uss"])].assign(seed="2")
+    study.write(pd.concat([ledgers, second]), records / "ledgers.tsv.xz")
+    study.restore(tmp_path / "again/results")
+    recorded = (tmp_path / "again/recorded.yaml").read_text(encoding="utf-8")
+    assert yaml.safe_load(recorded) == {"seeds": [1, 2], "strategies": ["uss", "rss"]}
+    metrics = study.read(tmp_path / "again/results/evaluation/metrics.tsv")
+    assert set(metrics["strategy"]) == {"initial", "uss", "rss", "pool"}
+    assert not list((tmp_path / "again/results/annotations").glob("*/uvs-*.tsv"))
+
+
 def test_a_run_of_other_volumes_is_refused(run: Path, records: Path, tmp_path: Path) -> None:
     study.collect(run / "results")
     study.restore(tmp_path / "other/results")
@@ -67,7 +82,10 @@ def test_a_run_of_other_volumes_is_refused(run: Path, records: Path, tmp_path: P
 def test_the_tables_of_the_records_are_those_of_the_run(run: Path, records: Path, tmp_path: Path) -> None:
     study.collect(run / "results")
     study.restore(tmp_path / "again/results")
-    snakemake(tmp_path / "again", *SMALLEST, "--allowed-rules", *MADE, "--rerun-triggers", "mtime", "--", "tables")
+    recorded = str(tmp_path / "again/recorded.yaml")
+    snakemake(
+        tmp_path / "again", *SMALLEST, recorded, "--allowed-rules", *MADE, "--rerun-triggers", "mtime", "--", "tables"
+    )
     made = contents(tmp_path / "again/results/tables")
     assert made == contents(run / "results/tables")
     for page in ("overview", "claims", "this_run_and_the_paper"):
