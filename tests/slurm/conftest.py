@@ -47,10 +47,11 @@ def undisturbed(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture
-def folder(cluster: None, prepared: Path, tmp_path: Path) -> Path:
-    """A copy of the prepared checkout, to let a fault happen in."""
+def folder(cluster: None, prepared: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of the prepared checkout, to let a fault happen in; a test that fails leaves no job to the next."""
     shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
-    return tmp_path
+    yield tmp_path
+    subprocess.run(["scancel", "--user=root"], check=False)
 
 
 @pytest.fixture

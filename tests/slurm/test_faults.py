@@ -17,6 +17,12 @@ def node_of(job: str) -> str:
     return squeue("--format=%N", f"--jobs={job}").strip()
 
 
+def is_given_back(node: str) -> bool:
+    """Try to give a node back, which SLURM refuses until the processes of its jobs have ended."""
+    resume = ["scontrol", "update", node, "state=resume"]
+    return subprocess.run(resume, capture_output=True, check=False).returncode == 0
+
+
 def test_fault_2_the_processes_of_a_job_are_killed(folder: Path, undisturbed: Path, record: Note) -> None:
     run = start(folder)
     for process in processes_of(run.training()):
@@ -33,7 +39,7 @@ def test_fault_3_a_node_goes_down_and_comes_back(folder: Path, undisturbed: Path
     node = f"nodename={node_of(job)}"
     subprocess.run(["scontrol", "update", node, "state=down", "reason=test"], check=True)
     run.until(lambda: jobs() == [])
-    subprocess.run(["scontrol", "update", node, "state=resume"], check=True)
+    run.until(lambda: is_given_back(node))
     seconds = run.until(run.continued)
     assert jobs() == [job]
     run.wait()
