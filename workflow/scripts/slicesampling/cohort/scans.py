@@ -95,7 +95,7 @@ def read_scan(
     mask = ignored = None
     if label_path is not None:
         try:
-            mask, ignored = read_mask(Path(label_path), grid, stack, on_slices, liver_values, ignore_value)
+            mask, ignored = read_mask(Path(label_path), grid, stack, on_slices, liver_values, ignore_value, remarks)
         except UserError as error:
             raise LabelError(str(error)) from error
     if grid.tilt > TILT_TOLERANCE:
