@@ -5,6 +5,7 @@ import json
 import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import nibabel
 import numpy as np
 import pytest
 from conftest import REAL, ROOT, real_ct
-from scans import IDENTITY, rectangle, write_dicom, write_series, write_structures
+from scans import IDENTITY, rectangle, write_dicom, write_nifti, write_series, write_structures
 from slicesampling import UserError
 from slicesampling.cohort import importers, scans, volumes
 from slicesampling.cohort.contents import check_contents
@@ -306,6 +307,52 @@ def test_a_dicom_archive(tmp_path):
     assert not faults
     assert measured["file_patient"].tolist() == [1, 1, 2]
     assert measured["liver_slices"].tolist() == [6, 6, 6]
+
+
+def neighbours(tmp_path: Path, *names: str) -> tuple[Path, Callable[[str], object]]:
+    """Write series 1, 10 and 17 with masks or images called `names`; return the root, and what each series got."""
+    root = tmp_path / "archive"
+    root.mkdir()
+    hu = np.full((12, 8, 9), -1000, np.int16)
+    hu[3:9, 2:6, 2:6] = 60
+    for number in (1, 10, 17):
+        folder = write_series(root / f"CT{number}", hu, SeriesInstanceUID=f"1.{number}", PatientID=f"{number}")
+    scan = scans.read_scan(folder)
+    for name in names:
+        if name.rpartition("/")[2].startswith("image"):
+            write_nifti(root / name.replace("image_", ""), scan.image, scan.grid)
+        else:
+            volumes.write_mask(root / name, scan.image > 0, scan.grid)
+    found = importers.find_dicom(root)
+    labels = {case.image.name: case.label.relative_to(root).as_posix() for case in found.cases if case.label}
+    return root, labels.get
+
+
+@pytest.mark.parametrize(
+    ("names", "first"),
+    [
+        (["CT10_liver.nii.gz", "CT17.nii.gz"], None),  # those of other series
+        (["CT1.nii.gz"], "CT1.nii.gz"),
+        (["CT1_seg.nii.gz", "CT10_seg.nii.gz"], "CT1_seg.nii.gz"),
+        (["CT1-liver-mask.nii.gz", "CT1_seg.nii.gz"], "CT1-liver-mask.nii.gz"),  # the structure's wins
+        (["CT1/segmentation.nii.gz"], "CT1/segmentation.nii.gz"),
+        (["CT1_bone.nii.gz"], None),
+        (["image_CT1.nii.gz"], None),  # the CT itself
+        (["CT1/image_CT1.nii.gz", "CT1_label.nii.gz"], "CT1_label.nii.gz"),
+        (["CT1_seg.nii.gz", "CT1_mask.nii.gz"], None),  # two
+    ],
+)
+def test_a_mask_beside_a_series_is_its_own(tmp_path, names, first):
+    _, label = neighbours(tmp_path, *names)
+    assert label("CT1") == first
+
+
+def test_masks_that_compete_are_named(tmp_path):
+    root, _ = neighbours(tmp_path, "CT1_seg.nii.gz", "CT1_mask.nii.gz")
+    lines = [line for line in importers.find_dicom(root).left_out if "CT1/" in line]
+    assert lines == [
+        f"{root}/CT1/i0001.dcm: its series has 2 masks of the liver: CT1_mask.nii.gz, CT1_seg.nii.gz; accepted: one"
+    ]
 
 
 @real_ct

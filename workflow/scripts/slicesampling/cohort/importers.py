@@ -18,7 +18,7 @@ from pydicom import Dataset
 from .. import UserError
 from .dicom_files import KIND, UNREADABLE, read_header, why_no_slice
 from .kinds import IMAGE_SUFFIXES, is_dicom
-from .masks import label_is_empty, natural
+from .masks import holds_labels, label_is_empty, natural
 
 TUMOUR_NAMES = re.compile(r"tumou?r|cancer|lesion|metasta", re.IGNORECASE)
 """Labels that lie inside the organ and count as part of it, as the paper counts the tumours of LiTS as liver."""
@@ -34,6 +34,11 @@ MASK_ELEMENTS = (
     "ReferencedFrameOfReferenceSequence",
 )
 """What a DICOM object says of the masks in it, and of the series that they are drawn on."""
+
+MASK_WORDS = frozenset(
+    ("seg", "segmentation", "mask", "masks", "label", "labels", "labelmap", "gt", "groundtruth", "ground", "truth")
+)
+"""Words by which the name of a file says that it holds a mask."""
 
 PLACEHOLDERS = ("volume", "patient", "site")
 
@@ -181,9 +186,9 @@ def find_dicom(root: Path, structure: str = "liver") -> Found:
     """Find the CT series of a DICOM archive, whatever its folders are called, that have a mask.
 
     A series is used where a DICOM segmentation or structure set names it and has a segment or region called
-    `structure`, or where one NIfTI, NRRD or MetaImage file lies in its folder or, called like it, beside that. It needs
-    `FEWEST_SLICES` slices in one folder; localizers and other objects are left out. Volumes and patients are numbered
-    in order of the paths: no name or number of a patient is taken over.
+    `structure`, or where one NIfTI, NRRD or MetaImage file of a mask lies in its folder or, called like it, beside that
+    (`_beside`). It needs `FEWEST_SLICES` slices in one folder; localizers and other objects are left out. Volumes and
+    patients are numbered in order of the paths: no name or number of a patient is taken over.
     """
     series: dict[str, list[_Object]] = {}
     masks: dict[str, list[tuple[Path, str]]] = {}
@@ -231,7 +236,10 @@ def find_dicom(root: Path, structure: str = "liver") -> Found:
             if len(drawn) == 1:
                 found.append((first.parent if alone else first, *drawn[0], objects[0].patient))
             else:
-                left_out.append(f"{first}: its series has {len(drawn) or 'no'} masks of the {structure}; accepted: one")
+                names = f": {', '.join(path.name for path, _ in drawn)}" if drawn else ""
+                left_out.append(
+                    f"{first}: its series has {len(drawn) or 'no'} masks of the {structure}{names}; accepted: one"
+                )
     found.sort(key=lambda case: natural(str(case[0])))
     patients = {patient: k for k, patient in enumerate(dict.fromkeys(case[3] for case in found if case[3]), start=1)}
     cases = []
@@ -281,10 +289,26 @@ def _referenced_series(header: Dataset) -> set[str]:
 
 
 def _beside(folder: Path, structure: str) -> list[Path]:
-    """Return mask files in a series' folder or called like it beside it; of these those called like the structure."""
-    near = [*folder.iterdir(), *(path for path in folder.parent.iterdir() if path.name.startswith(folder.name))]
-    files = sorted(path for path in near if path.is_file() and path.name.endswith(IMAGE_SUFFIXES))
-    return [path for path in files if structure.lower() in path.name.lower()] or files
+    """Return the mask files in a series' folder, or beside it under its name; of these those called like the structure.
+
+    A name says that it is a mask's by words like seg; a file with no word beside the folder's name counts if it holds
+    labels. Names that go on otherwise belong to other series, or are images.
+    """
+    found: dict[int, list[Path]] = {}
+    for path in sorted([*folder.iterdir(), *folder.parent.iterdir()]):
+        if not path.is_file() or not path.name.endswith(IMAGE_SUFFIXES):
+            continue
+        stem = path.name.removesuffix(".gz").rpartition(".")[0]
+        rest = stem.removeprefix(folder.name)
+        if path.parent != folder and (not stem.startswith(folder.name) or rest[:1].isalnum()):
+            continue
+        words = set(re.findall(r"[a-z]+|[0-9]+", rest.lower()))
+        known = words & (MASK_WORDS | {structure.lower()})
+        if words and (not known or (path.parent != folder and words != known)):
+            continue
+        if structure.lower() in words or known or holds_labels(path):
+            found.setdefault(0 if structure.lower() in words else 1 if known else 2, []).append(path)
+    return found[min(found)] if found else []
 
 
 def _numbered(root: Path, name: str) -> dict[int, Path]:

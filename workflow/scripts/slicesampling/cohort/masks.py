@@ -14,10 +14,19 @@ from .grids import Grid, upright
 from .kinds import of_slices
 from .plausibility import SOFT_TISSUE_SHARE, soft_tissue_share
 
+MOST_LABELS = 256
+"""Different values of a mask; an image has more."""
+
 
 def label_is_empty(path: str | Path) -> bool:
     """Say whether a mask file holds nothing but zeros."""
     return not read_file(Path(path)).values.any()
+
+
+def holds_labels(path: Path) -> bool:
+    """Say whether a file holds labels rather than an image: whole numbers from zero on, `MOST_LABELS` at most."""
+    values = np.unique(read_file(path).values)
+    return len(values) <= MOST_LABELS and bool((values >= 0).all() and (values == np.rint(values)).all())
 
 
 def read_mask(
