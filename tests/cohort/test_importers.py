@@ -16,6 +16,7 @@ from conftest import REAL, ROOT, real_ct
 from scans import IDENTITY, rectangle, write_dicom, write_nifti, write_series, write_structures
 from slicesampling import UserError
 from slicesampling.cohort import importers, scans, volumes
+from slicesampling.cohort.cases import chosen_parts
 from slicesampling.cohort.contents import check_contents
 from slicesampling.cohort.dicom import read_stack
 from slicesampling.cohort.dicom_masks import write_segmentation
@@ -307,6 +308,34 @@ def test_a_dicom_archive(tmp_path):
     assert not faults
     assert measured["file_patient"].tolist() == [1, 1, 2]
     assert measured["liver_slices"].tolist() == [6, 6, 6]
+
+
+@pytest.mark.parametrize(
+    ("names", "structure", "chosen"),
+    [
+        (["Liver", "bladder", "bladder tumour"], "liver", [1]),
+        (["liver", "Liver tumour 2", "Tumor", "GTV lesion 1"], "liver", [1, 2, 3, 4]),
+        (["liver", "kidney cyst", "kidney metastasis", "metastases_left_lobe"], "liver", [1, 4]),
+        (["bladder tumour", "spleen"], "liver", []),
+        (["liver", "hcc", "vessel"], "liver,HCC", [1, 2]),
+        (["kidney_left", "kidney_right", "kidney tumour", "liver"], "kidney_left, kidney_right", [1, 2, 3]),
+    ],
+)
+def test_tumours_count_for_the_organ_that_they_are_of(names, structure, chosen):
+    assert chosen_parts(dict(enumerate(names, start=1)), structure) == chosen
+
+
+def test_what_is_taken_and_what_is_there_is_printed(tmp_path):
+    (tmp_path / "data").mkdir()
+    folder = write_series(tmp_path / "data/ct", np.zeros((12, 8, 9), np.int16))
+    box = [rectangle(12.5, -38, -36, -58, -56)]
+    names = {1: "Liver", 2: "bladder tumour", 3: "liver metastasis"}
+    write_structures(folder.parent / "rs.dcm", dict.fromkeys(names, box), names)
+    write_structures(folder.parent / "other.dcm", {1: box, 2: box}, {1: "spleen", 2: "Leber"})
+    output = command("dicom", folder.parent, "--to", tmp_path / "cohort.tsv", "--validation-volumes", "0")
+    assert "taken as liver: Liver, liver metastasis (1 masks)" in output
+    assert "other.dcm: no segment or region is called liver; there are: spleen, Leber" in output
+    assert read_cohort(tmp_path / "cohort.tsv")["liver_values"].tolist() == ["1,3"]
 
 
 def neighbours(tmp_path: Path, *names: str) -> tuple[Path, Callable[[str], object]]:

@@ -8,8 +8,8 @@ from conftest import at_most
 from hypothesis import given
 from hypothesis import strategies as st
 from slicesampling import UserError
+from slicesampling.cohort.cases import Case
 from slicesampling.cohort.contents import check_contents
-from slicesampling.cohort.importers import Case
 from slicesampling.cohort.splits import add_to_table, assign_splits, cohort_rows
 from slicesampling.cohort.table import read_cohort, table_faults
 from test_importers import nifti
