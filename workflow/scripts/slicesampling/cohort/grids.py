@@ -29,6 +29,9 @@ TIE = 1e-4
 """Rounding allowed for when interpolated mask values, or positions between two voxels, are compared with one half:
 NIfTI headers hold positions in float32, to some 3e-5 mm."""
 
+PAPER_SPACING = (1.5, 1.0, 1.0)
+"""mm (z, y, x), section III-A."""
+
 REVERSE = np.array([[0.0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
 """Swaps (x, y, z) of files with the library's (z, y, x), for points and indices alike."""
 
@@ -120,7 +123,7 @@ def canonical_grid(grid: Grid, spacing: tuple[float, float, float]) -> Grid:
 def resample(array: np.ndarray, source: Grid, target: Grid, *, fill: float) -> np.ndarray:
     """Interpolate `array` (z, y, x) on `source` linearly at the voxel centres of `target`; float32 (z, y, x).
 
-    Up to `EDGE` voxels beyond the outermost centres the border value holds, or `OBLIQUE_EDGE` if `source` is oblique, so
+    Up to `EDGE` voxels beyond the outermost centres the border value holds, `OBLIQUE_EDGE` if `source` is oblique, so
     that a volume neither gets nor loses a rim; further out the value is `fill`.
     """
     result = np.empty(target.shape, np.float32)
