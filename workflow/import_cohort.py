@@ -18,7 +18,12 @@ def main() -> None:
     parser.add_argument("root", type=Path, help="the folder with the data set")
     parser.add_argument("--to", type=Path, default=Path("config/cohort.tsv"), help="the table that rows are added to")
     parser.add_argument("--site", help="its name in the table, and the beginning of volume names; default: the layout")
-    parser.add_argument("--structure", default="liver", help="decathlon, nnunet, totalsegmentator, dicom: which label")
+    parser.add_argument(
+        "--structure",
+        default="liver",
+        help="decathlon, nnunet, totalsegmentator, dicom: which label. Tumours in it count as well; several "
+        "names, with commas between them, count together (not totalsegmentator)",
+    )
     parser.add_argument("--image", help='pairs: where images lie, such as "{patient}/{volume}_ct.nrrd"')
     parser.add_argument(
         "--label",
@@ -60,6 +65,8 @@ def run(options: argparse.Namespace) -> None:
     found = LAYOUTS[options.layout](options.root.resolve(), **arguments)
     for line in found.left_out:
         print(f"left out: {line}", file=sys.stderr)
+    for line in found.decided:
+        print(line)
     what = "" if options.layout == "pairs" and not options.label else " with a mask"
     if not found.cases:
         raise UserError(f"{options.root}: no volume{what} in the layout {options.layout}")

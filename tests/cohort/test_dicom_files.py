@@ -1,7 +1,13 @@
 """Laws of a folder of DICOM files: one CT series counts, and what is left out is told."""
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
+from conftest import at_most
+from hypothesis import given
+from hypothesis import strategies as st
 from pydicom.uid import SecondaryCaptureImageStorage
 from scans import read_image, write_dicom, write_series
 from slicesampling import UserError
@@ -62,3 +68,16 @@ def test_series_of_one_size_are_not_chosen_between(tmp_path, hu):
         path.rename(folder / f"other-{path.name}")
     with pytest.raises(UserError, match="holds 2 CT series, and none has most slices; name a file"):
         read_image(folder)
+
+
+@given(st.integers(0, 3), st.floats(0, 1, exclude_max=True))
+@at_most(100)
+def test_a_slice_that_is_cut_short_is_named_wherever_it_ends(which, share):
+    """Nothing of it is interpolated, and the stack does not end before it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = write_series(Path(name) / "series", np.zeros((4, 6, 5), np.int16))
+        path = folder / f"i{which + 1:04d}.dcm"
+        whole = path.read_bytes()
+        path.write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(UserError, match=f"{path.name}: "):
+            read_image(folder)

@@ -5,6 +5,7 @@ import json
 import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import nibabel
 import numpy as np
 import pytest
 from conftest import REAL, ROOT, real_ct
-from scans import IDENTITY, rectangle, write_dicom, write_series, write_structures
+from scans import IDENTITY, rectangle, write_dicom, write_nifti, write_series, write_structures
 from slicesampling import UserError
 from slicesampling.cohort import importers, scans, volumes
+from slicesampling.cohort.cases import chosen_parts
 from slicesampling.cohort.contents import check_contents
 from slicesampling.cohort.dicom import read_stack
 from slicesampling.cohort.dicom_masks import write_segmentation
@@ -306,6 +308,80 @@ def test_a_dicom_archive(tmp_path):
     assert not faults
     assert measured["file_patient"].tolist() == [1, 1, 2]
     assert measured["liver_slices"].tolist() == [6, 6, 6]
+
+
+@pytest.mark.parametrize(
+    ("names", "structure", "chosen"),
+    [
+        (["Liver", "bladder", "bladder tumour"], "liver", [1]),
+        (["liver", "Liver tumour 2", "Tumor", "GTV lesion 1"], "liver", [1, 2, 3, 4]),
+        (["liver", "kidney cyst", "kidney metastasis", "metastases_left_lobe"], "liver", [1, 4]),
+        (["bladder tumour", "spleen"], "liver", []),
+        (["liver", "hcc", "vessel"], "liver,HCC", [1, 2]),
+        (["kidney_left", "kidney_right", "kidney tumour", "liver"], "kidney_left, kidney_right", [1, 2, 3]),
+    ],
+)
+def test_tumours_count_for_the_organ_that_they_are_of(names, structure, chosen):
+    assert chosen_parts(dict(enumerate(names, start=1)), structure) == chosen
+
+
+def test_what_is_taken_and_what_is_there_is_printed(tmp_path):
+    (tmp_path / "data").mkdir()
+    folder = write_series(tmp_path / "data/ct", np.zeros((12, 8, 9), np.int16))
+    box = [rectangle(12.5, -38, -36, -58, -56)]
+    names = {1: "Liver", 2: "bladder tumour", 3: "liver metastasis"}
+    write_structures(folder.parent / "rs.dcm", dict.fromkeys(names, box), names)
+    write_structures(folder.parent / "other.dcm", {1: box, 2: box}, {1: "spleen", 2: "Leber"})
+    output = command("dicom", folder.parent, "--to", tmp_path / "cohort.tsv", "--validation-volumes", "0")
+    assert "taken as liver: Liver, liver metastasis (1 masks)" in output
+    assert "other.dcm: no segment or region is called liver; there are: spleen, Leber" in output
+    assert read_cohort(tmp_path / "cohort.tsv")["liver_values"].tolist() == ["1,3"]
+
+
+def neighbours(tmp_path: Path, *names: str) -> tuple[Path, Callable[[str], object]]:
+    """Write series 1, 10 and 17 with masks or images called `names`; return the root, and what each series got."""
+    root = tmp_path / "archive"
+    root.mkdir()
+    hu = np.full((12, 8, 9), -1000, np.int16)
+    hu[3:9, 2:6, 2:6] = 60
+    for number in (1, 10, 17):
+        folder = write_series(root / f"CT{number}", hu, SeriesInstanceUID=f"1.{number}", PatientID=f"{number}")
+    scan = scans.read_scan(folder)
+    for name in names:
+        if name.rpartition("/")[2].startswith("image"):
+            write_nifti(root / name.replace("image_", ""), scan.image, scan.grid)
+        else:
+            volumes.write_mask(root / name, scan.image > 0, scan.grid)
+    found = importers.find_dicom(root)
+    labels = {case.image.name: case.label.relative_to(root).as_posix() for case in found.cases if case.label}
+    return root, labels.get
+
+
+@pytest.mark.parametrize(
+    ("names", "first"),
+    [
+        (["CT10_liver.nii.gz", "CT17.nii.gz"], None),  # those of other series
+        (["CT1.nii.gz"], "CT1.nii.gz"),
+        (["CT1_seg.nii.gz", "CT10_seg.nii.gz"], "CT1_seg.nii.gz"),
+        (["CT1-liver-mask.nii.gz", "CT1_seg.nii.gz"], "CT1-liver-mask.nii.gz"),  # the structure's wins
+        (["CT1/segmentation.nii.gz"], "CT1/segmentation.nii.gz"),
+        (["CT1_bone.nii.gz"], None),
+        (["image_CT1.nii.gz"], None),  # the CT itself
+        (["CT1/image_CT1.nii.gz", "CT1_label.nii.gz"], "CT1_label.nii.gz"),
+        (["CT1_seg.nii.gz", "CT1_mask.nii.gz"], None),  # two
+    ],
+)
+def test_a_mask_beside_a_series_is_its_own(tmp_path, names, first):
+    _, label = neighbours(tmp_path, *names)
+    assert label("CT1") == first
+
+
+def test_masks_that_compete_are_named(tmp_path):
+    root, _ = neighbours(tmp_path, "CT1_seg.nii.gz", "CT1_mask.nii.gz")
+    lines = [line for line in importers.find_dicom(root).left_out if "CT1/" in line]
+    assert lines == [
+        f"{root}/CT1/i0001.dcm: its series has 2 masks of the liver: CT1_mask.nii.gz, CT1_seg.nii.gz; accepted: one"
+    ]
 
 
 @real_ct

@@ -31,7 +31,8 @@ def plausible(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 def row(name: str, image: np.ndarray, mask: np.ndarray, **changes: object) -> dict[str, object]:
     measured = {f"spacing_{axis}": size for axis, size in zip("zyx", SPACING, strict=True)}
     size = dict(zip(("slices", "rows", "columns"), image.shape, strict=True))
-    volume = {"volume": name, "liver_ml": mask.sum() * np.prod(SPACING) / 1000, "liver_slices": 1}
+    millilitres = mask.sum() * np.prod(SPACING) / 1000
+    volume = {"volume": name, "liver_ml": millilitres, "resampled_ml": millilitres, "liver_slices": 1}
     read = {"file_patient": 0, "remarks": "[]"}
     return volume | size | measured | measure(image, mask) | read | changes
 
@@ -68,6 +69,15 @@ def test_a_plausible_cohort_has_no_warning():
     volumes = pd.DataFrame([row(f"v{seed}", *plausible(seed)) for seed in range(3)])
     assert set(MEASUREMENTS) == set(volumes.columns)
     assert warnings_of(volumes, patients(volumes)).empty
+
+
+@pytest.mark.parametrize(("share", "told"), [(1.019, False), (1.021, True), (0.981, False), (0.979, True)])
+def test_a_mask_that_changes_on_the_common_grid_is_told(share, told):
+    one = row("v", *plausible(0))
+    volumes = pd.DataFrame([one | {"resampled_ml": share * one["liver_ml"]}])
+    found = warnings_of(volumes, patients(volumes))["warning"].tolist()
+    change = f"the liver has {100 * share - 100:+.1f} % of volume on the common grid; its voxels are coarse for it"
+    assert found == [change] * told
 
 
 def clipped(image, mask):

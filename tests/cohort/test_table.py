@@ -49,15 +49,32 @@ def places(faults: list[cohort.Fault]) -> set[tuple[int, str]]:
     return {(fault.row, fault.column) for fault in faults}
 
 
+@pytest.mark.parametrize(
+    ("spacing", "place", "message"),
+    [
+        ((17, 1, 1), "image", r"is 8 mm long along z; accepted is half a voxel of 17 mm or more"),
+        ((2, 1, 13), "image", r"is 5 mm long along x"),
+        ((12, 1, 1), "label", r"the liver has 0\.024 ml, but 0\.\d+ ml when resampled to voxels of 12x1x1 mm"),
+        ((2, 6, 5), "label", r"the liver has 0\.024 ml, but 0\.12 ml when resampled"),
+    ],
+)
+def test_what_the_common_grid_cannot_hold_is_a_fault(sound, spacing, place, message):
+    """Otherwise a thin stack would become air with an empty mask, or its liver twice as large."""
+    faults, measured = contents.check_contents(sound.iloc[2:3], workers=1, spacing=spacing)
+    assert places(faults) == {(4, place)}
+    assert re.search(message, str(faults[0]))
+    assert measured.empty
+
+
 def test_a_sound_cohort_has_no_faults(sound):
     assert cohort.table_faults(sound, initial_volumes=3) == []
-    faults, measured = contents.check_contents(sound, workers=2)
+    faults, measured = contents.check_contents(sound, workers=2, spacing=(2, 1, 1))
     assert faults == []
     assert measured["volume"].tolist() == sound["volume"].tolist()
     assert tuple(measured.columns) == contents.MEASUREMENTS
     first = measured.iloc[2].to_dict()
     # 2 x 2 x 3 voxels of 2 mm3 in two slices.
-    assert first.pop("liver_ml") == pytest.approx(12 * 2 / 1000)
+    assert first.pop("liver_ml") == first.pop("resampled_ml") == pytest.approx(12 * 2 / 1000)
     assert np.isnan(first.pop("air_hu"))
     assert len(first.pop("digest")) == 64
     assert first == {

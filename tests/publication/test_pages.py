@@ -49,7 +49,14 @@ def a_provenance_page(folder: Path) -> str:
 
 def a_cohort_page(folder: Path) -> str:
     sizes = {"slices": 1, "rows": 2, "columns": 3, "spacing_z": 1.0, "spacing_y": 1.0, "spacing_x": 1.0}
-    plausible = {"air_hu": -1000.0, "liver_hu": 60.0, "liver_ml": 1500.0, "soft_tissue": 1.0, "second_component": 0.0}
+    plausible = {
+        "air_hu": -1000.0,
+        "liver_hu": 60.0,
+        "liver_ml": 1500.0,
+        "resampled_ml": 1500.0,
+        "soft_tissue": 1.0,
+        "second_component": 0.0,
+    }
     read = {"touches": "", "digest": "", "file_patient": 0, "remarks": json.dumps([EVIL])}
     volumes = pd.DataFrame([{"volume": EVIL} | sizes | plausible | read])
     cohort = pd.DataFrame({"volume": [EVIL, "x"], "patient": EVIL, "site": EVIL, "split": EVIL, "exclude": ["", EVIL]})

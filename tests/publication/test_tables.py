@@ -140,6 +140,7 @@ VOLUMES = pd.DataFrame(
         "spacing_x": [0.5, 0.81, 0.6, 0.7],
         "liver_slices": 50,
         "liver_ml": 1500.0,
+        "resampled_ml": 1500.0,
     }
 )
 

@@ -54,6 +54,7 @@ rule check_cohort:
         cohort=COHORT.reset_index().to_dict("list"),
         name=config["cohort"],
         largest_slice_gap=config["preprocessing"]["largest_slice_gap"],
+        spacing=config["preprocessing"]["spacing"],
         on_fault=config["on_fault"],
         initial_volumes=config["initial_volumes"],
     script:

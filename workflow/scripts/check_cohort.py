@@ -11,7 +11,9 @@ from slicesampling.jobs.tsv import write_table
 
 start(snakemake)
 cohort = pd.DataFrame(snakemake.params.cohort).set_index("row")
-faults, volumes = check_contents(used(cohort), snakemake.threads, snakemake.params.largest_slice_gap)
+faults, volumes = check_contents(
+    used(cohort), snakemake.threads, snakemake.params.largest_slice_gap, tuple(snakemake.params.spacing)
+)
 if snakemake.params.on_fault == "exclude":
     people = snakemake.config["annotator"] == "people"
     cohort = without_faulty(cohort, faults, snakemake.params.initial_volumes, people)

@@ -13,6 +13,7 @@ import pandas as pd
 from .. import UserError
 from . import plausibility, scans
 from .dicom import LARGEST_SLICE_GAP
+from .grids import PAPER_SPACING, resample_mask
 from .table import Fault, ignore_value, liver_values, used
 from .volumes import Preprocessed
 
@@ -26,19 +27,26 @@ MEASUREMENTS = (
     "spacing_x",
     "liver_slices",
     "liver_ml",
+    "resampled_ml",
     *plausibility.MEASURED,
     "file_patient",
     "remarks",
 )
-"""Columns of the table of measured volumes; spacing in mm, all on the native grid.
+"""Columns of the table of measured volumes; spacing in mm, all on the native grid but resampled_ml: the liver on the
+common grid.
 
 file_patient: volumes whose files name the same patient have the same number, 0 where the file names none. remarks: what
 was decided when the files were read, a list in JSON."""
 
+LARGEST_CHANGE = 0.2
+"""Of a mask's volume, on the way to the common grid; more is a fault: voxels too coarse, or a geometry misread."""
+
 logger = logging.getLogger(__name__)
 
 
-def content_faults(row: pd.Series, largest_slice_gap: float) -> tuple[list[Fault], dict[str, Any]]:
+def content_faults(
+    row: pd.Series, largest_slice_gap: float, spacing: tuple[float, float, float]
+) -> tuple[list[Fault], dict[str, Any]]:
     """Open the image and mask of one row of the cohort; return its faults, and its measurements if it has none.
 
     The measurements are those of `MEASUREMENTS`, but for file_patient, which is the identifier in the file.
@@ -47,6 +55,7 @@ def content_faults(row: pd.Series, largest_slice_gap: float) -> tuple[list[Fault
     read = (row["image"], row["label"] or None, liver_values(row["liver_values"]), largest_slice_gap, ignore_value(row))
     try:
         scan = scans.read_scan(*read)
+        common = scans.common_grid(row["image"], scan.grid, spacing)
     except scans.LabelError as error:
         return [Fault(number, "label", row["label"], _without_path(error, row["label"]))], {}
     except UserError as error:
@@ -57,10 +66,20 @@ def content_faults(row: pd.Series, largest_slice_gap: float) -> tuple[list[Fault
         return [Fault(number, "label", row["label"], advice)], {}
     liver_slices = np.nan if mask is None else int(mask.any(axis=(1, 2)).sum())
     millilitres = np.nan if mask is None else float(mask.sum() * np.prod(grid.spacing) / 1000)
-    measured = (row["volume"], *grid.shape, *grid.spacing, liver_slices, millilitres)
+    resampled = np.nan
+    if mask is not None:
+        resampled = float(resample_mask(mask, grid, common).sum() * np.prod(spacing) / 1000)
+        if abs(resampled - millilitres) > LARGEST_CHANGE * millilitres:
+            text = (
+                f"the liver has {millilitres:.4g} ml, but {resampled:.4g} ml when resampled to voxels of "
+                f"{'x'.join(f'{step:g}' for step in spacing)} mm; accepted is a change of {LARGEST_CHANGE:.0%} "
+                "(preprocessing: spacing)"
+            )
+            return [Fault(number, "label", row["label"], text)], {}
+    measured = (row["volume"], *grid.shape, *grid.spacing, liver_slices, millilitres, resampled)
     seen = plausibility.measure(image, mask)
     if scan.ignored is not None and scan.ignored.any():  # what only a whole liver shows
-        measured = (*measured[:-1], np.nan)
+        measured = (*measured[:-2], np.nan, np.nan)
         seen |= {"touches": "", "second_component": np.nan}
     return [], {
         **dict(zip(MEASUREMENTS, measured, strict=False)),
@@ -83,7 +102,10 @@ def preprocess_row(row: Mapping[str, str], settings: Mapping[str, Any]) -> Prepr
 
 
 def check_contents(
-    cohort: pd.DataFrame, workers: int, largest_slice_gap: float = LARGEST_SLICE_GAP
+    cohort: pd.DataFrame,
+    workers: int,
+    largest_slice_gap: float = LARGEST_SLICE_GAP,
+    spacing: tuple[float, float, float] = PAPER_SPACING,
 ) -> tuple[list[Fault], pd.DataFrame]:
     """Open every used volume, `workers` at a time.
 
@@ -92,7 +114,7 @@ def check_contents(
     rows = [row for _, row in used(cohort).iterrows()]
     faults: list[Fault] = []
     measured = []
-    check = partial(content_faults, largest_slice_gap=largest_slice_gap)
+    check = partial(content_faults, largest_slice_gap=largest_slice_gap, spacing=spacing)
     # Threads: unpacking and arithmetic, which take the time, run outside the interpreter's lock.
     with ThreadPoolExecutor(workers) as executor:
         for done, (found, measurements) in enumerate(executor.map(check, rows), start=1):

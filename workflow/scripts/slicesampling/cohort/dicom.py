@@ -88,6 +88,11 @@ class Stack:
         return self.positions @ self.normal
 
     @property
+    def usual(self) -> float:
+        """The distance of most neighbouring slices, mm."""
+        return float(np.median(np.diff(self.heights)))
+
+    @property
     def instances(self) -> list[int] | None:
         """The InstanceNumber of each slice, where all have one."""
         numbers = [one.instance for one in self.slices if one.instance is not None]
@@ -99,7 +104,7 @@ class Stack:
         Where slices are unevenly spaced, the grid has the usual step between them from the first to the last.
         """
         first, last = self.positions[0], self.positions[-1]
-        steps = len(self.slices) - 1 if self.even else max(1, round(float(np.ptp(self.heights) / self._usual())))
+        steps = len(self.slices) - 1 if self.even else max(1, round(float(np.ptp(self.heights) / self.usual)))
         return self._grid(first, (last - first) / steps, steps + 1)
 
     def slice_grid(self, k: int) -> Grid:
@@ -107,16 +112,17 @@ class Stack:
         other = k + 1 if k + 1 < len(self.slices) else k - 1
         return self._grid(self.positions[k], self.normal * abs(self.heights[other] - self.heights[k]), 1)
 
-    def evened(self, array: np.ndarray) -> np.ndarray:
+    def evened(self, array: np.ndarray, heights: np.ndarray | None = None) -> np.ndarray:
         """Interpolate an array on the slices linearly at the slices of `grid`: HU to int16, a bool mask above one half.
 
-        Exactly between two slices a mask is decided as by `grids.resample_mask`. The array of an even stack is returned
+        `heights`: of the planes of the array, rising, mm along the normal, where they are not those of the slices.
+        Exactly between two planes a mask is decided as by `grids.resample_mask`. The array of an even stack is returned
         as it is.
         """
         if self.even:
             return array
-        heights = self.heights
-        wanted = np.linspace(heights[0], heights[-1], self.grid().shape[0])
+        heights = self.heights if heights is None else heights
+        wanted = np.linspace(self.heights[0], self.heights[-1], self.grid().shape[0])
         upper = np.clip(np.searchsorted(heights, wanted), 1, len(heights) - 1)
         part = ((wanted - heights[upper - 1]) / (heights[upper] - heights[upper - 1])).astype(np.float32)
         result = np.empty((len(wanted), *array.shape[1:]), array.dtype)
@@ -133,9 +139,6 @@ class Stack:
     def nearest(self, height: float) -> int:
         """Return the slice nearest to a height along the normal."""
         return int(np.abs(self.heights - height).argmin())
-
-    def _usual(self) -> float:
-        return float(np.median(np.diff(self.heights)))
 
     def _grid(self, origin: np.ndarray, step: np.ndarray, slices: int) -> Grid:
         one = self.slices[0]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pydicom
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.uid import CTImageStorage
+from pydicom.uid import CTImageStorage, MediaStorageDirectoryStorage
 
 from .. import UserError
 from .kinds import is_dicom
@@ -21,6 +21,8 @@ for _name in ("pydicom", "highdicom"):  # what they log may quote the file
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 GEOMETRY = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient")
+NO_KIND = "Modality is missing; accepted is CT"
+DAMAGED = "damaged: what it is cannot be read"
 LOCALIZER = "a localizer"
 """Why a slice of a CT series may be left out though it belongs to the series."""
 
@@ -101,6 +103,7 @@ def choose_series(
     path: Path, datasets: dict[Path, pydicom.Dataset], wanted: Path | None, remarks: list[str]
 ) -> dict[Path, pydicom.Dataset]:
     """Return the slices of one CT series: that of the file `wanted`, or the one with most slices."""
+    _refuse_cut_files(datasets)
     reasons = {one: why_no_slice(dataset) for one, dataset in datasets.items()}
     slices = {one: dataset for one, dataset in datasets.items() if not reasons[one]}
     if wanted is not None and reasons.get(wanted):
@@ -130,15 +133,31 @@ def choose_series(
     return {one: dataset for one, dataset in slices.items() if series[one] == chosen}
 
 
+def _refuse_cut_files(datasets: dict[Path, pydicom.Dataset]) -> None:
+    """Refuse files that end before they say what they are, and CT slices that end before their pixels.
+
+    Left out, they would be bridged: the slices that they hold would be interpolated, or be missing at an end.
+    """
+    for one, dataset in datasets.items():
+        reason = why_no_slice(dataset)
+        if reason in (NO_KIND, DAMAGED) or (not reason and "PixelData" not in dataset):
+            raise UserError(
+                f"{one}: {reason or 'has no pixels'}; is the file complete? A folder holds slices that can all be read"
+            )
+
+
 def why_no_slice(dataset: pydicom.Dataset) -> str:
     """Return why a DICOM object is no slice of a CT volume, or nothing."""
     try:
         modality = dataset.get("Modality")
-        kind = pydicom.uid.UID(dataset.get("SOPClassUID") or CTImageStorage)  # anonymised ones may have none
+        # Anonymised ones may have none. A warning of an odd one would show what the file holds.
+        kind = pydicom.uid.UID(dataset.get("SOPClassUID") or CTImageStorage, pydicom.config.IGNORE)
         localizer = "LOCALIZER" in (dataset.get("ImageType") or ())
         frames = int(dataset.get("NumberOfFrames") or 1)
     except UNREADABLE:
-        return "damaged: what it is cannot be read"
+        return DAMAGED
+    if not modality and kind != MediaStorageDirectoryStorage:
+        return NO_KIND
     if modality != "CT":
         return f"Modality is {code(modality)}; accepted is CT"
     if localizer:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from matplotlib.path import Path as Polygon
 from pydicom.uid import CTImageStorage
 
 from .. import UserError, one_line
 from ..jobs import files
 from .dicom import Stack, plain
 from .dicom_files import UNREADABLE, code, read_header
-from .grids import GRID_TOLERANCE, REVERSE
+from .dicom_structures import read_structures
+from .grids import GRID_TOLERANCE
 
 SOFTWARE, VERSION = "slicesampling", "0.1.0"
 """Who made a segmentation."""
@@ -23,17 +23,17 @@ SERIES_NUMBER = 9001
 """Of a written segmentation, above those of a scanner."""
 
 
-def read_drawn_mask(path: Path, stack: Stack, liver_values: Collection[int]) -> np.ndarray:
-    """Read a DICOM segmentation or structure set drawn on `stack`: bool (slice, row, column).
+def read_drawn_mask(path: Path, stack: Stack, liver_values: Collection[int], remarks: list[str]) -> np.ndarray:
+    """Read a DICOM segmentation or structure set drawn on `stack`, onto its grid: bool (slice, row, column).
 
     `liver_values` are numbers of segments, or of regions of interest; without any, all of a segmentation count, and
-    the one of a structure set. Raises `UserError`.
+    the one of a structure set. `remarks` gets what was left out. Raises `UserError`.
     """
     modality = read_header(path, ("Modality",)).get("Modality")
     if modality == "SEG":
-        return _read_segmentation(path, stack, liver_values)
+        return stack.evened(_read_segmentation(path, stack, liver_values))
     if modality == "RTSTRUCT":
-        return _read_structures(path, stack, liver_values)
+        return read_structures(path, stack, liver_values, remarks)
     raise UserError(f"{path}: Modality is {code(modality)}; accepted for a mask are SEG and RTSTRUCT")
 
 
@@ -101,7 +101,7 @@ def _read_segmentation(path: Path, stack: Stack, liver_values: Collection[int]) 
             warnings.simplefilter("ignore")
             segmentation = highdicom.seg.segread(io.BytesIO(path.read_bytes()))
             known = set(segmentation.segment_numbers)
-            _known(path, "segment", known, liver_values)
+            known_numbers(path, "segment", known, liver_values)
             frames = int(segmentation.NumberOfFrames)
             if frames > 64 * len(stack.slices):
                 raise UserError(f"{path}: has {frames} frames for {len(stack.slices)} slices")
@@ -147,55 +147,7 @@ def _group(own: pydicom.Dataset, shared: pydicom.Dataset, name: str) -> pydicom.
     return (own if name in own else shared)[name].value[0]
 
 
-def _read_structures(path: Path, stack: Stack, liver_values: Collection[int]) -> np.ndarray:
-    """Fill the contours of a structure set: pixels whose centre lies within; contours within others are holes."""
-    mask = np.zeros(stack.shape, bool)
-    elements = ("StructureSetROISequence", "ROIContourSequence")
-    structures = read_header(path, elements)
-    try:
-        regions = {
-            int(item.ReferencedROINumber): item.get("ContourSequence") or []
-            for item in structures.get("ROIContourSequence") or []
-        }
-        _known(path, "region of interest", set(regions), liver_values)
-        if not liver_values and len(regions) != 1:
-            raise UserError(f"{path}: has {len(regions)} regions of interest; liver_values must say which are liver")
-        to_index = np.linalg.inv(REVERSE @ stack.slice_grid(0).affine @ REVERSE)  # x, y, z in mm → column, row, any
-        for number, contours in regions.items():
-            for contour in contours if not liver_values or number in liver_values else []:
-                if contour.ContourGeometricType not in ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR"):
-                    raise UserError(f"{path}: a contour is {contour.ContourGeometricType}; accepted is CLOSED_PLANAR")
-                points = np.asarray(contour.ContourData, dtype=float).reshape(-1, 3)
-                if len(points) < 3 or not np.isfinite(points).all():
-                    raise UserError(f"{path}: a contour has {len(points)} points; accepted are three or more, finite")
-                heights = points @ stack.normal
-                k = stack.nearest(float(heights.mean()))
-                thickness = stack.slice_grid(k).spacing[0]
-                off = float(np.abs(heights - stack.heights[k]).max())
-                if off > thickness / 2:
-                    raise UserError(
-                        f"{path}: the contour at {heights.mean():.3f} mm along the normal is {off:.3f} mm off any slice"
-                    )
-                own = to_index[:3, :3] @ (points - stack.positions[k]).T
-                mask[k] ^= _filled(own[:2].T, stack.slices[0].size)
-    except UNREADABLE as error:
-        raise UserError(f"{path}: cannot be read as DICOM structure set ({type(error).__name__})") from error
-    return mask
-
-
-def _filled(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return the pixels (row, column) whose centre lies within a polygon of points (column, row) in pixels."""
-    mask = np.zeros(size, bool)
-    low = np.clip(np.floor(points.min(axis=0)), 0, np.array(size[::-1]) - 1).astype(int)
-    high = np.clip(np.ceil(points.max(axis=0)), 0, np.array(size[::-1]) - 1).astype(int)
-    columns, rows = np.arange(low[0], high[0] + 1), np.arange(low[1], high[1] + 1)
-    centres = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
-    inside = Polygon(np.vstack([points, points[:1]])).contains_points(centres)
-    mask[low[1] : high[1] + 1, low[0] : high[0] + 1] = inside.reshape(len(rows), len(columns))
-    return mask
-
-
-def _known(path: Path, kind: str, known: Collection[int], wanted: Collection[int]) -> None:
+def known_numbers(path: Path, kind: str, known: Collection[int], wanted: Collection[int]) -> None:
     """Refuse numbers that nobody declared."""
     missing = sorted(set(wanted) - set(known))
     if missing:

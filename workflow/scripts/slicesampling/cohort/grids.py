@@ -18,12 +18,19 @@ EDGE = 1.01
 """How many voxels beyond the outermost centres the border value still holds: half a voxel to the edge of the field,
 half a voxel because the extent is no multiple of the canonical spacing, and a hundredth for rounding."""
 
+OBLIQUE_EDGE = 0.51
+"""The same where the volume leans against the patient's axes: the canonical grid then reaches beyond its field, which
+ends half a voxel from the centres, and the border value would add a rim."""
+
 ALIGNED = 1e-3
 """Grids that lean against each other by fewer voxels than this, over their whole length, have the same axes."""
 
 TIE = 1e-4
 """Rounding allowed for when interpolated mask values, or positions between two voxels, are compared with one half:
 NIfTI headers hold positions in float32, to some 3e-5 mm."""
+
+PAPER_SPACING = (1.5, 1.0, 1.0)
+"""mm (z, y, x), section III-A."""
 
 REVERSE = np.array([[0.0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
 """Swaps (x, y, z) of files with the library's (z, y, x), for points and indices alike."""
@@ -116,8 +123,8 @@ def canonical_grid(grid: Grid, spacing: tuple[float, float, float]) -> Grid:
 def resample(array: np.ndarray, source: Grid, target: Grid, *, fill: float) -> np.ndarray:
     """Interpolate `array` (z, y, x) on `source` linearly at the voxel centres of `target`; float32 (z, y, x).
 
-    Up to `EDGE` voxels beyond the outermost centres the border value holds, so that a volume gets no rim; further out
-    the value is `fill`.
+    Up to `EDGE` voxels beyond the outermost centres the border value holds, `OBLIQUE_EDGE` if `source` is oblique, so
+    that a volume neither gets nor loses a rim; further out the value is `fill`.
     """
     result = np.empty(target.shape, np.float32)
     for z, plane in enumerate(_planes(array, source, target, fill)):
@@ -173,7 +180,9 @@ def _planes(array: np.ndarray, source: Grid, target: Grid, fill: float) -> Itera
     if aside.max() < ALIGNED:
         plane = _aligned(array, target.shape, scale, offset, fill)
     else:
-        plane = _oblique(array, target.shape, matrix, fill)
+        leaning = source.affine[:3, :3] - np.diag(np.diag(source.affine)[:3])
+        edge = EDGE if np.abs(leaning).max() < ALIGNED else OBLIQUE_EDGE
+        plane = _oblique(array, target.shape, matrix, fill, edge)
     return map(plane, range(target.shape[0]))
 
 
@@ -222,7 +231,7 @@ def _neighbours(length: int, target: int, scale: float, offset: float) -> tuple[
 
 
 def _oblique(
-    array: np.ndarray, shape: tuple[int, int, int], matrix: np.ndarray, fill: float
+    array: np.ndarray, shape: tuple[int, int, int], matrix: np.ndarray, fill: float, edge: float
 ) -> Callable[[int], np.ndarray]:
     """Interpolate in three dimensions: target index (z, y, x, 1) lies at source index matrix x (z, y, x, 1)."""
     from scipy import ndimage  # whoever loads a volume imports this module, and few resample an oblique one
@@ -235,7 +244,7 @@ def _oblique(
 
     def plane(z: int) -> np.ndarray:
         position = in_plane + (matrix[:3, 0] * z + matrix[:3, 3])[:, None, None]
-        inside = ((position >= -EDGE) & (position <= last + EDGE)).all(axis=0)
+        inside = ((position >= -edge) & (position <= last + edge)).all(axis=0)
         result = ndimage.map_coordinates(array, position, output=np.float32, order=1, mode="nearest")
         result[~inside] = fill
         return result

@@ -6,58 +6,20 @@ whether there is a liver. What it finds and cannot use it lists with the reason.
 
 import csv
 import json
-import os
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from pydicom import Dataset
+import numpy as np
 
 from .. import UserError
-from .dicom_files import KIND, UNREADABLE, read_header, why_no_slice
-from .kinds import IMAGE_SUFFIXES, is_dicom
+from .archive import find_dicom
+from .cases import Case, Found, chosen_parts
+from .kinds import IMAGE_SUFFIXES
 from .masks import label_is_empty, natural
 
-TUMOUR_NAMES = re.compile(r"tumou?r|cancer|lesion|metasta", re.IGNORECASE)
-"""Labels that lie inside the organ and count as part of it, as the paper counts the tumours of LiTS as liver."""
-
-FEWEST_SLICES = 10
-"""Of a series of a DICOM archive: shorter ones are test scans and single planes, and hold no liver."""
-
-MASK_ELEMENTS = (
-    "NumberOfFrames",
-    "SegmentSequence",
-    "StructureSetROISequence",
-    "ReferencedSeriesSequence",
-    "ReferencedFrameOfReferenceSequence",
-)
-"""What a DICOM object says of the masks in it, and of the series that they are drawn on."""
-
 PLACEHOLDERS = ("volume", "patient", "site")
-
-
-class Case(NamedTuple):
-    """One volume with its mask, None where people annotate it.
-
-    liver_values: as in the cohort table; split, patient, site: empty where not given.
-    """
-
-    name: str
-    image: Path
-    label: Path | None
-    liver_values: str = ""
-    split: str = ""
-    patient: str = ""
-    site: str = ""
-
-
-class Found(NamedTuple):
-    """What an importer found: cases to use, and what it left out with the reason, a line each."""
-
-    cases: list[Case]
-    left_out: list[str]
 
 
 def find_lits(root: Path) -> Found:
@@ -86,7 +48,9 @@ def find_chaos(root: Path) -> Found:
 def find_decathlon(root: Path, structure: str = "liver") -> Found:
     """Find the training cases that `dataset.json` of a Medical Segmentation Decathlon task lists."""
     about = _dataset(root)
-    values = _structure_values({str(name): int(value) for value, name in about["labels"].items()}, structure, root)
+    values, decided = _structure_values(
+        {str(name): int(value) for value, name in about["labels"].items()}, structure, root
+    )
     cases, left_out = [], []
     for entry in about.get("training", []):
         image, label = (root / entry[kind] for kind in ("image", "label"))
@@ -96,7 +60,7 @@ def find_decathlon(root: Path, structure: str = "liver") -> Found:
         else:
             cases.append(Case(_padded(_stem(image).rpartition("_")[2]), image, label, values))
     left_out += [f"{path}: dataset.json gives no mask (test case)" for path in about.get("test", [])]
-    return Found(cases, left_out)
+    return Found(cases, left_out, decided)
 
 
 def find_nnunet(root: Path, structure: str = "liver") -> Found:
@@ -113,7 +77,7 @@ def find_nnunet(root: Path, structure: str = "liver") -> Found:
     by_name = {str(name): value for name, value in labels.items()}
     if all(str(name).isdigit() for name in labels):  # version 1: value → name
         by_name = {str(name): int(value) for value, name in labels.items()}
-    values = _structure_values(by_name, structure, root)
+    values, decided = _structure_values(by_name, structure, root)
     ending = about.get("file_ending", ".nii.gz")
     cases, left_out = [], []
     for folder, split in (("Tr", ""), ("Ts", "test")):
@@ -124,7 +88,7 @@ def find_nnunet(root: Path, structure: str = "liver") -> Found:
                 cases.append(Case(name, image, label, values, split))
             else:
                 left_out.append(f"{image}: no mask {label.name} in labels{folder}")
-    return Found(cases, left_out)
+    return Found(cases, left_out, decided)
 
 
 def find_totalsegmentator(root: Path, structure: str = "liver") -> Found:
@@ -177,70 +141,6 @@ def find_pairs(root: Path, image: str, label: str = "") -> Found:
     return Found(cases, left_out)
 
 
-def find_dicom(root: Path, structure: str = "liver") -> Found:
-    """Find the CT series of a DICOM archive, whatever its folders are called, that have a mask.
-
-    A series is used where a DICOM segmentation or structure set names it and has a segment or region called
-    `structure`, or where one NIfTI, NRRD or MetaImage file lies in its folder or, called like it, beside that. It needs
-    `FEWEST_SLICES` slices in one folder; localizers and other objects are left out. Volumes and patients are numbered
-    in order of the paths: no name or number of a patient is taken over.
-    """
-    series: dict[str, list[_Object]] = {}
-    masks: dict[str, list[tuple[Path, str]]] = {}
-    left_out: list[str] = []
-    odd: Counter[tuple[str, str]] = Counter()
-    for path in _files(root):
-        if not is_dicom(path):
-            continue
-        try:
-            header = read_header(path, (*KIND, *MASK_ELEMENTS))
-            modality = header.get("Modality")
-            if modality in ("SEG", "RTSTRUCT"):
-                values = ",".join(map(str, _named_parts(header, structure)))
-                if not values:
-                    left_out.append(f"{path}: no segment or region is called {structure}")
-                for uid in _referenced_series(header) if values else ():
-                    masks.setdefault(uid, []).append((path, values))
-                continue
-            reason = why_no_slice(header)
-            uid, patient = str(header.get("SeriesInstanceUID", "")), str(header.get("PatientID") or "")
-        except UserError as error:
-            left_out.append(str(error))
-            continue
-        except UNREADABLE as error:
-            left_out.append(f"{path}: cannot be read as DICOM ({type(error).__name__})")
-            continue
-        if reason:
-            odd[str(path.parent), reason] += 1
-        else:
-            series.setdefault(uid, []).append(_Object(path, patient))
-    left_out += [f"{folder}: {count} DICOM file(s): {reason}" for (folder, reason), count in odd.items()]
-
-    in_folder = Counter(folder for objects in series.values() for folder in {one.path.parent for one in objects})
-    found: list[tuple[Path, Path, str, str]] = []
-    for uid, objects in series.items():
-        folders = {one.path.parent for one in objects}
-        first = objects[0].path
-        if len(folders) > 1:
-            left_out.append(f"{first}: the slices of its series lie in {len(folders)} folders; accepted is one")
-        elif len(objects) < FEWEST_SLICES:
-            left_out.append(f"{first}: its series has {len(objects)} slices; accepted are {FEWEST_SLICES} or more")
-        else:
-            alone = in_folder[first.parent] == 1
-            drawn = masks.get(uid) or ([(path, "") for path in _beside(first.parent, structure)] if alone else [])
-            if len(drawn) == 1:
-                found.append((first.parent if alone else first, *drawn[0], objects[0].patient))
-            else:
-                left_out.append(f"{first}: its series has {len(drawn) or 'no'} masks of the {structure}; accepted: one")
-    found.sort(key=lambda case: natural(str(case[0])))
-    patients = {patient: k for k, patient in enumerate(dict.fromkeys(case[3] for case in found if case[3]), start=1)}
-    cases = []
-    for number, (image, label, values, patient) in enumerate(found, start=1):
-        person = f"patient{patients[patient]:03}" if patient else ""
-        cases.append(Case(f"{number:03}", image, label, values, patient=person))
-    return Found(cases, left_out)
-
-
 LAYOUTS: dict[str, Callable[..., Found]] = {
     "lits": find_lits,
     "chaos": find_chaos,
@@ -250,41 +150,6 @@ LAYOUTS: dict[str, Callable[..., Found]] = {
     "dicom": find_dicom,
     "pairs": find_pairs,
 }
-
-
-class _Object(NamedTuple):
-    path: Path
-    patient: str
-
-
-def _files(root: Path) -> list[Path]:
-    """Return all files under `root`, in natural order; links to folders are not followed, so that none is met twice."""
-    found = [Path(folder) / name for folder, _, names in os.walk(root) for name in names]
-    return sorted((path for path in found if path.is_file()), key=lambda path: natural(str(path)))
-
-
-def _named_parts(header: Dataset, structure: str) -> list[int]:
-    """Return the numbers of the segments or regions of `structure`, and of the tumours in it."""
-    parts = {int(item.SegmentNumber): str(item.SegmentLabel) for item in header.get("SegmentSequence") or []}
-    parts |= {int(item.ROINumber): str(item.ROIName) for item in header.get("StructureSetROISequence") or []}
-    organ = [number for number, name in parts.items() if name.strip().lower() == structure.lower()]
-    return sorted([*organ, *(n for n, name in parts.items() if TUMOUR_NAMES.search(name))]) if organ else []
-
-
-def _referenced_series(header: Dataset) -> set[str]:
-    """Return the CT series that a segmentation or structure set is drawn on."""
-    items = list(header.get("ReferencedSeriesSequence") or [])
-    for frame in header.get("ReferencedFrameOfReferenceSequence") or []:
-        for study in frame.get("RTReferencedStudySequence") or []:
-            items += study.get("RTReferencedSeriesSequence") or []
-    return {str(item.SeriesInstanceUID) for item in items}
-
-
-def _beside(folder: Path, structure: str) -> list[Path]:
-    """Return mask files in a series' folder or called like it beside it; of these those called like the structure."""
-    near = [*folder.iterdir(), *(path for path in folder.parent.iterdir() if path.name.startswith(folder.name))]
-    files = sorted(path for path in near if path.is_file() and path.name.endswith(IMAGE_SUFFIXES))
-    return [path for path in files if structure.lower() in path.name.lower()] or files
 
 
 def _numbered(root: Path, name: str) -> dict[int, Path]:
@@ -314,17 +179,17 @@ def _dataset(root: Path) -> dict[str, Any]:
     return about
 
 
-def _structure_values(labels: Mapping[str, Any], structure: str, root: Path) -> str:
-    """Return the values, as text, of `structure` and of the tumours in it. `labels`: name → value or list of values."""
-    chosen: set[int] = set()
-    for name, value in labels.items():
-        if name.lower() == structure.lower() or (
-            TUMOUR_NAMES.search(name) and any(other.lower() == structure.lower() for other in labels)
-        ):
-            chosen |= set(value) if isinstance(value, list) else {int(value)}
+def _structure_values(labels: Mapping[str, Any], structure: str, root: Path) -> tuple[str, tuple[str, ...]]:
+    """Return the values, as text, of `structure` and of the tumours in it, and a line that names them.
+
+    labels: name → value or list of values.
+    """
+    names = list(labels)
+    chosen = [names[k] for k in chosen_parts(dict(enumerate(names)), structure)]
     if not chosen:
         raise UserError(f"{root / 'dataset.json'}: labels are {', '.join(labels)}; none is called {structure}")
-    return ",".join(map(str, sorted(chosen)))
+    values = {value for name in chosen for value in np.atleast_1d(labels[name]).tolist()}
+    return ",".join(map(str, sorted(map(int, values)))), (f"taken as {structure}: {', '.join(chosen)}",)
 
 
 def _by_pattern(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[Path, dict[str, str]]]:

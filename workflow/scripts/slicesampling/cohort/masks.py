@@ -14,10 +14,19 @@ from .grids import Grid, upright
 from .kinds import of_slices
 from .plausibility import SOFT_TISSUE_SHARE, soft_tissue_share
 
+MOST_LABELS = 256
+"""Different values of a mask; an image has more."""
+
 
 def label_is_empty(path: str | Path) -> bool:
     """Say whether a mask file holds nothing but zeros."""
     return not read_file(Path(path)).values.any()
+
+
+def holds_labels(path: Path) -> bool:
+    """Say whether a file holds labels rather than an image: whole numbers from zero on, `MOST_LABELS` at most."""
+    values = np.unique(read_file(path).values)
+    return len(values) <= MOST_LABELS and bool((values >= 0).all() and (values == np.rint(values)).all())
 
 
 def read_mask(
@@ -26,12 +35,13 @@ def read_mask(
     stack: dicom.Stack | None,
     on_slices: np.ndarray,
     liver_values: Collection[int],
-    ignore_value: int | None = None,
+    ignore_value: int | None,
+    remarks: list[str],
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Read a mask onto `grid`, the image's, and where it is not annotated: None without an `ignore_value`.
 
-    `stack` and `on_slices`: the slices of a DICOM image, and their HU. `ignore_value`: what a mask file of a volume
-    holds where nobody has annotated it.
+    `remarks` gets what was decided on the way. `stack` and `on_slices`: the slices of a DICOM image, and their HU.
+    `ignore_value`: what a mask file of a volume holds where nobody has annotated it.
     """
     if not of_slices(path):
         stored = read_file(path)
@@ -49,10 +59,10 @@ def read_mask(
     if ignore_value is not None:
         raise UserError(f"{path}: ignore_value is for a mask file of a volume, such as NIfTI; leave the cell empty")
     if path.is_dir():
-        mask = _read_png_masks(path, stack, on_slices, liver_values)
+        mask = stack.evened(_read_png_masks(path, stack, on_slices, liver_values))
     else:
-        mask = dicom_masks.read_drawn_mask(path, stack, liver_values)
-    return np.ascontiguousarray(upright(stack.evened(mask), stack.grid())[0]), None
+        mask = dicom_masks.read_drawn_mask(path, stack, liver_values, remarks)
+    return np.ascontiguousarray(upright(mask, stack.grid())[0]), None
 
 
 def _liver(path: Path, values: np.ndarray, liver_values: Collection[int]) -> np.ndarray:

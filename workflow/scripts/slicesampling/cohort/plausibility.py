@@ -27,6 +27,9 @@ SOFT_TISSUE_SHARE = 0.9
 SECOND_COMPONENT = 0.01
 """A second part of the mask of this share is told; smaller ones are specks, which many references have."""
 
+VOLUME_CHANGE = 0.02
+"""A mask whose volume changes by more on the way to the common grid is told."""
+
 SPACING_FACTOR = 3
 """A spacing this many times the cohort's median, or its fraction, is told."""
 
@@ -123,6 +126,9 @@ def _odd_mask(row: dict[str, Any]) -> list[str]:
     found = []
     if row["liver_ml"] < LIVER_ML[0] or row["liver_ml"] > LIVER_ML[1]:  # neither where no mask shows a whole liver
         found.append(f"the liver has {row['liver_ml']:.0f} ml; expected {LIVER_ML[0]} to {LIVER_ML[1]}")
+    change = row["resampled_ml"] / row["liver_ml"] - 1  # NaN likewise
+    if abs(change) > VOLUME_CHANGE:
+        found.append(f"the liver has {100 * change:+.1f} % of volume on the common grid; its voxels are coarse for it")
     if row["touches"]:
         found.append(f"the mask reaches the end of the stack at the {row['touches']}: the liver is cut off")
     if row["second_component"] >= SECOND_COMPONENT:

@@ -95,7 +95,7 @@ def read_scan(
     mask = ignored = None
     if label_path is not None:
         try:
-            mask, ignored = read_mask(Path(label_path), grid, stack, on_slices, liver_values, ignore_value)
+            mask, ignored = read_mask(Path(label_path), grid, stack, on_slices, liver_values, ignore_value, remarks)
         except UserError as error:
             raise LabelError(str(error)) from error
     if grid.tilt > TILT_TOLERANCE:
@@ -119,7 +119,7 @@ def preprocess(
     A slice is annotated if no voxel of it draws on one that is not; without a mask none is.
     """
     scan = read_scan(image_path, label_path, liver_values, largest_slice_gap, ignore_value)
-    grid = canonical_grid(scan.grid, spacing)
+    grid = common_grid(image_path, scan.grid, spacing)
     if scan.mask is None:
         mask = np.full(grid.shape, NOT_ANNOTATED, np.uint8)
     else:
@@ -133,6 +133,17 @@ def preprocess(
         native_grid=scan.grid,
         native_mask=scan.mask,
     )
+
+
+def common_grid(path: str | Path, native: Grid, spacing: tuple[float, float, float]) -> Grid:
+    """Return the canonical grid of a volume; raises `UserError` where its field is no wider than half a voxel of it."""
+    for axis, extent, step in zip("zyx", np.array(native.shape) * native.spacing, spacing, strict=True):
+        if extent < step / 2:
+            raise UserError(
+                f"{path}: is {extent:.3g} mm long along {axis}; accepted is half a voxel of {step:g} mm or more "
+                "(preprocessing: spacing)"
+            )
+    return canonical_grid(native, spacing)
 
 
 def _straightened(

@@ -10,7 +10,7 @@ import pandas as pd
 from .. import UserError
 from ..jobs import randomness
 from ..jobs.files import write_text
-from .importers import Case
+from .cases import Case
 from .table import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, SPLITS, read_cohort
 
 

@@ -1,0 +1,57 @@
+"""What importers find: volumes with their masks, and which parts of a mask are the structure."""
+
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+TUMOUR_NAMES = re.compile(r"tumou?r|cancer|lesion|metasta", re.IGNORECASE)
+"""Labels that lie inside the organ and count as part of it, as the paper counts the tumours of LiTS as liver."""
+
+TUMOUR_WORDS = frozenset(("primary", "secondary", "left", "right", "lobe", "segment", "gtv", "roi", "of", "in", "the"))
+"""What may stand beside them without naming another organ."""
+
+
+class Case(NamedTuple):
+    """One volume with its mask, None where people annotate it.
+
+    liver_values: as in the cohort table; split, patient, site: empty where not given.
+    """
+
+    name: str
+    image: Path
+    label: Path | None
+    liver_values: str = ""
+    split: str = ""
+    patient: str = ""
+    site: str = ""
+
+
+class Found(NamedTuple):
+    """What an importer found: cases to use, what it left out with the reason, and what it decided, a line each."""
+
+    cases: list[Case]
+    left_out: list[str]
+    decided: tuple[str, ...] = ()
+
+
+def chosen_parts(names: Mapping[int, str], structure: str) -> list[int]:
+    """Return the numbers of the parts of a mask that are `structure`, by their names, and of the tumours in it.
+
+    A tumour counts if its name says of what it is, or nothing more: a bladder tumour is none of the liver. `structure`
+    may be several names with commas between them; all of them count then.
+    """
+    wanted = {name.strip().lower() for name in structure.split(",")}
+    chosen = [number for number, name in names.items() if name.strip().lower() in wanted]
+    if not chosen:
+        return []
+    tumours = [number for number, name in names.items() if _is_tumour_of(name, wanted)]
+    return sorted({*chosen, *tumours})
+
+
+def _is_tumour_of(name: str, wanted: Collection[str]) -> bool:
+    """Say whether a name is that of a tumour, with no word of another organ."""
+    words = set(re.findall(r"[a-z]{2,}", name.lower()))
+    tumour = {word for word in words if TUMOUR_NAMES.search(word)}
+    organs = {word for name in wanted for word in re.findall(r"[a-z]{2,}", name)}
+    return bool(tumour) and words - tumour <= organs | TUMOUR_WORDS
