@@ -51,8 +51,9 @@ test-all: .venv lint browser
 	$(PYTEST) -m "$(ONLY)"
 ONLY ?=
 
-# In two processes. A process that has no test left takes over some of the other's.
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+# In two processes. A process that has no test left takes over some of the other's. The many jobs of the runs load the
+# library as compiled, also where Python is told to keep nothing compiled.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 # Installs the browser in which a test opens the report, if it is missing and can be installed.
 browser:

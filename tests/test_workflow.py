@@ -195,6 +195,7 @@ def test_a_converged_model_is_the_training_of_the_last_iteration_carried_on(
         assert f"continuing after step {iteration['step'].iloc[-1]}" in log
 
 
+@pytest.mark.slow
 def test_a_second_run_does_nothing_and_a_lost_figure_is_made_alone(run_copy: Path) -> None:
     assert "Nothing to be done" in snakemake(run_copy, *SMALLEST)
     figure = run_copy / "results/figures/figure4_iterations.png"
@@ -521,6 +522,7 @@ def test_faulty_volumes_stop_the_run_or_only_themselves_and_no_name_gets_out(tmp
             assert word not in path.name
 
 
+@pytest.mark.slow
 def test_predictions_go_back_to_the_files_they_were_made_from(run: Path, tmp_path: Path) -> None:
     """The command of the README, on NIfTI and DICOM: what it writes lies voxel for voxel on each test volume."""
     command = [sys.executable, str(ROOT / "workflow/export_predictions.py"), "uss-2-converged", "--to", str(tmp_path)]

@@ -206,6 +206,7 @@ for index in range(10**6):
 """
 
 
+@pytest.mark.slow
 def test_a_writer_that_is_killed_loses_nothing_that_it_has_told_to_be_saved(tmp_path: Path) -> None:
     paths = [str(LIBRARY), str(Path(__file__).parent), str(Path(__file__).parents[1])]
     script = WRITER.format(paths=paths, folder=str(tmp_path / "answers"))

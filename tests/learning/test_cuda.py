@@ -236,6 +236,7 @@ def test_an_interrupted_training_on_a_gpu_is_an_undisturbed_one_on_the_cpu(
     assert cuda.used == {GPU[0]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("spare", "where"), [(2**20, "go to cuda:0"), (0, "stay in their files")])
 def test_training_volumes_go_to_the_gpu_where_they_fit_beside_the_training(
     on_cpu: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture, spare: int, where: str
@@ -320,6 +321,7 @@ class Scripts:
         self.run("uncertainty", section, output, volumes=["a", "b"], settings={"samples": 3, "dilation": 3})
 
 
+@pytest.mark.slow
 def test_the_scripts_make_the_same_files_on_a_gpu(on_cpu: dict[str, Any], tmp_path: Path) -> None:
     """Also where the model was trained on the other kind of device."""
     scripts = Scripts(tmp_path)

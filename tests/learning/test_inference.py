@@ -315,7 +315,7 @@ def test_slice_features_follow_the_image_and_not_the_tiles(filters: tuple[int, .
     network.initialise(torch.Generator().manual_seed(3))
     step, margin = network.geometry.stride[0], network.margin[0]
     random = np.random.default_rng(1)
-    image = random.integers(-1000, 1000, (2 * margin + 4 * step + 8, 20, 23)).astype(np.int16)
+    image = random.integers(-1000, 1000, (2 * margin + 3 * step + 4, 12, 15)).astype(np.int16)
     features = slice_features(network, image, WINDOW, CPU)
     assert features.shape == (len(image), filters[-1])
     tiled = slice_features(network, image, WINDOW, CPU._replace(tile_memory=4e5))

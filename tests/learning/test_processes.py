@@ -27,6 +27,7 @@ def train_as(rank: int, port: int, folder: Path) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Loss and validation of each interval, and the weights in the end, agree with one process's to rounding.
 
