@@ -14,14 +14,16 @@ demo: .venv
 	@echo "Tables: results/tables, figures: results/figures, everything with captions: results/report.html"
 
 # The study on the synthetic cohort, hours of two cores at low priority, in a folder outside of results/; it resumes.
+# With equal steps for all strategies: make study EQUAL=config/study_equal_steps.yaml STUDY=../study-equal-steps
 study: .venv
-	nice -n 19 $(BIN)/snakemake --cores all --configfile config/study.yaml --directory $(STUDY) --rerun-incomplete --keep-going
+	nice -n 19 $(BIN)/snakemake --cores all --configfile config/study.yaml $(EQUAL) --directory $(STUDY) --rerun-incomplete --keep-going
 STUDY ?= ../study
 
-# The tables and figures of the study from the records in docs/study, without training anything.
+# The tables and figures of the study from its records, without training anything.
+RECORDS ?= docs/study
 study-tables: .venv
-	$(BIN)/python benchmarks/study.py restore $(STUDY)
-	$(BIN)/snakemake --cores all --configfile config/study.yaml $(STUDY)/recorded.yaml --directory $(STUDY) \
+	$(BIN)/python benchmarks/study.py restore --records $(RECORDS) $(STUDY)
+	$(BIN)/snakemake --cores all --configfile config/study.yaml $(EQUAL) $(STUDY)/recorded.yaml --directory $(STUDY) \
 		--allowed-rules tables table plot paper_comparison overview claims --rerun-triggers mtime -- tables
 
 # The report of the results in results/, as one file that needs no network. If the run had its own configuration:

@@ -26,16 +26,16 @@ ONCE = {"cohort": "cohort/cohort", "volumes": "cohort/volumes", "grid_limit": "e
 LEDGER = "ledgers"
 
 
-def collect(results: Path) -> None:
-    """Add the records of a run to those in docs/study; refuse one of another cohort."""
+def collect(results: Path, records: Path = STUDY) -> None:
+    """Add what a run has measured to the folder `records`; refuse a run of other volumes."""
     for name, path in ONCE.items():
-        table, kept = read(results / f"{path}.tsv"), STUDY / f"{name}.tsv.xz"
+        table, kept = read(results / f"{path}.tsv"), records / f"{name}.tsv.xz"
         if kept.exists() and not table.equals(read(kept)):
             sys.exit(f"error: {results / path}.tsv: is not what {kept} holds; accepted: a run of the same volumes")
         write(table, kept)
     for name in RECORDS:
-        add(read(results / f"evaluation/{name}.tsv"), name)
-    add(pd.concat(ledgers(results)), LEDGER)
+        add(read(results / f"evaluation/{name}.tsv"), records / f"{name}.tsv.xz")
+    add(pd.concat(ledgers(results)), records / f"{LEDGER}.tsv.xz")
 
 
 def ledgers(results: Path) -> list[pd.DataFrame]:
@@ -50,9 +50,9 @@ def ledgers(results: Path) -> list[pd.DataFrame]:
     ]
 
 
-def add(new: pd.DataFrame, name: str) -> None:
+def add(new: pd.DataFrame, path: Path) -> None:
     """Put the rows of `new` in the place of those of the same seeds and strategies."""
-    path, keys = STUDY / f"{name}.tsv.xz", ["seed", "strategy"]
+    keys = ["seed", "strategy"]
     if path.exists():
         old = read(path)
         replaced = pd.MultiIndex.from_frame(old[keys]).isin(pd.MultiIndex.from_frame(new[keys]))
@@ -60,7 +60,7 @@ def add(new: pd.DataFrame, name: str) -> None:
     write(new.iloc[pd.to_numeric(new["seed"]).argsort(kind="stable")], path)
 
 
-def restore(results: Path) -> None:
+def restore(results: Path, records: Path = STUDY) -> None:
     """Write the records where the workflow expects them, under `results`, which must not hold any yet.
 
     A strategy is left out unless every seed has it. What is there stands in recorded.yaml beside `results`: a part of
@@ -68,10 +68,10 @@ def restore(results: Path) -> None:
     """
     if (results / "evaluation").exists():
         sys.exit(f"error: {results / 'evaluation'}: is there already; accepted: a new folder")
-    kept = read(STUDY / f"{LEDGER}.tsv.xz")
+    kept = read(records / f"{LEDGER}.tsv.xz")
     seeds, strategies = complete(kept)
     for name, path in (ONCE | {name: f"evaluation/{name}" for name in RECORDS}).items():
-        table = read(STUDY / f"{name}.tsv.xz")
+        table = read(records / f"{name}.tsv.xz")
         if name in RECORDS:
             table = table[~table["strategy"].isin(set(kept["strategy"]) - set(strategies))]
         write(table, results / f"{path}.tsv")
@@ -105,9 +105,10 @@ def write(table: pd.DataFrame, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["collect", "restore"])
+    parser.add_argument("--records", type=Path, default=STUDY, help="default: docs/study")
     parser.add_argument("folder", type=Path, help="where the study was run, or is to be restored; it holds results/")
     arguments = parser.parse_args()
-    {"collect": collect, "restore": restore}[arguments.what](arguments.folder / "results")
+    {"collect": collect, "restore": restore}[arguments.what](arguments.folder / "results", arguments.records)
 
 
 if __name__ == "__main__":

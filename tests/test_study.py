@@ -16,9 +16,7 @@ MADE = ["tables", "table", "plot", "paper_comparison", "overview", "claims"]
 
 
 @pytest.fixture
-def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder in the place of docs/study."""
-    monkeypatch.setattr(study, "STUDY", tmp_path / "records")
+def records(tmp_path: Path) -> Path:
     return tmp_path / "records"
 
 
@@ -30,8 +28,8 @@ def test_what_was_collected_twice_is_there_once_and_comes_back_as_it_was(
     run: Path, records: Path, tmp_path: Path
 ) -> None:
     for _ in range(2):
-        study.collect(run / "results")
-    study.restore(tmp_path / "again/results")
+        study.collect(run / "results", records)
+    study.restore(tmp_path / "again/results", records)
     for part in ("evaluation", "cohort"):
         restored = contents(tmp_path / "again/results" / part)
         assert restored
@@ -41,14 +39,14 @@ def test_what_was_collected_twice_is_there_once_and_comes_back_as_it_was(
 
 
 def test_runs_add_up_and_a_later_one_replaces_its_strategies(run: Path, records: Path, tmp_path: Path) -> None:
-    study.collect(run / "results")
+    study.collect(run / "results", records)
     first = study.read(records / "metrics.tsv.xz")
     other = tmp_path / "other/results"
-    study.restore(other)
+    study.restore(other, records)
     for name in study.RECORDS:
         table = study.read(other / f"evaluation/{name}.tsv")
         study.write(table[table["strategy"] == "uss"].assign(seed="2"), other / f"evaluation/{name}.tsv")
-    study.collect(other)
+    study.collect(other, records)
     both = study.read(records / "metrics.tsv.xz")
     assert both.head(len(first)).equals(first)
     assert set(both["seed"].tail(len(both) - len(first))) == {"2"}
@@ -56,12 +54,12 @@ def test_runs_add_up_and_a_later_one_replaces_its_strategies(run: Path, records:
 
 
 def test_only_strategies_that_all_seeds_have_come_back(run: Path, records: Path, tmp_path: Path) -> None:
-    study.collect(run / "results")
+    study.collect(run / "results", records)
     ledgers = study.read(records / "ledgers.tsv.xz")
     assert study.complete(ledgers) == ([1], ["uvs", "uss", "rss"])
     second = ledgers[ledgers["strategy"].isin(["rss", "uss"])].assign(seed="2")
     study.write(pd.concat([ledgers, second]), records / "ledgers.tsv.xz")
-    study.restore(tmp_path / "again/results")
+    study.restore(tmp_path / "again/results", records)
     recorded = (tmp_path / "again/recorded.yaml").read_text(encoding="utf-8")
     assert yaml.safe_load(recorded) == {"seeds": [1, 2], "strategies": ["uss", "rss"]}
     metrics = study.read(tmp_path / "again/results/evaluation/metrics.tsv")
@@ -70,18 +68,18 @@ def test_only_strategies_that_all_seeds_have_come_back(run: Path, records: Path,
 
 
 def test_a_run_of_other_volumes_is_refused(run: Path, records: Path, tmp_path: Path) -> None:
-    study.collect(run / "results")
-    study.restore(tmp_path / "other/results")
+    study.collect(run / "results", records)
+    study.restore(tmp_path / "other/results", records)
     path = tmp_path / "other/results/cohort/cohort.tsv"
     path.write_text(path.read_text(encoding="utf-8").replace("p001", "p009"), encoding="utf-8")
     with pytest.raises(SystemExit, match=r"cohort/cohort\.tsv: is not what .* holds"):
-        study.collect(tmp_path / "other/results")
+        study.collect(tmp_path / "other/results", records)
 
 
 @pytest.mark.slow
 def test_the_tables_of_the_records_are_those_of_the_run(run: Path, records: Path, tmp_path: Path) -> None:
-    study.collect(run / "results")
-    study.restore(tmp_path / "again/results")
+    study.collect(run / "results", records)
+    study.restore(tmp_path / "again/results", records)
     recorded = str(tmp_path / "again/recorded.yaml")
     snakemake(
         tmp_path / "again", *SMALLEST, recorded, "--allowed-rules", *MADE, "--rerun-triggers", "mtime", "--", "tables"
