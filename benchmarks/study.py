@@ -35,7 +35,10 @@ def collect(results: Path, records: Path = STUDY) -> None:
         write(table, kept)
     for name in RECORDS:
         add(read(results / f"evaluation/{name}.tsv"), records / f"{name}.tsv.xz")
-    add(pd.concat(ledgers(results)), records / f"{LEDGER}.tsv.xz")
+    kept = pd.concat(ledgers(results))
+    ended = pd.MultiIndex.from_frame(read(results / "evaluation/metrics.tsv")[["seed", "strategy"]])
+    # Not those of seeds and strategies that the run has only begun.
+    add(kept[pd.MultiIndex.from_frame(kept[["seed", "strategy"]]).isin(ended)], records / f"{LEDGER}.tsv.xz")
 
 
 def ledgers(results: Path) -> list[pd.DataFrame]:
