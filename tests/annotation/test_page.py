@@ -280,6 +280,27 @@ def test_a_whole_round(page: Page) -> None:
     assert [url for url in web if not url.startswith(f"http://localhost:{page.server.port}/")] == []
 
 
+def test_the_round_is_ended_early_from_the_list(page: Page) -> None:
+    page.press("list")
+    assert not page.driver.find_element("id", "enough").is_displayed()  # nothing is answered yet
+    page.driver.find_element("css selector", "#overview [data-close]").click()
+    page.press("none")
+    until(lambda: len(page.server.answers) == 1)
+    for chosen in ("cancel", "end"):
+        page.ready()
+        if not page.driver.find_element("id", "overview").is_displayed():
+            page.press("list")
+        assert not (page.server.folder / "annotations/closed").exists()
+        until(lambda: page.driver.find_element("id", "enough").is_displayed())
+        page.press("enough")
+        left = until(lambda: page.driver.find_element("id", "left").text)
+        assert left.startswith("No answer yet: 3 of 4 slices. One answer where two people were asked: 1.")
+        page.driver.find_element("css selector", f"#end [value={chosen}]").click()
+    until(lambda: "The round has ended with 0 of 4 slices" in page.driver.find_element("id", "summary").text)
+    assert not page.driver.find_element("id", "enough").is_displayed()
+    assert (page.server.folder / "annotations/closed/uss-1.tsv").exists()
+
+
 def test_nothing_is_lost_by_a_reload_or_a_killed_server(page: Page) -> None:
     page.tool("contour")
     page.drag(page.screen(outline(MASK[5], 30)))

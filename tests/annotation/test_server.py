@@ -25,6 +25,7 @@ from slicesampling.annotation.answers import Answers, to_runs
 from slicesampling.annotation.server import LARGEST_BODY, kept_token, make_app
 from slicesampling.annotation.work import Work
 from slicesampling.cohort.volumes import read_canonical_mask
+from slicesampling.jobs.tsv import read_table
 
 TOKEN = "the-key"
 SHAPE = (12, 30, 40)
@@ -469,6 +470,22 @@ def test_the_round_closes_when_all_is_answered(desk: Callable[..., Desk], tmp_pa
     # An own answer of an earlier round is corrected under the round that is open.
     assert {row["slice"] for row in state["earlier"]} == {3, 5, 8, 2}
     anna.answer("case 1", 3, round="uss-2", answer="no structure", start="answer")
+
+
+def test_an_annotator_ends_the_round_with_what_there_is(desk: Callable[..., Desk], tmp_path: Path) -> None:
+    anna, ben = desk("Anna"), desk("Ben")
+    assert "nothing to go on with" in anna.post("close", 409, round="uss-1")["error"]
+    volume, index, *_ = SLICES[0]
+    anna.answer(volume, index)
+    closed = tmp_path / "annotations/closed/uss-1.tsv"
+    assert anna.post("close", 409, round="uss-2")["reason"] == "closed"  # of a page that was not told
+    assert anna.post("close", 400, round="uss-1", why="tea")
+    assert not closed.exists()
+    assert anna.post("close", round="uss-1") == {"closed": True}
+    assert read_table(closed)[["volume", "slice"]].to_numpy().tolist() == [[volume, index]]
+    assert not ben.state()["open"]
+    assert ben.answer(*SLICES[1][:2], 409)["reason"] == "closed"
+    assert ben.post("close", 409, round="uss-1")["reason"] == "closed"
 
 
 def test_a_work_list_that_changes_is_followed(desk: Callable[..., Desk], tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def _object(properties: dict[str, Any], optional: tuple[str, ...] = ()) -> jsons
 
 OPEN = _object({"annotator": _NAME, "tab": _TAB, "volume": _TEXT, "slice": _SLICE}, ("volume", "slice"))
 LEAVE = _object(_WHICH | {"tab": _TAB})
+CLOSE = _object({"annotator": _NAME, "round": _TEXT})
 DRAFT = _object(_WHICH | {"tab": _TAB, "opened": _MOMENT, "state": {"type": "object"}})
 STATE = _object(_STATE)
 ANSWER = _object(
@@ -186,6 +187,11 @@ def make_app(work: Work, token: str) -> Flask:
     def leave() -> Response:
         work.leave(**_body(LEAVE))
         return jsonify(left=True)
+
+    @app.post("/api/close")
+    def close() -> Response:
+        work.close(**_body(CLOSE))
+        return jsonify(closed=True)
 
     @app.post("/api/answer")
     def answer() -> Response:

@@ -363,6 +363,16 @@ class Work:
             return None
         return round
 
+    def close(self, annotator: str, round: str) -> None:
+        """Close the open round, `round` to the annotator, with what has been answered so far; raises `Refused`."""
+        with self._alone():
+            if self._require_open() != round:
+                raise Refused(409, "another round is open by now; look at its list first", reason="closed")
+            if not any(answer.round == round for answer in self._answers.all.values()):
+                raise Refused(409, "no slice of this round is answered yet, so there is nothing to go on with")
+            logger.info("%s closes round %s", annotator, round)
+            self._answers.close(round)
+
     def mask_of(self, annotator: str, volume: str, slice: int) -> np.ndarray | None:
         """Return the mask, bool (y, x), that an annotator may see on a slice: the own, else another's, or None."""
         with self._lock:

@@ -74,13 +74,28 @@ function peopleTable(state) {
   return element("table", {}, line("th", ["", "answers", "at work", "an answer"]), ...rows);
 }
 
+// What ending the round now would leave out.
+export function leftOut(state) {
+  const left = state.items.filter((row) => !row.by.length).length;
+  const second = state.items.filter((row) => row.by.length && !finished(row)).length;
+  const begun = state.items.filter((row) => row.reserved.length || row.state === "begun").length;
+  const parts = [
+    `No answer yet: ${left} of ${state.items.length} slices.`,
+    second ? `One answer where two people were asked: ${second}.` : "",
+    begun ? `In work, which does not count: ${begun}.` : "",
+    "This ends the round for everybody. The next model is trained on what has been answered.",
+  ];
+  return parts.filter(Boolean).join(" ");
+}
+
 // How far the round is, for an annotator: paragraphs and a table.
 export function summary(state, annotator) {
   const left = state.items.filter((row) => !finished(row));
   const count = state.items.length, made = [];
   if (!state.open) {
-    made.push(`All that was asked for is in: ${count} slices. To go on, run the same snakemake command again; ` +
-      "this page then shows the next round.");
+    const all = left.length ? `The round has ended with ${count - left.length} of ${count} slices.`
+      : `All that was asked for is in: ${count} slices.`;
+    made.push(`${all} To go on, run the same snakemake command again; this page then shows the next round.`);
   } else if (state.items.some((row) => ["open", "begun"].includes(row.state))) {
     made.push(`${count - left.length} of ${count} slices are answered. The most uncertain come first; the bar is the ` +
       "model's uncertainty.");

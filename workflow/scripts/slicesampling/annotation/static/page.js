@@ -4,7 +4,7 @@ import { get, post } from "./api.js";
 import { $, desk, guarded, hint, persist, same, tell, trouble } from "./desk.js";
 import { toRuns } from "./drawing.js";
 import { bindKeys } from "./keys.js";
-import { SAID, element, fillList, finished, summary, title } from "./list.js";
+import { SAID, element, fillList, finished, leftOut, summary, title } from "./list.js";
 import {
   goTo, host, nextFree, nothingAhead, scroll, setWindow, show, showButtons, showGlances, showTools, tab, tools,
   view,
@@ -37,7 +37,15 @@ function showList() {
     await refresh();
     return hint("Somebody else has just taken it");
   }));
+  $("enough").hidden = !desk.round.open || !desk.round.items.some((row) => row.by.length);
   if (!$("overview").open) $("overview").showModal();
+}
+
+async function endRound() {
+  await refresh();
+  if (!desk.round.open) return showList();
+  $("left").textContent = leftOut(desk.round);
+  return $("end").showModal();
 }
 
 // By the list as it was last told, which is told anew where that does not do.
@@ -261,6 +269,12 @@ for (const id of ["low", "high"]) $(id).addEventListener("change", () => {
   if (!tools.limited) limit();
 });
 $("comment").addEventListener("input", () => desk.open?.keeper?.changed());
+$("enough").addEventListener("click", guarded(endRound));
+$("end").addEventListener("close", guarded(async () => {
+  if ($("end").returnValue !== "end") return;
+  await post("close", { annotator: desk.me, round: desk.round.round });
+  await goOn();
+}));
 $("why").addEventListener("close", () => {
   if ($("why").returnValue !== "answer" || !$("reason").value.trim()) return;
   $("comment").value = $("reason").value.trim();
