@@ -124,12 +124,13 @@ def test_without_both_kinds_there_is_no_ratio_and_from_one_volume_no_interval(an
     assert np.isnan(found.lower)
 
 
-def test_two_annotators_agree_as_far_as_their_newest_masks_do(tmp_path: Path) -> None:
+def test_two_annotators_agree_as_far_as_their_masks_did_before_they_saw_each_others(tmp_path: Path) -> None:
     answers = Answers(tmp_path)
-    for index, (one, other) in enumerate([(6, 3), (0, 0), (4, 0), (5, 5)]):
+    answers.add(answer("v", 3, 10, "ben", 1))  # corrected below, before anna answers
+    for index, (one, other) in enumerate([(6, 3), (0, 0), (4, 0), (5, 15)]):
         answers.add(answer("v", index, 10, "ben", one))
         answers.add(answer("v", index, 10, "anna", other))
-    answers.add(answer("v", 3, 10, "anna", area=15))
+    answers.add(answer("v", 3, 10, "anna", area=5))  # as ben's, which she sees now
     answers.add(answer("v", 9, 10, "cleo"))
     answers.add(replace(answer("v", 9, 10, "anna"), answer=CANNOT_TELL, runs=()))
     (row,) = agreement(answers, ["uss-1"]).to_dict("records")

@@ -5,6 +5,7 @@ they are missing, and such slices do not count in what is said of times. The pap
 of a volume that is annotated as a whole takes a third of one that is annotated alone; with these times it is measured.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ..annotation.answers import CANNOT_TELL, Answers
+from ..annotation.answers import CANNOT_TELL, Answer, Answers
 from ..annotation.rounds import iteration_of
 
 WHOLE, SINGLE = "whole volume", "single slice"
@@ -147,29 +148,30 @@ def _slices(times: pd.DataFrame) -> pd.DataFrame:
 
 
 def agreement(answers: Answers, closed: Sequence[str]) -> pd.DataFrame:
-    """Return how far each two annotators agree on slices that both have answered, by their newest answers: rows of
+    """Return how far each two annotators agree on slices that both have answered: rows of
     `first second slices both_empty one_empty dice`.
 
+    Of each, the newest answer counts that was given before both had answered: afterwards they see each other's.
     both_empty, one_empty: slices in which both, or only one, see no structure. dice: mean over slices in which either
     sees some, 0 where the other sees none. Slices that one of them could not tell do not count.
     """
-    newest = {}
-    for answer in answers.all.values():
+    given: dict[tuple[str, int], dict[str, list[tuple[int, Answer]]]] = {}
+    for number, answer in answers.all.items():
         if answer.round in closed:
-            newest[answer.volume, answer.slice, answer.annotator] = answer
-    by_slice: dict[tuple[str, int], dict[str, np.ndarray]] = {}
-    for (volume, index, annotator), answer in newest.items():
-        if answer.answer != CANNOT_TELL:
-            by_slice.setdefault((volume, index), {})[annotator] = answer.mask
+            by = given.setdefault((answer.volume, answer.slice), {})
+            by.setdefault(answer.annotator, []).append((number, answer))
     rows = []
-    for masks in by_slice.values():
-        names = sorted(masks)
-        for place, one in enumerate(names):
-            for other in names[place + 1 :]:
-                sizes = int(masks[one].sum()), int(masks[other].sum())
-                overlap = int((masks[one] & masks[other]).sum())
-                dice = 2 * overlap / sum(sizes) if any(sizes) else np.nan
-                rows.append((one, other, not any(sizes), any(sizes) and not all(sizes), dice))
+    for by in given.values():
+        for one, other in itertools.combinations(sorted(by), 2):
+            both = max(by[one][0][0], by[other][0][0])
+            pair = [[answer for number, answer in by[name] if number <= both][-1] for name in (one, other)]
+            if any(answer.answer == CANNOT_TELL for answer in pair):
+                continue
+            masks = [answer.mask for answer in pair]
+            sizes = [int(mask.sum()) for mask in masks]
+            overlap = int((masks[0] & masks[1]).sum())
+            dice = 2 * overlap / sum(sizes) if any(sizes) else np.nan
+            rows.append((one, other, not any(sizes), any(sizes) and not all(sizes), dice))
     table = pd.DataFrame(rows, columns=["first", "second", "both_empty", "one_empty", "dice"])
     groups = table.groupby(["first", "second"])
     found = groups.agg(both_empty=("both_empty", "sum"), one_empty=("one_empty", "sum"), dice=("dice", "mean"))
