@@ -1,15 +1,18 @@
 """Write rows of the cohort table from a folder in one of the published layouts; see --help."""
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 
 from slicesampling import UserError
+from slicesampling.cohort.cases import Case, numbered
 from slicesampling.cohort.importers import LAYOUTS
 from slicesampling.cohort.splits import add_to_table, cohort_rows, read_exclusions
-from slicesampling.cohort.table import LIVER_VALUES
+from slicesampling.cohort.table import LIVER_VALUES, PATIENT_NAME, VOLUME_NAME
+from slicesampling.jobs.files import write_text
 
 
 def main() -> None:
@@ -33,6 +36,14 @@ def main() -> None:
     )
     parser.add_argument(
         "--liver-values", default="", help="dicom, pairs: what is liver in mask files with several labels, such as 1,2"
+    )
+    parser.add_argument(
+        "--anonymous",
+        action=argparse.BooleanOptionalAction,
+        help="pairs: number volumes and patients, whose names may be those of people (default: where one does not fit)",
+    )
+    parser.add_argument(
+        "--key", type=Path, help="with --anonymous: the table of numbers and names (default: ROOT_names.tsv beside it)"
     )
     parser.add_argument("--exclude", type=Path, help="a tab-separated list of excluded volumes: volume, reason")
     parser.add_argument("--validation-volumes", type=int, default=2, help="of the site, at least (the paper: 2)")
@@ -73,10 +84,17 @@ def run(options: argparse.Namespace) -> None:
     if options.liver_values and not LIVER_VALUES.fullmatch(options.liver_values):
         raise UserError(f"--liver-values {options.liver_values}: accepted are positive whole numbers such as 1,2")
     cases = [case if case.liver_values else case._replace(liver_values=options.liver_values) for case in found.cases]
+    site = options.site or options.layout
+    odd = [name for case in cases for name in unfit(case, site)]
+    if odd and options.anonymous is False:
+        raise UserError(f"{odd[0]!r} is no name for the table; leave out --no-anonymous, and all are numbered")
+    if options.anonymous or odd:
+        root = options.root.resolve()
+        cases = with_numbers(cases, options.key or root.with_name(f"{root.name}_names.tsv"), odd)
     excluded = read_exclusions(options.exclude) if options.exclude else {}
     rows = cohort_rows(
         cases,
-        options.site or options.layout,
+        site,
         excluded,
         options.validation_volumes,
         options.test_share,
@@ -86,6 +104,33 @@ def run(options: argparse.Namespace) -> None:
     counts = rows[rows["exclude"] == ""]["split"].value_counts()
     splits = ", ".join(f"{counts.get(split, 0)} {split}" for split in ("pool", "val", "test"))
     print(f"{options.to}: {len(rows)} volumes added ({splits}, {len(excluded)} excluded), {len(whole)} in all")
+
+
+def unfit(case: Case, site: str) -> list[str]:
+    """Return those of a case's name and patient that the cohort table refuses."""
+    named = ((case.name, VOLUME_NAME), (case.patient or case.name, PATIENT_NAME))
+    return [name for name, pattern in named if not pattern.fullmatch(f"{case.site or site}-{name}")]
+
+
+def with_numbers(cases: list[Case], key: Path, odd: list[str]) -> list[Case]:
+    """Return the cases numbered, and write which number is which name into the file `key`."""
+    renamed = numbered(cases)
+    lines = [
+        (new.name, new.patient, old.name, old.patient, str(old.image)) for new, old in zip(renamed, cases, strict=True)
+    ]
+    head = ("volume", "patient", "name", "named patient", "image")
+    try:
+        write_text(key, "".join("\t".join(map(cell_of, line)) + "\n" for line in [head, *lines]))
+    except OSError as error:
+        raise UserError(f"{key}: {error.strerror}; --key names a file that can be written") from error
+    why = f"{odd[0]!r} is no name for the table: " if odd else ""
+    print(f"{why}volumes and patients are numbered; {key} says which is which, keep it where the data are")
+    return renamed
+
+
+def cell_of(cell: str) -> str:
+    """Return a cell of a table, without the characters that divide it."""
+    return re.sub(r"[\t\r\n]", " ", cell)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import REAL, ROOT, real_ct
 from scans import IDENTITY, rectangle, write_dicom, write_nifti, write_series, write_structures
@@ -228,6 +229,33 @@ def test_the_command_line(tmp_path):
     assert "--image is needed" in command("pairs", tmp_path / "data", code=1)
     reasons.write_text("name\twhy\nlits-004\tpoor mask\n")
     assert "accepted: volume, reason" in command("lits", tmp_path / "data", "--exclude", reasons, "--to", "x", code=1)
+
+
+def test_names_that_do_not_fit_and_those_of_people_become_numbers(tmp_path):
+    root, table = tmp_path / "scans", tmp_path / "cohort.tsv"
+    for patient, name in (("DOE^John", "Bauch CT"), ("DOE^John", "later"), ("ROE", "one")):
+        for kind in ("ct", "liver"):
+            nifti(root / patient / f"{name}_{kind}.nii", 1)
+    patterns = ["--image", "{patient}/{volume}_ct.nii", "--label", "{patient}/{volume}_liver.nii"]
+    output = command("pairs", root, *patterns, "--to", table, "--site", "clinic")
+    assert "is no name for the table: volumes and patients are numbered" in output
+    rows = read_cohort(table)[["volume", "patient"]].to_numpy().tolist()
+    assert rows == [
+        ["clinic-001", "clinic-patient001"], ["clinic-002", "clinic-patient001"], ["clinic-003", "clinic-patient002"],
+    ]  # fmt: skip
+    names = pd.read_csv(tmp_path / "scans_names.tsv", sep="\t", dtype=str)
+    assert names["name"].tolist() == ["Bauch CT", "later", "one"]
+    assert names["named patient"].tolist() == ["DOE^John", "DOE^John", "ROE"]
+    refused = command("pairs", root, *patterns, "--to", table, "--site", "x", "--no-anonymous", code=1)
+    assert "'Bauch CT' is no name for the table; leave out --no-anonymous" in refused
+    fitting = [root / "ROE", "--image", "{volume}_ct.nii", "--label", "{volume}_liver.nii", "--site"]
+    command("pairs", *fitting, "a", "--to", table)
+    command("pairs", *fitting, "b", "--to", table, "--anonymous", "--key", tmp_path / "key.tsv")
+    assert read_cohort(table)["volume"].tolist()[3:] == ["a-one", "b-001"]
+    assert (tmp_path / "key.tsv").exists()
+    assert "--key names a file that can be written" in command(
+        "pairs", *fitting, "c", "--to", table, "--anonymous", "--key", tmp_path / "key.tsv/no", code=1
+    )
 
 
 @real_ct

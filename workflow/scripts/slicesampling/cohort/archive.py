@@ -9,7 +9,7 @@ from typing import NamedTuple
 from pydicom import Dataset
 
 from .. import UserError
-from .cases import Case, Found, chosen_parts
+from .cases import Case, Found, chosen_parts, numbered
 from .dicom_files import KIND, UNREADABLE, read_header, why_no_slice
 from .kinds import IMAGE_SUFFIXES, is_dicom
 from .masks import holds_labels, natural
@@ -97,11 +97,7 @@ def find_dicom(root: Path, structure: str = "liver") -> Found:
                     f"{first}: its series has {len(drawn) or 'no'} masks of the {structure}{names}; accepted: one"
                 )
     found.sort(key=lambda case: natural(str(case[0])))
-    patients = {patient: k for k, patient in enumerate(dict.fromkeys(case[3] for case in found if case[3]), start=1)}
-    cases = []
-    for number, (image, label, values, patient) in enumerate(found, start=1):
-        person = f"patient{patients[patient]:03}" if patient else ""
-        cases.append(Case(f"{number:03}", image, label, values, patient=person))
+    cases = numbered([Case("", image, label, values, patient=patient) for image, label, values, patient in found])
     decided = tuple(f"taken as {structure}: {parts} ({count} masks)" for parts, count in taken.items())
     return Found(cases, left_out, decided)
 

@@ -1,7 +1,7 @@
 """What importers find: volumes with their masks, and which parts of a mask are the structure."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +33,15 @@ class Found(NamedTuple):
     cases: list[Case]
     left_out: list[str]
     decided: tuple[str, ...] = ()
+
+
+def numbered(cases: Sequence[Case]) -> list[Case]:
+    """Return cases with numbers in place of their names and patients, in their order; a patient keeps its number."""
+    patients = {patient: k for k, patient in enumerate(dict.fromkeys(c.patient for c in cases if c.patient), start=1)}
+    return [
+        case._replace(name=f"{k:03}", patient=f"patient{patients[case.patient]:03}" if case.patient else "")
+        for k, case in enumerate(cases, start=1)
+    ]
 
 
 def chosen_parts(names: Mapping[int, str], structure: str) -> list[int]:
