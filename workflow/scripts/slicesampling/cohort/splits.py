@@ -19,7 +19,8 @@ def assign_splits(patients: pd.DataFrame, validation_volumes: int, test_share: f
 
     patients: one row a volume, `patient site split`, split empty where it is to be drawn. A site gets at least
     `validation_volumes` volumes for validation and at least `test_share` of the others for testing, whole patients
-    each, those with a given split included. The draw depends on the seed, the site and its patients alone.
+    each, those with a given split included; one volume alone goes to the pool. The draw depends on the seed, the site
+    and its patients alone.
     """
     result: dict[str, str] = {}
     for site, rows in patients.groupby("site"):
@@ -30,10 +31,11 @@ def assign_splits(patients: pd.DataFrame, validation_volumes: int, test_share: f
                 raise UserError(f"patient {patient}: volumes in the splits {', '.join(sorted(splits))}; accepted: one")
             result[str(patient)] = next(iter(splits))
         held = {split: int(counts[[p for p in given.index if result[p] == split]].sum()) for split in SPLITS}
-        for_testing = test_share * (len(rows) - max(validation_volumes, held["val"]))
+        wanted = validation_volumes if len(rows) > 1 else 0
+        for_testing = test_share * (len(rows) - max(wanted, held["val"])) if len(rows) > 1 else 0
         left = sorted(set(counts.index) - set(given.index))
         for patient in randomness.generator(seed, "import", str(site)).permutation(left).tolist():
-            split = "val" if held["val"] < validation_volumes else "test" if held["test"] < for_testing else "pool"
+            split = "val" if held["val"] < wanted else "test" if held["test"] < for_testing else "pool"
             held[split] += int(counts[patient])
             result[patient] = split
     return result
