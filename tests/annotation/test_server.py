@@ -103,7 +103,7 @@ def desk(work: Work) -> Callable[..., Desk]:
 def paths(work: Work) -> list[tuple[str, str]]:
     rules = make_app(work, TOKEN).url_map.iter_rules()
     methods = [(rule.rule.replace("<name>", "page.js"), "POST" if "POST" in rule.methods else "GET") for rule in rules]
-    assert len(methods) == 9
+    assert len(methods) == 10
     return methods
 
 
