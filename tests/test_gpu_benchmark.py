@@ -53,7 +53,7 @@ def tables(folder: Path) -> dict[str, dict[str, dict[str, str]]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("only", [("machine", "validation"), pytest.param((), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("only", [("machine", "validation"), ()])
 def test_every_part_reports_and_the_tables_say_what_the_numbers_say(
     tmp_path: Path, benchmark: ModuleType, only: tuple[str, ...]
 ) -> None:

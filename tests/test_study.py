@@ -55,11 +55,12 @@ def test_runs_add_up_and_a_later_one_replaces_its_strategies(run: Path, records:
 
 
 def test_only_strategies_that_all_seeds_have_come_back(run: Path, records: Path, tmp_path: Path) -> None:
-    begun = run / "results/annotations/seed2/uss-1.tsv"
+    study.collect(run / "results", records)
+    study.restore(tmp_path / "begun/results", records)
+    begun = tmp_path / "begun/results/annotations/seed2/uss-1.tsv"
     begun.parent.mkdir()
     shutil.copy(run / "results/annotations/seed1/uss-1.tsv", begun)
-    study.collect(run / "results", records)
-    shutil.rmtree(begun.parent)
+    study.collect(tmp_path / "begun/results", records)
     ledgers = study.read(records / "ledgers.tsv.xz")
     assert study.complete(ledgers) == ([1], ["uvs", "uss", "rss"])
     second = ledgers[ledgers["strategy"].isin(["rss", "uss"])].assign(seed="2")

@@ -63,7 +63,7 @@ def close(options: argparse.Namespace, answers: Answers) -> str:
     name = open_round(options.results / "work_lists", answers)
     if name is None:
         raise UserError(f"{options.results}/work_lists: no round is open; run Snakemake for the next work list")
-    if not any(answer.round == name for answer in answers.all.values()):
+    if not answers.begun(name):
         raise UserError(
             f"{answers.folder}: round {name} has no answer yet; annotate a slice, or end the loop by finish"
         )
@@ -73,7 +73,7 @@ def close(options: argparse.Namespace, answers: Answers) -> str:
 def finish(options: argparse.Namespace, answers: Answers) -> str:
     """End the loop with what has been annotated so far."""
     name = open_round(options.results / "work_lists", answers)
-    if name and any(answer.round == name for answer in answers.all.values()):
+    if name and answers.begun(name):
         answers.close(name)
     if not answers.closed and not list((options.results / "models").glob("seed*/initial/model.pt")):
         raise UserError(

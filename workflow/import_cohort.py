@@ -1,9 +1,10 @@
 """Write rows of the cohort table from a folder in one of the published layouts; see --help."""
 
 import argparse
-import re
 import sys
 from pathlib import Path
+
+import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 
@@ -12,7 +13,7 @@ from slicesampling.cohort.cases import Case, numbered
 from slicesampling.cohort.importers import LAYOUTS
 from slicesampling.cohort.splits import add_to_table, cohort_rows, read_exclusions
 from slicesampling.cohort.table import LIVER_VALUES, PATIENT_NAME, VOLUME_NAME
-from slicesampling.jobs.files import write_text
+from slicesampling.jobs.tsv import write_table
 
 
 def main() -> None:
@@ -115,22 +116,17 @@ def unfit(case: Case, site: str) -> list[str]:
 def with_numbers(cases: list[Case], key: Path, odd: list[str]) -> list[Case]:
     """Return the cases numbered, and write which number is which name into the file `key`."""
     renamed = numbered(cases)
-    lines = [
-        (new.name, new.patient, old.name, old.patient, str(old.image)) for new, old in zip(renamed, cases, strict=True)
-    ]
-    head = ("volume", "patient", "name", "named patient", "image")
+    names = pd.DataFrame(
+        [(new.name, new.patient, old.name, old.patient, old.image) for new, old in zip(renamed, cases, strict=True)],
+        columns=["volume", "patient", "name", "named patient", "image"],
+    )
     try:
-        write_text(key, "".join("\t".join(map(cell_of, line)) + "\n" for line in [head, *lines]))
+        write_table(key, names)
     except OSError as error:
         raise UserError(f"{key}: {error.strerror}; --key names a file that can be written") from error
     why = f"{odd[0]!r} is no name for the table: " if odd else ""
     print(f"{why}volumes and patients are numbered; {key} says which is which, keep it where the data are")
     return renamed
-
-
-def cell_of(cell: str) -> str:
-    """Return a cell of a table, without the characters that divide it."""
-    return re.sub(r"[\t\r\n]", " ", cell)
 
 
 if __name__ == "__main__":

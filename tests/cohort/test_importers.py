@@ -404,6 +404,12 @@ def test_a_mask_beside_a_series_is_its_own(tmp_path, names, first):
     assert label("CT1") == first
 
 
+def test_a_mask_beside_a_series_may_bear_any_name_of_the_structure(tmp_path):
+    root, _ = neighbours(tmp_path, "CT1_hcc.nii.gz", "CT1_seg.nii.gz")
+    (case,) = importers.find_dicom(root, "liver, HCC").cases
+    assert case.label == root / "CT1_hcc.nii.gz"
+
+
 def test_masks_that_compete_are_named(tmp_path):
     root, _ = neighbours(tmp_path, "CT1_seg.nii.gz", "CT1_mask.nii.gz")
     lines = [line for line in importers.find_dicom(root).left_out if "CT1/" in line]

@@ -110,7 +110,7 @@ def cohort(folder: Path, *changes: dict[str, str]) -> pd.DataFrame:
 def test_people_need_masks_for_validation_alone(tmp_path: Path) -> None:
     sound = cohort(tmp_path)
     assert table.table_faults(sound, 1, people=True) == []
-    faults, measured = contents.check_contents(sound, workers=2, spacing=(2, 1, 1))
+    faults, measured = contents.check_contents(sound, workers=2)
     assert faults == []
     assert measured["liver_slices"].fillna(-1).tolist() == [2, -1, 2, -1]
     told = warnings_of(measured, sound)["warning"]

@@ -159,6 +159,10 @@ class Answers:
             append(*answers)
             return len(self._records) - 1
 
+    def begun(self, name: str) -> bool:
+        """Return whether a round has any answer."""
+        return any(answer.round == name for answer in self.all.values())
+
     def close(self, name: str) -> Path:
         """Close a round: what is annotated by now is what the workflow goes on with. Return closed/NAME.tsv.
 

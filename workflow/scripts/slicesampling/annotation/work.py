@@ -368,7 +368,7 @@ class Work:
         with self._alone():
             if self._require_open() != round:
                 raise Refused(409, "another round is open by now; look at its list first", reason="closed")
-            if not any(answer.round == round for answer in self._answers.all.values()):
+            if not self._answers.begun(round):
                 raise Refused(409, "no slice of this round is answered yet, so there is nothing to go on with")
             logger.info("%s closes round %s", annotator, round)
             self._answers.close(round)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from pydicom import Dataset
 
 from .. import UserError
-from .cases import Case, Found, chosen_parts, numbered
+from .cases import Case, Found, chosen_parts, numbered, structure_names
 from .dicom_files import KIND, UNREADABLE, read_header, why_no_slice
 from .kinds import IMAGE_SUFFIXES, is_dicom
 from .masks import holds_labels, natural
@@ -25,6 +25,9 @@ MASK_ELEMENTS = (
     "ReferencedFrameOfReferenceSequence",
 )
 """What a DICOM object says of the masks in it, and of the series that they are drawn on."""
+
+WORD = r"[a-z]+|[0-9]+"
+"""A word of a file's name in lower case."""
 
 MASK_WORDS = frozenset(
     ("seg", "segmentation", "mask", "masks", "label", "labels", "labelmap", "gt", "groundtruth", "ground", "truth")
@@ -135,6 +138,7 @@ def _beside(folder: Path, structure: str) -> list[Path]:
     labels. Names that go on otherwise belong to other series, or are images.
     """
     found: dict[int, list[Path]] = {}
+    wanted = {word for name in structure_names(structure) for word in re.findall(WORD, name)}
     for path in sorted([*folder.iterdir(), *folder.parent.iterdir()]):
         if not path.is_file() or not path.name.endswith(IMAGE_SUFFIXES):
             continue
@@ -142,10 +146,10 @@ def _beside(folder: Path, structure: str) -> list[Path]:
         rest = stem.removeprefix(folder.name)
         if path.parent != folder and (not stem.startswith(folder.name) or rest[:1].isalnum()):
             continue
-        words = set(re.findall(r"[a-z]+|[0-9]+", rest.lower()))
-        known = words & (MASK_WORDS | {structure.lower()})
+        words = set(re.findall(WORD, rest.lower()))
+        known = words & (MASK_WORDS | wanted)
         if words and (not known or (path.parent != folder and words != known)):
             continue
-        if structure.lower() in words or known or holds_labels(path):
-            found.setdefault(0 if structure.lower() in words else 1 if known else 2, []).append(path)
+        if known or holds_labels(path):
+            found.setdefault(0 if words & wanted else 1 if known else 2, []).append(path)
     return found[min(found)] if found else []

@@ -44,13 +44,18 @@ def numbered(cases: Sequence[Case]) -> list[Case]:
     ]
 
 
+def structure_names(structure: str) -> set[str]:
+    """Return the names of a structure, which may be several with commas between them, in lower case."""
+    return {name.strip().lower() for name in structure.split(",")}
+
+
 def chosen_parts(names: Mapping[int, str], structure: str) -> list[int]:
     """Return the numbers of the parts of a mask that are `structure`, by their names, and of the tumours in it.
 
-    A tumour counts if its name says of what it is, or nothing more: a bladder tumour is none of the liver. `structure`
-    may be several names with commas between them; all of them count then.
+    A tumour counts if its name says of what it is, or nothing more: a bladder tumour is none of the liver. Of several
+    names of a `structure` (`structure_names`) all count.
     """
-    wanted = {name.strip().lower() for name in structure.split(",")}
+    wanted = structure_names(structure)
     chosen = [number for number, name in names.items() if name.strip().lower() in wanted]
     if not chosen:
         return []

@@ -66,8 +66,9 @@ def content_faults(
         return [Fault(number, "label", row["label"], advice)], {}
     liver_slices = np.nan if mask is None else int(mask.any(axis=(1, 2)).sum())
     millilitres = np.nan if mask is None else float(mask.sum() * np.prod(grid.spacing) / 1000)
+    partly = scan.ignored is not None and scan.ignored.any()  # what only a whole liver shows is not known of it
     resampled = np.nan
-    if mask is not None:
+    if mask is not None and not partly:
         resampled = float(resample_mask(mask, grid, common).sum() * np.prod(spacing) / 1000)
         if abs(resampled - millilitres) > LARGEST_CHANGE * millilitres:
             text = (
@@ -78,7 +79,7 @@ def content_faults(
             return [Fault(number, "label", row["label"], text)], {}
     measured = (row["volume"], *grid.shape, *grid.spacing, liver_slices, millilitres, resampled)
     seen = plausibility.measure(image, mask)
-    if scan.ignored is not None and scan.ignored.any():  # what only a whole liver shows
+    if partly:
         measured = (*measured[:-2], np.nan, np.nan)
         seen |= {"touches": "", "second_component": np.nan}
     return [], {

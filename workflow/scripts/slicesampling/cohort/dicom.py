@@ -87,7 +87,7 @@ class Stack:
         """Position of each slice along the normal, mm, rising."""
         return self.positions @ self.normal
 
-    @property
+    @cached_property
     def usual(self) -> float:
         """The distance of most neighbouring slices, mm."""
         return float(np.median(np.diff(self.heights)))

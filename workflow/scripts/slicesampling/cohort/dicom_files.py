@@ -6,7 +6,7 @@ import re
 import struct
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +103,8 @@ def choose_series(
     path: Path, datasets: dict[Path, pydicom.Dataset], wanted: Path | None, remarks: list[str]
 ) -> dict[Path, pydicom.Dataset]:
     """Return the slices of one CT series: that of the file `wanted`, or the one with most slices."""
-    _refuse_cut_files(datasets)
     reasons = {one: why_no_slice(dataset) for one, dataset in datasets.items()}
+    _refuse_cut_files(datasets, reasons)
     slices = {one: dataset for one, dataset in datasets.items() if not reasons[one]}
     if wanted is not None and reasons.get(wanted):
         raise UserError(f"{wanted}: {reasons[wanted]}; accepted is a slice of a CT series")
@@ -133,14 +133,13 @@ def choose_series(
     return {one: dataset for one, dataset in slices.items() if series[one] == chosen}
 
 
-def _refuse_cut_files(datasets: dict[Path, pydicom.Dataset]) -> None:
+def _refuse_cut_files(datasets: dict[Path, pydicom.Dataset], reasons: dict[Path, str]) -> None:
     """Refuse files that end before they say what they are, and CT slices that end before their pixels.
 
     Left out, they would be bridged: the slices that they hold would be interpolated, or be missing at an end.
     """
-    for one, dataset in datasets.items():
-        reason = why_no_slice(dataset)
-        if reason in (NO_KIND, DAMAGED) or (not reason and "PixelData" not in dataset):
+    for one, reason in reasons.items():
+        if reason in (NO_KIND, DAMAGED) or (not reason and "PixelData" not in datasets[one]):
             raise UserError(
                 f"{one}: {reason or 'has no pixels'}; is the file complete? A folder holds slices that can all be read"
             )
@@ -168,6 +167,15 @@ def why_no_slice(dataset: pydicom.Dataset) -> str:
         known = kind.name if kind in pydicom.uid.UID_dictionary else "an object of an unknown kind"
         return f"{known}; accepted is {CTImageStorage.name}"
     return ""
+
+
+def known_numbers(path: Path, kind: str, known: Collection[int], wanted: Collection[int]) -> None:
+    """Raise `UserError` where numbers of segments or regions are wanted that a mask does not declare."""
+    missing = sorted(set(wanted) - set(known))
+    if missing:
+        raise UserError(
+            f"{path}: has no {kind} {missing[0]}; it has {', '.join(map(str, sorted(known)))}, see liver_values"
+        )
 
 
 def code(value: Any) -> str:

@@ -12,7 +12,7 @@ from pydicom.uid import CTImageStorage
 from .. import UserError, one_line
 from ..jobs import files
 from .dicom import Stack, plain
-from .dicom_files import UNREADABLE, code, read_header
+from .dicom_files import UNREADABLE, code, known_numbers, read_header
 from .dicom_structures import read_structures
 from .grids import GRID_TOLERANCE
 
@@ -145,12 +145,3 @@ def _slice_of_frame(path: Path, stack: Stack, own: pydicom.Dataset, shared: pydi
 def _group(own: pydicom.Dataset, shared: pydicom.Dataset, name: str) -> pydicom.Dataset:
     """Return an item of the functional groups of a frame, its own or that of all frames."""
     return (own if name in own else shared)[name].value[0]
-
-
-def known_numbers(path: Path, kind: str, known: Collection[int], wanted: Collection[int]) -> None:
-    """Refuse numbers that nobody declared."""
-    missing = sorted(set(wanted) - set(known))
-    if missing:
-        raise UserError(
-            f"{path}: has no {kind} {missing[0]}; it has {', '.join(map(str, sorted(known)))}, see liver_values"
-        )

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from .. import UserError
 from .dicom import SPACING_TOLERANCE, Stack
-from .dicom_files import UNREADABLE, read_header
+from .dicom_files import UNREADABLE, known_numbers, read_header
 from .grids import REVERSE
 
 CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
@@ -19,7 +19,6 @@ CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 
 BEYOND = 64
 """Pixels beyond the image, on each side, in which the area of a contour is still counted."""
-
 
 IN_PLANE = ndimage.generate_binary_structure(2, 1)[None]
 """A pixel and its four neighbours in the slice."""
@@ -67,12 +66,7 @@ def _regions(path: Path, wanted: Collection[int]) -> dict[int, list[pydicom.Data
         int(item.ReferencedROINumber): list(item.get("ContourSequence") or [])
         for item in structures.get("ROIContourSequence") or []
     }
-    missing = sorted(set(wanted) - set(regions))
-    if missing:
-        raise UserError(
-            f"{path}: has no region of interest {missing[0]}; it has {', '.join(map(str, sorted(regions)))}, see "
-            "liver_values"
-        )
+    known_numbers(path, "region of interest", regions, wanted)
     if not wanted and len(regions) != 1:
         raise UserError(f"{path}: has {len(regions)} regions of interest; liver_values must say which are liver")
     return {number: contours for number, contours in regions.items() if not wanted or number in wanted}

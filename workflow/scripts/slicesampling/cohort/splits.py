@@ -31,8 +31,8 @@ def assign_splits(patients: pd.DataFrame, validation_volumes: int, test_share: f
                 raise UserError(f"patient {patient}: volumes in the splits {', '.join(sorted(splits))}; accepted: one")
             result[str(patient)] = next(iter(splits))
         held = {split: int(counts[[p for p in given.index if result[p] == split]].sum()) for split in SPLITS}
-        wanted = validation_volumes if len(rows) > 1 else 0
-        for_testing = test_share * (len(rows) - max(wanted, held["val"])) if len(rows) > 1 else 0
+        wanted, share = (validation_volumes, test_share) if len(rows) > 1 else (0, 0)
+        for_testing = share * (len(rows) - max(wanted, held["val"]))
         left = sorted(set(counts.index) - set(given.index))
         for patient in randomness.generator(seed, "import", str(site)).permutation(left).tolist():
             split = "val" if held["val"] < wanted else "test" if held["test"] < for_testing else "pool"
