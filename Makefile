@@ -40,7 +40,8 @@ annotate: .venv
 annotate-demo: .venv
 	@$(BIN)/python workflow/annotate.py --demo --configfile config/demo.yaml $(ARGUMENTS)
 
-# A page on which every volume of the run in results/ can be looked at: reference, predictions, queries, uncertainty.
+# A page on which every volume of the run in results/ can be looked at: reference, predictions, queries, uncertainty. If
+# the run had its own configuration: make view ARGUMENTS="--configfile my.yaml".
 view: .venv
 	@$(BIN)/python workflow/view.py $(ARGUMENTS)
 

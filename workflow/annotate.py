@@ -7,16 +7,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 
-import yaml
 from slicesampling import UserError
 from slicesampling.annotation.rounds import work_list
 from slicesampling.annotation.server import PORT, serve
 from slicesampling.annotation.work import Work
 from slicesampling.cohort.volumes import all_volume_folders
+from slicesampling.configuration import read_configuration
 from slicesampling.jobs.files import replacing
 from slicesampling.jobs.randomness import generator
 from slicesampling.jobs.tsv import read_table, write_table
-from snakemake.utils import update_config
 
 DEMO_ROUND, DEMO_SLICES = "uss-1", 12
 """What is there to try: the slices that the first query of the run ranks highest, so many."""
@@ -48,12 +47,7 @@ def main() -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    config: dict = {}
-    for path in (Path(__file__).parents[1] / "config/config.yaml", *options.configfile):
-        try:
-            update_config(config, yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-        except (OSError, yaml.YAMLError) as error:
-            raise UserError(f"{path}: cannot be read ({error})") from error
+    config = read_configuration(options.configfile)
     if options.demo:
         serve_demo(config, options.directory / "results", options.demo, options.port)
         return

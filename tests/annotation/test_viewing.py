@@ -1,9 +1,12 @@
 """Laws of `make view`: every volume of a run can be looked at, with what is known of it, and nothing can be changed."""
 
+import importlib.util
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +14,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from browsers import browser
-from conftest import ROOT, until
+from conftest import HANGS, ROOT, SMALLEST, until
 from flask.testing import FlaskClient
 from rounds import ellipsoid, make_round, scan
 from slicesampling import UserError
 from slicesampling.annotation.answers import from_runs
-from slicesampling.annotation.viewing import Run, make_viewer
+from slicesampling.annotation.viewing import HIGHEST_ENTROPY, KEPT_MAPS, Maps, Run, make_viewer
+from slicesampling.annotation.work import Refused
 from slicesampling.cohort.grids import Grid
 from slicesampling.cohort.volumes import write_mask
-from slicesampling.jobs.tsv import write_table
+from slicesampling.configuration import read_configuration
+from slicesampling.jobs.tsv import read_table, write_table
 
 TOKEN = "the-key"
 SHAPE = (12, 60, 80)
@@ -91,9 +96,83 @@ def test_only_those_with_the_key_see_it_and_nobody_changes_it(ended: Path, clien
         Run(ended / "nothing")
 
 
-@pytest.fixture
-def page(ended: Path, tmp_path: Path) -> Iterator[Any]:
-    command = [sys.executable, "-u", str(ROOT / "workflow/view.py"), "--results", str(ended), "--port", "0"]
+@pytest.mark.parametrize("model", ["seed1/initial", "seed1/uss-1"])
+def test_a_map_is_what_the_run_has_measured(run: Path, model: str) -> None:
+    """The mean of each slice is the one in the table that the query read."""
+    spec = importlib.util.spec_from_file_location("view", ROOT / "workflow/view.py")
+    assert spec
+    assert spec.loader
+    view = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(view)
+    results = run / "results"
+    entropy = view.entropy_maps(results, read_configuration(SMALLEST[1:]))
+    table = read_table(results / f"uncertainty/{model}/slices-shard0.tsv")
+    volume = table["volume"].iloc[0]
+    made = entropy(model, volume)
+    expected = table.loc[table["volume"] == volume, "predictive_entropy"].to_numpy()
+    np.testing.assert_allclose(made.mean(axis=(1, 2)), expected, rtol=1e-5)
+    client = make_viewer(Run(results, lambda *_: made), TOKEN).test_client()
+    client.get(f"/?token={TOKEN}")
+    known = client.get("/api/volume", query_string={"volume": volume}).json
+    assert known is not None
+    assert model in known["sampled"]
+    which = {"volume": volume, "model": model, "index": 3}
+    answer = until(lambda: (got := client.get("/api/entropy", query_string=which)).status_code == 200 and got)
+    shown = np.frombuffer(answer.data, np.uint8).reshape(made.shape[1:]) * (HIGHEST_ENTROPY / 255)
+    np.testing.assert_allclose(shown, made[3], atol=HIGHEST_ENTROPY / 500)
+    for other in ({"model": "seed1/../initial"}, {"index": len(made)}, {"index": -1}, {"index": "x"}):
+        assert client.get("/api/entropy", query_string=which | other).status_code == 404
+
+
+def test_a_run_without_models_has_no_maps(client: FlaskClient) -> None:
+    assert client.get("/api/volume", query_string={"volume": "case 1"}).json["sampled"] == []  # type: ignore[index]
+    assert client.get("/api/entropy?volume=case 1&model=seed1/initial&index=0").status_code == 404
+
+
+def test_the_map_that_is_asked_for_last_is_made_next_and_no_other() -> None:
+    begun, go_on = [], threading.Event()
+
+    def make(model: str, volume: str) -> np.ndarray:
+        begun.append(volume)
+        assert go_on.wait(HANGS)
+        return np.full((1, 1, 1), 0.0 if volume == "a" else 1.0)  # more than there can be is shown as the highest
+
+    maps = Maps(make)
+    assert maps.get("model", "a") is None
+    until(lambda: begun == ["a"])
+    assert [maps.get("model", volume) for volume in "bc"] == [None, None]
+    go_on.set()
+    assert until(lambda: maps.get("model", "c")) == 255
+    found = maps.get("model", "a")
+    assert found is not None
+    assert found == 0
+    assert begun == ["a", "c"]
+    for volume in range(KEPT_MAPS - 1):
+        until(lambda volume=volume: maps.get("model", str(volume)) is not None)
+    assert maps.get("model", "a") is not None
+    assert maps.get("model", "c") is None  # not looked at for the longest time, so no longer kept
+
+
+def test_a_model_that_cannot_be_sampled_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    tries = []
+
+    def make(model: str, volume: str) -> np.ndarray:
+        tries.append(model)
+        raise UserError("model.pt: is damaged")
+
+    maps = Maps(make)
+    assert maps.get("model", "a") is None
+    until(lambda: "model.pt: is damaged" in caplog.text)
+    for _ in range(2):
+        with pytest.raises(Refused, match="could not be sampled"):
+            until(lambda: maps.get("model", "a"))
+    assert tries == ["model"]
+    assert "Traceback" not in caplog.text
+
+
+@contextmanager
+def opened(tmp_path: Path, *options: str) -> Iterator[Any]:
+    command = [sys.executable, "-u", str(ROOT / "workflow/view.py"), "--port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         driver = browser(tmp_path / "profile")
@@ -104,6 +183,12 @@ def page(ended: Path, tmp_path: Path) -> Iterator[Any]:
         finally:
             driver.quit()
             process.kill()
+
+
+@pytest.fixture
+def page(ended: Path, tmp_path: Path) -> Iterator[Any]:
+    with opened(tmp_path, "--results", str(ended)) as driver:
+        yield driver
 
 
 @pytest.mark.slow
@@ -150,3 +235,31 @@ def test_the_page_scrolls_with_reference_and_predictions(page: Any) -> None:
     until(lambda: len(masks()) == 2)
     assert (masks() == [ellipsoid(SHAPE)[6], PREDICTED[6]]).all()
     assert re.fullmatch("reference\nseed1/uss-1", page.find_element("id", "masks").text)
+
+
+@pytest.mark.slow
+def test_the_page_shows_where_a_model_is_uncertain(run: Path, tmp_path: Path) -> None:
+    """Entropy lies above the slice, follows it, and goes when it is switched off."""
+    with opened(tmp_path, "--results", str(run / "results"), "--configfile", *SMALLEST[1:]) as page:
+
+        def heat() -> list[int] | None:
+            layer = "viewing.view.layers.find((layer) => layer.values)"
+            return page.execute_script(f"return {layer} ? Array.from({layer}.values) : null")
+
+        def choose(model: str) -> None:
+            page.execute_script(
+                'const one = document.getElementById("entropy"); one.value = arguments[0];'
+                'one.dispatchEvent(new Event("change"))',
+                model,
+            )
+
+        until(lambda: page.execute_script("return viewing.state.volume"))
+        assert heat() is None
+        choose("seed1/uss-2-converged")
+        first = until(heat)
+        assert max(first) > 0
+        page.find_element("tag name", "body").send_keys("\ue013")  # arrow up
+        until(lambda: heat() != first)
+        page.save_screenshot(str(tmp_path / "entropy.png"))
+        choose("")
+        until(lambda: heat() is None)

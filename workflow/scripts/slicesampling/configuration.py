@@ -7,10 +7,27 @@ from typing import Any
 
 import jsonschema
 import yaml
+from snakemake.utils import update_config
 
 from . import UserError
 from .annotation.strategies import STRATEGIES, combination_faults, strategies_of
 from .learning.geometry import Geometry
+
+DEFAULTS = Path(__file__).parents[3] / "config/config.yaml"
+
+
+def read_configuration(paths: Sequence[str | Path]) -> dict[str, Any]:
+    """Return the configuration that Snakemake would have with these files above `DEFAULTS`, a later one above earlier.
+
+    Raises UserError where one cannot be read.
+    """
+    config: dict[str, Any] = {}
+    for path in (DEFAULTS, *map(Path, paths)):
+        try:
+            update_config(config, yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        except (OSError, yaml.YAMLError) as error:
+            raise UserError(f"{path}: cannot be read ({error})") from error
+    return config
 
 
 def check_configuration(config: dict[str, Any], schema: str | Path) -> None:

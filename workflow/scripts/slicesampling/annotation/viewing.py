@@ -1,7 +1,11 @@
 """The page over a run that has ended, to look at alone: volumes, references, predictions, queries and uncertainty."""
 
+import logging
+import math
 import re
+import threading
 from collections import defaultdict
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,19 +23,73 @@ from .rounds import iteration_of
 from .server import guarded_app
 from .work import Refused
 
+logger = logging.getLogger(__name__)
+
 REFERENCE = "reference"
 """What the mask of the cohort is called beside the masks of models."""
 MEASURE = "predictive_entropy"
 """The column of the uncertainty tables that is shown as a profile: the paper's."""
+HIGHEST_ENTROPY = math.log(2)
+"""Nats, of two classes of equal probability; shown as 255."""
+KEPT_MAPS = 4
+"""Maps kept in memory, a byte for each voxel."""
+
+
+class Maps:
+    """Uncertainty of whole volumes by `make(model, volume)`, nats (z, y, x), one at a time in the background.
+
+    What is asked for last is made next; what nobody asks for any more is not made. For several threads at once.
+    """
+
+    def __init__(self, make: Callable[[str, str], np.ndarray]) -> None:
+        self._make = make
+        self._kept: dict[tuple[str, str], np.ndarray | None] = {}
+        self._wanted: tuple[str, str] | None = None
+        self._changed = threading.Condition()
+        threading.Thread(target=self._work, daemon=True).start()  # ends with the server, also in the middle of a map
+
+    def get(self, model: str, volume: str) -> np.ndarray | None:
+        """Return a map as bytes, `HIGHEST_ENTROPY` as 255; None while it is made. Raises Refused if it cannot be."""
+        key = model, volume
+        with self._changed:
+            if key not in self._kept:
+                self._wanted = key
+                self._changed.notify()
+                return None
+            found = self._kept[key] = self._kept.pop(key)  # the last that goes
+        if found is None:
+            raise Refused(500, "the model could not be sampled; the terminal of the server says why")
+        return found
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._wanted)
+                key = self._wanted
+                assert key is not None
+            found = None
+            try:
+                found = np.rint(self._make(*key).clip(0, HIGHEST_ENTROPY) * (255 / HIGHEST_ENTROPY)).astype(np.uint8)
+            except UserError as error:
+                logger.error("%s", error)  # noqa: TRY400 - a line is enough
+            except Exception:
+                logger.exception("%s on %s", *key)
+            with self._changed:
+                self._kept[key] = found
+                if self._wanted == key:
+                    self._wanted = None
+                while len(self._kept) > KEPT_MAPS:
+                    del self._kept[next(iter(self._kept))]
 
 
 class Run:
     """A run in the folder `results`, as it was when it was opened. Raises UserError where nothing is preprocessed.
 
-    Models are called as their folders are: seed1/uss-2-converged.
+    Models are called as their folders are: seed1/uss-2-converged. entropy: what `Maps` needs, where models can be
+    sampled.
     """
 
-    def __init__(self, results: str | Path) -> None:
+    def __init__(self, results: str | Path, entropy: Callable[[str, str], np.ndarray] | None = None) -> None:
         self._results = Path(results)
         self._folders = all_volume_folders(self._results)
         if not self._folders:
@@ -52,12 +110,16 @@ class Run:
         self._uncertainty: dict[str, list[Path]] = defaultdict(list)
         for path in sorted(self._results.glob("uncertainty/seed*/*/slices-shard*.tsv")):
             self._uncertainty[f"{path.parts[-3]}/{path.parts[-2]}"].append(path)
+        self.maps = Maps(entropy) if entropy else None
+        models = sorted(self._results.glob("models/seed*/*/model.pt")) if entropy else []
+        self.sampled = [f"{path.parts[-3]}/{path.parts[-2]}" for path in models]
 
     @lru_cache(maxsize=16)  # noqa: B019 - there is one run
     def volume(self, volume: str) -> dict[str, Any]:
         """Return what there is of a volume: masks, slices by the seed, strategy and iteration that asked for them.
 
-        Raises KeyError where there is no such volume. models: whose uncertainty is known of some volumes.
+        Raises KeyError where there is no such volume. models: whose uncertainty is known of some volumes;
+        sampled: those that can be sampled for a map.
         """
         asked = []
         for (seed, round), table in self._queries.items():
@@ -67,7 +129,8 @@ class Run:
                 asked.append({"seed": seed, "strategy": strategy, "iteration": iteration_of(round), "slices": slices})
         masks = [*([REFERENCE] if self._reference(volume).any() else []), *self._masks[volume]]
         shape, spacing = self.pictures.shape(volume), self.pictures.spacing(volume)
-        return {"shape": shape, "spacing": spacing, "masks": masks, "asked": asked, "models": list(self._uncertainty)}
+        known = {"masks": masks, "asked": asked, "models": list(self._uncertainty), "sampled": self.sampled}
+        return {"shape": shape, "spacing": spacing} | known
 
     def profile(self, volume: str, model: str) -> list[float]:
         """Return the uncertainty of each slice; empty where this model has not looked at the volume.
@@ -115,6 +178,16 @@ def make_viewer(run: Run, token: str) -> Flask:
         if model not in run.volume(volume)["models"]:
             raise Refused(404, "there is no such model")
         return jsonify(run.profile(volume, model))
+
+    @app.get("/api/entropy")
+    def entropy() -> Response:
+        volume, model, index = _known(), request.args.get("model", ""), request.args.get("index", -1, int)
+        if run.maps is None or model not in run.sampled or not 0 <= index < run.pictures.shape(volume)[0]:
+            raise Refused(404, "there is no such map")
+        found = run.maps.get(model, volume)
+        if found is None:
+            return Response(status=202)  # samples are being drawn: ask again
+        return Response(found[index].tobytes(), mimetype="application/octet-stream")
 
     def _known() -> str:
         volume = request.args.get("volume", "")

@@ -52,9 +52,10 @@ export const thumbnail = (annotator, row) =>
     annotator, volume: row.volume, slice: row.slice, newest: Object.values(row.answers).map((a) => a.record).join(),
   })}`;
 
-// Planes by volume, axis and index; the least recently used ones go first.
+// Planes by volume, axis (or model) and index; the least recently used ones go first.
 export class Planes {
-  constructor() {
+  constructor(path = "plane", axis = "axis", Values = Int16Array) {
+    Object.assign(this, { path, axis, Values });
     this.kept = new Map();
     this.bytes = 0;
     this.wanted = [];
@@ -63,12 +64,12 @@ export class Planes {
 
   now(volume, axis, index) {
     const found = this.kept.get(`${axis} ${index} ${volume}`);
-    return found instanceof Int16Array ? found : null;
+    return found instanceof this.Values ? found : null;
   }
 
   async get(volume, axis, index) {
     const key = `${axis} ${index} ${volume}`;
-    const found = this.kept.get(key) ?? this.#fetch(key, { volume, axis, index });
+    const found = this.kept.get(key) ?? this.#fetch(key, { volume, [this.axis]: axis, index });
     this.kept.delete(key);
     this.kept.set(key, found);
     return found;
@@ -76,13 +77,14 @@ export class Planes {
 
   async #fetch(key, values) {
     try {
-      const answer = await request(`/api/plane?${new URLSearchParams(values)}`);
-      const plane = new Int16Array(await answer.arrayBuffer());
+      const answer = await request(`/api/${this.path}?${new URLSearchParams(values)}`);
+      if (answer.status === 202) throw new Refusal("the server is still at work on it", 202, "unready");
+      const plane = new this.Values(await answer.arrayBuffer());
       this.kept.set(key, plane);
       this.bytes += plane.byteLength;
       for (const [old, value] of this.kept) {
         if (this.bytes < KEPT) break;
-        if (value instanceof Int16Array && old !== key) this.kept.delete(old), (this.bytes -= value.byteLength);
+        if (value instanceof this.Values && old !== key) this.kept.delete(old), (this.bytes -= value.byteLength);
       }
       return plane;
     } catch (error) {

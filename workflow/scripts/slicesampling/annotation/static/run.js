@@ -4,15 +4,18 @@ import { Planes, get } from "./api.js";
 import { $ } from "./desk.js";
 import { fromRuns } from "./drawing.js";
 import { element } from "./list.js";
-import { Glance, Layer, PRESETS, View } from "./view.js";
+import { Glance, Heat, Layer, PRESETS, View } from "./view.js";
 
 const COLOURS = [[255, 196, 61], [98, 168, 255], [95, 201, 139], [255, 123, 114], [180, 140, 255], [86, 211, 220], [240, 136, 200]];
 const AHEAD = 5; // slices on either side
 
-const planes = new Planes(), view = new View($("slice"), $("above"), () => false);
+const POLL = 500; // ms between two questions whether a map is ready
+
+const planes = new Planes(), maps = new Planes("entropy", "model", Uint8Array);
+const view = new View($("slice"), $("above"), () => false);
 const glances = { coronal: new Glance($("coronal"), view.lookup), sagittal: new Glance($("sagittal"), view.lookup) };
 const shown = new Map([["reference", null]]); // masks that are switched on, and their runs
-const state = { name: "", volume: null, at: 0, profile: [] };
+const state = { name: "", volume: null, at: 0, profile: [], poll: 0 };
 window.viewing = { view, state, shown }; // for tests
 
 const guarded = (what) => async (...values) => {
@@ -29,6 +32,7 @@ const choose = guarded(async (name) => {
   const volume = await get("volume", { volume: name });
   Object.assign(state, { name, volume, at: state.name === name ? state.at : Math.floor(volume.shape[0] / 2) });
   fill($("profile"), volume.models, (model) => `uncertainty of ${model}`);
+  fill($("entropy"), volume.sampled.length ? ["", ...volume.sampled] : [], (model) => (model ? `entropy of ${model}` : "no entropy map"));
   fill($("seed"), [...new Set(volume.asked.map((query) => query.seed))], (seed) => `queries of ${seed}`);
   for (const mask of shown.keys()) shown.set(mask, null);
   listMasks();
@@ -46,7 +50,7 @@ const choose = guarded(async (name) => {
 const goTo = guarded(async (slice) => {
   const { name, volume } = state, [slices, rows, columns] = volume.shape;
   const at = (state.at = Math.min(Math.max(slice, 0), slices - 1));
-  const values = await planes.get(name, "axial", at);
+  const [values, entropy] = await Promise.all([planes.get(name, "axial", at), entropyOf(name, at)]);
   if (state.name !== name || state.at !== at) return; // another one is wanted meanwhile
   view.layers = volume.masks.flatMap((mask, k) => {
     const runs = shown.get(mask)?.[at];
@@ -56,6 +60,7 @@ const goTo = guarded(async (slice) => {
     layer.take(fromRuns(runs, rows * columns));
     return [layer];
   });
+  if (entropy) view.layers.unshift(new Heat(entropy, rows, columns));
   view.show(values, rows, columns, volume.spacing.slice(1), name);
   for (const glance of Object.values(glances)) glance.mark([[at, null, "#ffc43d"]]);
   $("which").textContent = `${name} · slice ${at} of ${slices}`;
@@ -63,6 +68,23 @@ const goTo = guarded(async (slice) => {
   const near = Array.from({ length: AHEAD }, (_, k) => [at + k + 1, at - k - 1]).flat();
   planes.ahead(near.filter((z) => z >= 0 && z < slices).map((z) => [name, "axial", z]));
 });
+
+// The entropy of a slice by the chosen model. Null while the server draws samples; then the slice is shown again.
+async function entropyOf(name, at) {
+  const model = $("entropy").value;
+  clearTimeout(state.poll);
+  $("legend").hidden = !model;
+  $("sampling").hidden = true;
+  if (!model) return null;
+  try {
+    return await maps.get(name, model, at);
+  } catch (error) {
+    if (error.reason !== "unready") throw error;
+    $("sampling").hidden = false;
+    state.poll = setTimeout(() => goTo(state.at), POLL);
+    return null;
+  }
+}
 
 async function load(mask) {
   const { name, volume } = state;
@@ -174,6 +196,8 @@ $("profile").addEventListener("change", guarded(async () => {
   await loadProfile();
   drawBar();
 }));
+$("entropy").addEventListener("change", () => goTo(state.at));
+$("scale").getContext("2d").drawImage(new Heat(Uint8Array.from({ length: 256 }, (_, k) => k), 1, 256).canvas, 0, 0);
 new ResizeObserver(() => state.volume && drawBar()).observe($("slices"));
 
 const start = guarded(async () => {

@@ -116,6 +116,27 @@ export class Layer {
   }
 }
 
+// Bytes above a slice as colours from dark red to pale yellow; 0 is transparent.
+const HEAT = Uint32Array.from({ length: 256 }, (_, value) => {
+  const part = value / 255, [red, green, blue] = [90 + 420 * part, 620 * part - 180, 560 * part - 330];
+  const alpha = Math.min(2.2 * part, 0.85);
+  return [red, green, blue, 255 * alpha].reduce((colour, byte, k) => colour + Math.round(Math.min(Math.max(byte, 0), 255)) * 256 ** k, 0);
+});
+
+export class Heat {
+  constructor(values, rows, columns) {
+    Object.assign(this, { values, rows, columns, canvas: new OffscreenCanvas(columns, rows) });
+    const picture = new ImageData(columns, rows), pixels = new Uint32Array(picture.data.buffer);
+    for (let i = 0; i < values.length; i++) pixels[i] = HEAT[values[i]];
+    this.canvas.getContext("2d").putImageData(picture, 0, 0);
+  }
+
+  draw(context, { kx, ky, ox, oy }) {
+    context.imageSmoothingEnabled = false;
+    context.drawImage(this.canvas, ox, oy, this.columns * kx, this.rows * ky);
+  }
+}
+
 export class View {
   // `decorate(context, view)` draws what lies above everything: cursor, lines in progress.
   constructor(canvas, above, decorate) {
