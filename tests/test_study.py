@@ -62,14 +62,14 @@ def test_only_strategies_that_all_seeds_have_come_back(run: Path, records: Path,
     shutil.copy(run / "results/annotations/seed1/uss-1.tsv", begun)
     study.collect(tmp_path / "begun/results", records)
     ledgers = study.read(records / "ledgers.tsv.xz")
-    assert study.complete(ledgers) == ([1], ["uvs", "uss", "rss"])
-    second = ledgers[ledgers["strategy"].isin(["rss", "uss"])].assign(seed="2")
+    assert study.complete(ledgers) == ([1], ["uvs", "uss"])
+    second = ledgers[ledgers["strategy"] == "uss"].assign(seed="2")
     study.write(pd.concat([ledgers, second]), records / "ledgers.tsv.xz")
     study.restore(tmp_path / "again/results", records)
     recorded = (tmp_path / "again/recorded.yaml").read_text(encoding="utf-8")
-    assert yaml.safe_load(recorded) == {"seeds": [1, 2], "strategies": ["uss", "rss"]}
+    assert yaml.safe_load(recorded) == {"seeds": [1, 2], "strategies": ["uss"]}
     metrics = study.read(tmp_path / "again/results/evaluation/metrics.tsv")
-    assert set(metrics["strategy"]) == {"initial", "uss", "rss", "pool"}
+    assert set(metrics["strategy"]) == {"initial", "uss", "pool"}
     assert not list((tmp_path / "again/results/annotations").glob("*/uvs-*.tsv"))
 
 

@@ -42,7 +42,7 @@ def own_run(run: Path, shared: Shared) -> Path:
 
 finished_runs = pytest.mark.parametrize(
     ("finished", "strategies"),
-    [("run", ["uvs", "uss", "rss"]), pytest.param("own_run", [*STRATEGIES], marks=pytest.mark.slow)],
+    [("run", ["uvs", "uss"]), pytest.param("own_run", [*STRATEGIES], marks=pytest.mark.slow)],
 )
 
 
@@ -161,7 +161,7 @@ def test_ledgers_add_up(finished: str, strategies: list[str], request: pytest.Fi
 
 def test_metrics_cover_every_model_and_test_volume(run: Path) -> None:
     metrics = pd.read_csv(run / "results/evaluation/metrics.tsv", sep="\t")
-    assert len(metrics) == 11 * 3
+    assert len(metrics) == 8 * 3
     assert metrics.groupby("model")["volume"].nunique().eq(3).all()
     assert metrics[["dice", "rve", "msd", "hd"]].notna().all().all()
     limit = pd.read_csv(run / "results/evaluation/grid_limit.tsv", sep="\t")
@@ -172,7 +172,7 @@ def test_metrics_cover_every_model_and_test_volume(run: Path) -> None:
     record = json.loads((run / "results/provenance.json").read_text())
     assert record["configuration"]["seeds"] == [1]
     assert record["packages"]["torch"] == torch.__version__
-    assert sum(record["trainings_by_device_and_precision"].values()) == 11
+    assert sum(record["trainings_by_device_and_precision"].values()) == 8
 
 
 @finished_runs
@@ -293,7 +293,7 @@ def test_the_report_opens_in_a_browser_without_network(report: Path, tmp_path: P
                     driver.switch_to.default_content()
                 shown[category] = number + 1
             first(driver, "//a[normalize-space()='Results']").click()
-        assert shown == {"1 Overview": 5, "2 Tables": 9, "3 Figures": 7, "4 Beyond the paper": 19, "5 Trainings": 11}
+        assert shown == {"1 Overview": 5, "2 Tables": 9, "3 Figures": 7, "4 Beyond the paper": 19, "5 Trainings": 8}
         assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
         events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
         sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
@@ -541,7 +541,7 @@ def test_predictions_go_back_to_the_files_they_were_made_from(run: Path, tmp_pat
         assert exported.any() == read_canonical_mask(prediction).any()
     done = subprocess.run([*command[:2], "none", *command[3:]], cwd=run, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "no predictions of none; there are those of initial, pool-converged, rss-1, rss-2" in done.stderr
+    assert "no predictions of none; there are those of initial, pool-converged, uss-1, uss-2" in done.stderr
 
 
 @pytest.mark.slow
