@@ -112,6 +112,10 @@ class Estimate(NamedTuple):
     upper: float
 
 
+Statistic = tuple[float, npt.NDArray[np.float64]]
+"""Of all cases, and of each bootstrap sample (replicates,)."""
+
+
 class Cases:
     """The metrics of a run, with one set of bootstrap weights for all its models, so that differences are paired.
 
@@ -121,6 +125,8 @@ class Cases:
     def __init__(self, metrics: pd.DataFrame, random: np.random.Generator) -> None:
         self.metrics = metrics.sort_values(["seed", "volume"])
         self.weights, self.shares = bootstrap(metrics, random)
+        self._rows = dict(list(self.metrics.groupby(["strategy", "converged", "iteration"])))
+        self._known: dict[tuple, Statistic] = {}
 
     @property
     def seeds(self) -> int:
@@ -131,19 +137,21 @@ class Cases:
         numbers = sorted(self.metrics.loc[by_strategies(self.metrics), "iteration"].unique())
         return {"first": numbers[:1], "later": numbers[1:]}.get(claim.models, numbers[-1:])
 
-    def values(self, strategy: str, claim: Claim, metric: str, iteration: int | None = None) -> npt.NDArray[np.float64]:
-        """Return the cases of the model that a claim is about, of its last iteration unless given."""
-        rows = self.metrics[self.metrics["strategy"] == strategy]
-        rows = rows[rows["converged"] == (claim.models == "converged" or strategy == "pool")]
-        return rows.loc[rows["iteration"] == (iteration or rows["iteration"].max()), metric].to_numpy(dtype=float)
-
-    def statistic(
-        self, values: npt.NDArray[np.float64], about: Metric, tail: bool
-    ) -> tuple[float, npt.NDArray[np.float64]]:
-        """Return mean or percentile of cases, and that of each bootstrap sample."""
-        if tail:
-            return about.tail(values), weighted_quantiles(values, self.weights, about.tail_quantile)
-        return float(values.mean()), weighted_means(values, self.weights)
+    def statistic(self, strategy: str, claim: Claim, about: Metric, iteration: int | None = None) -> Statistic:
+        """Return mean, or percentile for a claim about the tail, of the cases of the model that a claim is about, and
+        that of each bootstrap sample. The model is that of the strategy's last iteration unless given."""
+        converged = claim.models == "converged" or strategy == "pool"
+        last = max(number for name, ended, number in self._rows if (name, ended) == (strategy, converged))
+        model = strategy, converged, iteration or last
+        key = *model, about.column, claim.tail
+        if key not in self._known:
+            values = self._rows[model][about.column].to_numpy(dtype=float)
+            if claim.tail:
+                found = about.tail(values), weighted_quantiles(values, self.weights, about.tail_quantile)
+            else:
+                found = float(values.mean()), weighted_means(values, self.weights)
+            self._known[key] = found
+        return self._known[key]
 
 
 def judge(metrics: pd.DataFrame, annotations: pd.DataFrame, composition: pd.DataFrame, random: np.random.Generator
@@ -205,8 +213,7 @@ def _rank(claim: Claim, cases: Cases, about: Metric, rivals: Sequence[str]) -> d
     found, wide = [], []
     for rival, iteration in compared:
         (own, own_samples), (other, samples) = (
-            cases.statistic(cases.values(name, claim, about.column, iteration), about, claim.tail)
-            for name in (claim.subject, rival)
+            cases.statistic(name, claim, about, iteration) for name in (claim.subject, rival)
         )
         found.append(Estimate(rival, own - other, *interval(own_samples - samples, cases.shares)))
         wide.append(interval(own_samples - samples, cases.shares, len(compared)))
@@ -221,10 +228,7 @@ def _rank(claim: Claim, cases: Cases, about: Metric, rivals: Sequence[str]) -> d
 
 def _equal(claim: Claim, cases: Cases, about: Metric, rivals: Sequence[str]) -> dict[str, Any]:
     """Judge whether two means are equal: the interval lies within the margin; they are not, where it lies outside."""
-    own, other = (
-        cases.statistic(cases.values(name, claim, about.column), about, claim.tail)
-        for name in (claim.subject, rivals[0])
-    )
+    own, other = (cases.statistic(name, claim, about) for name in (claim.subject, rivals[0]))
     found = Estimate(rivals[0], own[0] - other[0], *interval(own[1] - other[1], cases.shares))
     margin = MARGINS[about.column]
     within = -margin < found.lower and found.upper < margin
@@ -279,9 +283,7 @@ def _share(claim: Claim, cases: Cases, annotations: pd.DataFrame) -> dict[str, A
     A set that is larger cannot show that the smaller one would do, nor a smaller one that the larger would not.
     """
     about = METRICS["dice"]
-    own, pool = (
-        cases.statistic(cases.values(name, claim, "dice"), about, tail=False) for name in (claim.subject, "pool")
-    )
+    own, pool = (cases.statistic(name, claim, about) for name in (claim.subject, "pool"))
     if not pool[1].all():
         unknown = Estimate("pool", np.nan, np.nan, np.nan)
         return _record(unknown, OPEN, cases.seeds, "the model of the data pool has found nothing")
