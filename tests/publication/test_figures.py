@@ -245,7 +245,9 @@ def drawn_texts(figure: Figure) -> list[Text]:
     return [text for text in texts if text.get_visible() and text.get_text().strip()]
 
 
-@pytest.mark.parametrize("name", DRAWINGS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name.endswith("many") else name for name in DRAWINGS]
+)
 def test_every_text_is_legible(name: str) -> None:
     """Inside the canvas, not over another text, large enough, and no number that is none."""
     figure = DRAWINGS[name]()
