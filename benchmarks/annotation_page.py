@@ -5,7 +5,7 @@
 A headless Chromium draws with real pointer events, alone and beside scripted annotators who each draw a stroke a second
 and answer a slice every ten. Prints a table of medians and 95th percentiles in ms:
 
-- opened: from the key to the slice drawn on the screen, at once after the slice before (cold: nothing was fetched ahead)
+- opened: from the key to the slice drawn on the screen, at once after the slice before (cold: nothing is fetched yet)
   and after a pause of two seconds (warm: the page has fetched it ahead);
 - frame: all work of the page in a frame of a stroke, from pointer event to picture; drawing is smooth below 16 ms;
 - saved: a stroke's state, and an answer, from the request to the server's word that it is on the disk.
@@ -14,7 +14,6 @@ and answer a slice every ten. Prints a table of medians and 95th percentiles in 
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -25,9 +24,6 @@ from typing import Any
 
 import common
 import numpy as np
-
-sys.path[:0] = [str(Path(__file__).parents[1] / "tests"), str(Path(__file__).parents[1] / "tests/annotation")]
-
 from browsers import browser
 from rounds import ellipsoid, make_round
 from slicesampling.annotation.answers import to_runs

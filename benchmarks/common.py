@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow/scripts"))
+sys.path.append(str(Path(__file__).parents[1] / "tests"))  # what they make to work on
+sys.path.append(str(Path(__file__).parents[1] / "tests/annotation"))
 
 import torch
 from slicesampling.learning.memory import peak_memory

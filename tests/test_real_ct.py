@@ -28,6 +28,7 @@ def experiment(folder: Path) -> None:
     table = pd.DataFrame(VOLUMES, columns=["volume", "site", "split", "image", "label"])
     table["patient"] = table["volume"]
     table["liver_values"] = ["1,2" if site == "lits" else "" for site in table["site"]]
+    table["modality"] = ["CT" if site == "lits" else "" for site in table["site"]]  # clipped to [-160, 240] HU
     for column in ("image", "label"):
         table[column] = [str(Path(str(REAL)) / path) for path in table[column]]
     table.to_csv(folder / "cohort.tsv", sep="\t", index=False)

@@ -46,6 +46,11 @@ def main() -> None:
     parser.add_argument(
         "--key", type=Path, help="with --anonymous: the table of numbers and names (default: ROOT_names.tsv beside it)"
     )
+    parser.add_argument(
+        "--force-ct",
+        action="store_true",
+        help="all images are CT, also those whose values are clipped, so that they look like MR",
+    )
     parser.add_argument("--exclude", type=Path, help="a tab-separated list of excluded volumes: volume, reason")
     parser.add_argument("--validation-volumes", type=int, default=2, help="of the site, at least (the paper: 2)")
     parser.add_argument(
@@ -100,6 +105,7 @@ def run(options: argparse.Namespace) -> None:
         options.validation_volumes,
         options.test_share,
         options.seed,
+        options.force_ct,
     )
     whole = add_to_table(options.to, rows)
     counts = rows[rows["exclude"] == ""]["split"].value_counts()

@@ -432,6 +432,36 @@ def test_one_finger_draws_and_two_fingers_move(page: Page) -> None:
     assert (page.mask == drawn).all()
 
 
+def test_a_pen_draws_and_the_hand_that_holds_it_does_not(page: Page) -> None:
+    """A finger beside a pen moves the slice, as a palm would, and two fingers still zoom."""
+    pen = {"pointerType": "pen", "force": 0.4, "tiltX": 20}
+    way = page.screen([(60, 60), (80, 75), (110, 90)])
+    page.drag(way, **pen)
+    drawn = brushed(page.slice(way), page.run("return tools.size"))
+    assert drawn.any()
+    assert (page.mask == drawn).all()
+    for kind, points in (("touchStart", way[:1]), ("touchMove", way[2:]), ("touchEnd", [])):
+        given = [{"x": x, "y": y, "id": 0} for x, y in points]
+        page.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": given})
+    assert (page.mask == drawn).all()
+    page.keys("e")
+    cut = page.screen([(70, 60), (75, 90)])
+    page.drag(cut, **pen)
+    drawn &= ~brushed(page.slice(cut), page.run("return tools.size"))
+    assert (page.mask == drawn).all()
+    # The other end of a pen erases; no driver has one, so that the page is told of it.
+    for tool in "be":
+        page.keys(tool)
+        cut = page.screen([(90, 70 if tool == "b" else 60), (112, 95)])
+        page.run(
+            "for (const [type, [clientX, clientY]] of arguments[0]) view.above.dispatchEvent(new PointerEvent(type, "
+            "{clientX, clientY, button: 5, buttons: 32, pointerType: 'pen', pointerId: 9, bubbles: true}))",
+            [["pointerdown", cut[0]], ["pointermove", cut[1]], ["pointerup", cut[1]]],
+        )
+        drawn &= ~brushed(page.slice(cut), page.run("return tools.size"))
+        assert (page.mask == drawn).all()
+
+
 def test_the_logic_of_masks_is_that_of_numpy(page: Page) -> None:
     """Runs, holes, parts, polygons and undo, on random masks."""
     random = np.random.default_rng(1)

@@ -87,6 +87,13 @@ def test_decathlon(tmp_path):
     assert "gives no mask" in found.left_out[1]
     with pytest.raises(UserError, match="background, liver, cancer; none is called spleen"):
         importers.find_decathlon(tmp_path, "spleen")
+    for modality, accepted in (({"0": "CT"}, True), ({"0": "MRI"}, False), ({"0": "CT", "1": "PET"}, False)):
+        dataset(tmp_path, labels={"1": "liver"}, modality=modality)
+        if accepted:
+            importers.find_decathlon(tmp_path)
+        else:
+            with pytest.raises(UserError, match=r"dataset\.json: modality is .*; accepted: CT, or none"):
+                importers.find_decathlon(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -262,7 +269,7 @@ def test_names_that_do_not_fit_and_those_of_people_become_numbers(tmp_path):
 @pytest.mark.parametrize(
     ("layout", "folder", "arguments", "count"),
     [
-        ("lits", "lits8bit", {}, 3),
+        ("lits", "lits8bit", {}, 3),  # clipped to [-160, 240] HU
         ("chaos", "chaos", {}, 1),
         ("pairs", "totalsegmentator", {"image": "{volume}_ct.nii.gz", "label": "{volume}_liver.nii.gz"}, 1),
         ("pairs", "cervical", {"image": "{volume}_ct.nii.gz", "label": "{volume}_liver.nii.gz"}, 1),
@@ -271,7 +278,7 @@ def test_names_that_do_not_fit_and_those_of_people_become_numbers(tmp_path):
 def test_real_ct_is_imported_and_sound(layout, folder, arguments, count, tmp_path):
     found = importers.LAYOUTS[layout](Path(str(REAL)) / folder, **arguments)
     assert len(found.cases) == count
-    add_to_table(tmp_path / "cohort.tsv", cohort_rows(found.cases, folder, {}, 0, 0, 1))
+    add_to_table(tmp_path / "cohort.tsv", cohort_rows(found.cases, folder, {}, 0, 0, 1, folder == "lits8bit"))
     faults, measured = check_contents(read_cohort(tmp_path / "cohort.tsv"), 1)
     assert faults == []
     assert (measured["liver_ml"] > 500).all()

@@ -78,9 +78,9 @@ def some_cases(tmp_path: Path, count: int) -> list[Case]:
 
 def test_rows_make_a_sound_table_and_add_up(tmp_path):
     table, cases = tmp_path / "config/cohort.tsv", some_cases(tmp_path, 12)
-    first = cohort_rows(cases[:8], "lits", {"lits-003": "vena cava"}, 2, 0.4, 1)
+    first = cohort_rows(cases[:8], "lits", {"lits-003": "vena cava"}, 2, 0.4, 1, force_ct=True)
     add_to_table(table, first)
-    add_to_table(table, cohort_rows(cases[8:], "chaos", {}, 1, 0.5, 1))
+    add_to_table(table, cohort_rows(cases[8:], "chaos", {}, 1, 0.5, 1, force_ct=True))
     cohort = read_cohort(table)
     assert len(cohort) == 12
     assert table_faults(cohort, 1) == []

@@ -14,7 +14,8 @@ from .. import UserError
 from . import plausibility, scans
 from .dicom import LARGEST_SLICE_GAP
 from .grids import PAPER_SPACING, resample_mask
-from .table import Fault, ignore_value, liver_values, used
+from .kinds import IMAGE_SUFFIXES
+from .table import CT, MODALITY, Fault, ignore_value, liver_values, used
 from .volumes import Preprocessed
 
 MEASUREMENTS = (
@@ -61,6 +62,13 @@ def content_faults(
     except UserError as error:
         return [Fault(number, "image", row["image"], _without_path(error, row["image"]))], {}
     image, mask, grid = scan.image, scan.mask, scan.grid
+    silent = row["image"].endswith(IMAGE_SUFFIXES)  # DICOM says itself that it is CT
+    if silent and row.get(MODALITY) != CT and not (image < plausibility.NOT_TISSUE).any():
+        advice = (
+            f"no voxel is below {plausibility.NOT_TISSUE} HU, as lung, gas and the air around a body are: is it MR? If "
+            f"it is CT whose values are clipped, write {CT} into the row's column {MODALITY} (importers: --force-ct)"
+        )
+        return [Fault(number, "image", row["image"], advice)], {}
     if mask is not None and not mask.any():
         advice = "the liver mask is empty; give a mask with liver, or exclude the volume"
         return [Fault(number, "label", row["label"], advice)], {}

@@ -48,6 +48,9 @@ def find_chaos(root: Path) -> Found:
 def find_decathlon(root: Path, structure: str = "liver") -> Found:
     """Find the training cases that `dataset.json` of a Medical Segmentation Decathlon task lists."""
     about = _dataset(root)
+    modality = about.get("modality") or {}
+    if set(map(str.upper, map(str, modality.values()))) - {"CT"}:
+        raise UserError(f"{root / 'dataset.json'}: modality is {modality}; accepted: CT, or none")
     values, decided = _structure_values(
         {str(name): int(value) for value, name in about["labels"].items()}, structure, root
     )

@@ -11,7 +11,7 @@ from .. import UserError
 from ..jobs import randomness
 from ..jobs.files import write_text
 from .cases import Case
-from .table import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, SPLITS, read_cohort
+from .table import CT, MODALITY, OPTIONAL_COLUMNS, REQUIRED_COLUMNS, SPLITS, read_cohort
 
 
 def assign_splits(patients: pd.DataFrame, validation_volumes: int, test_share: float, seed: int) -> dict[str, str]:
@@ -42,11 +42,18 @@ def assign_splits(patients: pd.DataFrame, validation_volumes: int, test_share: f
 
 
 def cohort_rows(
-    cases: Iterable[Case], site: str, excluded: Mapping[str, str], validation_volumes: int, test_share: float, seed: int
+    cases: Iterable[Case],
+    site: str,
+    excluded: Mapping[str, str],
+    validation_volumes: int,
+    test_share: float,
+    seed: int,
+    force_ct: bool = False,
 ) -> pd.DataFrame:
     """Return rows of the cohort table for `cases`, names prefixed with the site, with their splits.
 
-    excluded: volume → reason. Raises UserError where it names a volume that is not there.
+    excluded: volume → reason. force_ct: all are CT, also where their values do not look like it. Raises UserError where
+    an excluded volume is not there.
     """
     rows = pd.DataFrame(
         [
@@ -73,7 +80,8 @@ def cohort_rows(
     rows["split"] = [
         splits.get(patient, given or "pool") for patient, given in zip(rows["patient"], rows["split"], strict=True)
     ]
-    return rows.reindex(columns=[*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS], fill_value="")
+    table = rows.reindex(columns=[*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS], fill_value="")
+    return table.assign(**{MODALITY: CT}) if force_ct else table
 
 
 def add_to_table(path: Path, rows: pd.DataFrame) -> pd.DataFrame:
@@ -85,7 +93,7 @@ def add_to_table(path: Path, rows: pd.DataFrame) -> pd.DataFrame:
     again = sorted(set(table["volume"]) & set(rows["volume"]))
     if again:
         raise UserError(f"{path}: volume {again[0]} stands there already ({len(again)} such); remove these rows first")
-    whole = pd.concat([table, rows], ignore_index=True)
+    whole = pd.concat([table, rows], ignore_index=True).fillna("")  # where only one of them has a further column
     cells = [list(whole.columns), *whole.to_numpy().tolist()]
     for row in cells[1:]:
         for cell in row:

@@ -17,6 +17,10 @@ REQUIRED_COLUMNS = ("volume", "patient", "site", "split", "image", "label")
 OPTIONAL_COLUMNS = ("exclude", "hard_case", "liver_values")
 IGNORE = "ignore_value"
 """A further column, with people who annotate: the value of the mask which means that nobody has annotated there."""
+MODALITY = "modality"
+"""A further column: what a file is that says nothing of it itself, where its values alone leave it open."""
+CT = "CT"
+FURTHER_COLUMNS = (IGNORE, MODALITY)
 SPLITS = ("pool", "val", "test")
 
 VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -55,9 +59,9 @@ class Fault:
 def read_cohort(path: str | Path) -> pd.DataFrame:
     """Read the cohort table: tab-separated UTF-8 text, one row a volume; all cells are text, blanks around them cut.
 
-    The columns are `REQUIRED_COLUMNS` and `OPTIONAL_COLUMNS` in this order, missing optional ones empty, and `IGNORE`
-    where the table has it; the index, "row", is the row that an editor shows. Raises `UserError` where the file is no
-    such table.
+    The columns are `REQUIRED_COLUMNS` and `OPTIONAL_COLUMNS` in this order, missing optional ones empty, and those of
+    `FURTHER_COLUMNS` that the table has; the index, "row", is the row that an editor shows. Raises `UserError` where
+    the file is no such table.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
@@ -84,7 +88,7 @@ def read_cohort(path: str | Path) -> pd.DataFrame:
     # Editors drop empty cells at the end of a row, or add some.
     padded = [(cells + [""] * len(header))[: len(header)] for cells in numbered.values()]
     table = pd.DataFrame(padded, columns=header, index=pd.Index(numbered, name="row"), dtype=str)
-    further = [IGNORE] if IGNORE in header else []
+    further = [column for column in FURTHER_COLUMNS if column in header]
     return table.reindex(columns=[*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS, *further], fill_value="")
 
 
@@ -187,7 +191,7 @@ def _number(row: pd.Series) -> int:
 
 
 def _header_faults(header: list[str]) -> Iterator[Fault]:
-    known = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS, IGNORE)
+    known = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS, *FURTHER_COLUMNS)
     if len(header) == 1:
         yield Fault(HEADER_ROW, "-", header[0][:80], "the header is one cell; separate the columns by tabs")
         return
@@ -212,6 +216,8 @@ def _cell_faults(cohort: pd.DataFrame, people: bool) -> Iterator[Fault]:
                 yield Fault(_number(row), column, "", "the cell is empty; fill it in")
         if row.get(IGNORE):
             yield from _ignore_faults(row, people)
+        if row.get(MODALITY) not in (None, "", CT):
+            yield Fault(_number(row), MODALITY, row[MODALITY], f"accepted is {CT}, or nothing")
         if row["volume"] and not VOLUME_NAME.fullmatch(row["volume"]):
             advice = "names files, so only letters, digits, '.', '_' and '-' are accepted, first a letter or digit"
             yield Fault(_number(row), "volume", row["volume"], advice)

@@ -1,6 +1,7 @@
 // What pointer, wheel and keys of the drawing surface do: with the chosen tool to the drawing, or to the view.
 
 const NEAR = 9; // CSS pixels within which a point of a polygon is meant
+const PEN_ERASER = 5; // the button of a pointer event that a pen has at its other end
 const MINE = "#ffc43d", AWAY = "#ff6b6b";
 
 export class Tools {
@@ -72,7 +73,7 @@ export class Tools {
     if (event.button === 1 || this.space || palm || this.tool === "pan") this.action = { kind: "pan", at };
     else if (event.button === 2 || this.tool === "window") {
       this.action = { kind: "window", at, level: this.view.level, width: this.view.width };
-    } else if (event.button === 0) this.begin(event, at);
+    } else if (event.button === 0 || event.button === PEN_ERASER) this.begin(event, at);
   }
 
   // A second finger: whatever the first one has begun to draw was not meant.
@@ -87,16 +88,17 @@ export class Tools {
   begin(event, at) {
     if (!this.host.editable()) return this.host.refused();
     const point = this.view.toSlice(...at);
-    this.shift = event.shiftKey;
+    // With its other end a pen erases, whatever the tool.
+    this.shift = event.button === PEN_ERASER ? this.tool !== "eraser" : event.shiftKey;
     if (this.tool === "brush" || this.tool === "eraser") {
-      const value = (this.tool === "brush") !== event.shiftKey ? 1 : 0;
+      const value = (this.tool === "brush") !== this.shift ? 1 : 0;
       this.host.drawing.begin();
       this.action = { kind: "brush", value, last: point };
       this.stroke(point);
     } else if (this.tool === "contour") {
       this.line = [point];
-      this.action = { kind: "contour", value: event.shiftKey ? 0 : 1 };
-    } else if (this.tool === "polygon") this.addPoint(at, point, event.shiftKey);
+      this.action = { kind: "contour", value: this.shift ? 0 : 1 };
+    } else if (this.tool === "polygon") this.addPoint(at, point, this.shift);
     this.hover(at);
   }
 
