@@ -1,5 +1,6 @@
 """From CT volumes to the tables and figures of an uncertainty slice sampling experiment; see README.md."""
 
+import atexit
 from pathlib import Path
 from snakemake.utils import min_version
 
@@ -43,3 +44,8 @@ rule tables:
     """Every table, figure and page that needs only the records in results/evaluation."""
     input:
         from_records(),
+
+
+onerror:
+    # The last that a user sees: after all that Snakemake has to say.
+    atexit.register(print, "", failures(log), sep="\n", file=sys.stderr)

@@ -403,8 +403,12 @@ def test_faults_of_the_files_stop_everything_but_the_check(run: Path, tmp_path: 
     )
     output = snakemake(tmp_path, TABLE, *SMALLEST, "--config", f"cohort={table}", code=1)
     assert "row 2, column label" in output
-    assert "the liver mask is empty" in output
-    assert "row 3, column label" in output
+    last = output[output.index("At least one job did not complete successfully") :]
+    assert "check_cohort failed, see results/logs/check_cohort.log" in last
+    for said in ("row 2, column label", "the liver mask is empty", "row 3, column label"):
+        assert said in last
+        assert output.count(said) == 2
+    assert "input:" not in last
     assert "Traceback" not in output
     assert {path.name for path in (tmp_path / "results").iterdir()} <= {"logs", "benchmarks", "cohort"}
     assert not list((tmp_path / "results").glob("cohort/*"))

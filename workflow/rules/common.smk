@@ -7,6 +7,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow/scripts"))
 
 from slicesampling import UserError
 from slicesampling.jobs.cluster import require_slurm, wait_for_earlier_jobs
+from slicesampling.jobs.failures import failures
 from slicesampling.cohort.table import (
     fail_on,
     read_cohort,
