@@ -10,16 +10,24 @@ sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 
 from slicesampling import UserError
 from slicesampling.cohort.cases import Case, numbered
+from slicesampling.cohort.folders import files_under, is_zip, unpack, what_is_there
 from slicesampling.cohort.importers import LAYOUTS
 from slicesampling.cohort.splits import add_to_table, cohort_rows, read_exclusions
 from slicesampling.cohort.table import LIVER_VALUES, PATIENT_NAME, VOLUME_NAME
 from slicesampling.jobs.tsv import write_table
 
+AUTO = "auto"
+WITH_STRUCTURE = ("decathlon", "nnunet", "totalsegmentator", "dicom")
+"""Layouts that name what a mask holds, so that --structure chooses."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split(";")[0] + ".")
-    parser.add_argument("layout", choices=LAYOUTS)
+    parser.add_argument("layout", choices=[*LAYOUTS, AUTO], help=f"{AUTO}: find out, and say which it is")
     parser.add_argument("root", type=Path, help="the folder with the data set")
+    parser.add_argument(
+        "--unpack", type=Path, metavar="FOLDER", help="unpack its zip files into FOLDER, and look there"
+    )
     parser.add_argument("--to", type=Path, default=Path("config/cohort.tsv"), help="the table that rows are added to")
     parser.add_argument("--site", help="its name in the table, and the beginning of volume names; default: the layout")
     parser.add_argument(
@@ -72,31 +80,36 @@ def run(options: argparse.Namespace) -> None:
             f"--test-share {options.test_share:g}, --validation-volumes {options.validation_volumes}: accepted are a "
             "share from 0 to 1 and a number from 0"
         )
-    arguments = {}
-    if options.layout == "pairs":
-        if not options.image:
-            raise UserError("pairs: --image is needed, such as --image '{volume}_ct.nrrd'")
-        arguments = {"image": options.image, "label": options.label}
-    elif options.layout in ("decathlon", "nnunet", "totalsegmentator", "dicom"):
-        arguments = {"structure": options.structure}
-    found = LAYOUTS[options.layout](options.root.resolve(), **arguments)
+    root, layout = options.root.resolve(), options.layout
+    if options.unpack:
+        count = unpack(root, options.unpack.resolve())
+        root = options.unpack.resolve() if count else root
+        print(f"{count} zip files of {options.root} are unpacked in {options.unpack}")
+    if layout == "pairs" and not options.image:
+        raise UserError("pairs: --image is needed, such as --image '{volume}_ct.nrrd'")
+    if layout == AUTO:
+        layout = recognised(root, options)
+        print(f"layout: {layout}")
+    found = LAYOUTS[layout](root, **arguments_of(layout, options))
     for line in found.left_out:
         print(f"left out: {line}", file=sys.stderr)
     for line in found.decided:
         print(line)
-    what = "" if options.layout == "pairs" and not options.label else " with a mask"
     if not found.cases:
-        raise UserError(f"{options.root}: no volume{what} in the layout {options.layout}")
+        what = "" if layout == "pairs" and not options.label else " with a mask"
+        others = [name for name in fitting(root, options) if name != layout]
+        hint = f"; looks like {' or '.join(others)}: try that" if others else advice(root)
+        raise UserError(f"{options.root}: no volume{what} in the layout {layout}; it holds {what_is_there(root)}{hint}")
     if options.liver_values and not LIVER_VALUES.fullmatch(options.liver_values):
         raise UserError(f"--liver-values {options.liver_values}: accepted are positive whole numbers such as 1,2")
     cases = [case if case.liver_values else case._replace(liver_values=options.liver_values) for case in found.cases]
-    site = options.site or options.layout
+    site = options.site or layout
     odd = [name for case in cases for name in unfit(case, site)]
     if odd and options.anonymous is False:
         raise UserError(f"{odd[0]!r} is no name for the table; leave out --no-anonymous, and all are numbered")
     if options.anonymous or odd:
-        root = options.root.resolve()
-        cases = with_numbers(cases, options.key or root.with_name(f"{root.name}_names.tsv"), odd)
+        beside = options.root.resolve()
+        cases = with_numbers(cases, options.key or beside.with_name(f"{beside.name}_names.tsv"), odd)
     excluded = read_exclusions(options.exclude) if options.exclude else {}
     rows = cohort_rows(
         cases,
@@ -111,6 +124,43 @@ def run(options: argparse.Namespace) -> None:
     counts = rows[rows["exclude"] == ""]["split"].value_counts()
     splits = ", ".join(f"{counts.get(split, 0)} {split}" for split in ("pool", "val", "test"))
     print(f"{options.to}: {len(rows)} volumes added ({splits}, {len(excluded)} excluded), {len(whole)} in all")
+
+
+def arguments_of(layout: str, options: argparse.Namespace) -> dict[str, str]:
+    """Return what the importer of a layout takes of the options."""
+    if layout == "pairs":
+        return {"image": options.image, "label": options.label}
+    return {"structure": options.structure} if layout in WITH_STRUCTURE else {}
+
+
+def fitting(root: Path, options: argparse.Namespace) -> dict[str, int]:
+    """Return the layouts in which there are volumes with a mask, with their number; not pairs, which needs patterns."""
+    found = {}
+    for layout in LAYOUTS:
+        try:
+            count = 0 if layout == "pairs" else len(LAYOUTS[layout](root, **arguments_of(layout, options)).cases)
+        except UserError:
+            continue
+        found |= {layout: count} if count else {}
+    return found
+
+
+def recognised(root: Path, options: argparse.Namespace) -> str:
+    """Return the one layout that fits."""
+    found = fitting(root, options)
+    if len(found) > 1:
+        fits = " and ".join(f"{layout} ({count} volumes)" for layout, count in found.items())
+        raise UserError(f"{options.root}: fits {fits}; name one of them")
+    if not found:
+        raise UserError(f"{options.root}: no layout fits; it holds {what_is_there(root)}{advice(root)}")
+    return next(iter(found))
+
+
+def advice(root: Path) -> str:
+    """Return what a folder may need in which no layout has found anything."""
+    if any(map(is_zip, files_under(root))):
+        return "; --unpack FOLDER unpacks the zip files"
+    return "; pairs, with --image and --label, takes images and masks under any names"
 
 
 def unfit(case: Case, site: str) -> list[str]:

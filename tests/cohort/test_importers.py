@@ -55,6 +55,7 @@ def test_lits(tmp_path):
 def test_chaos_takes_the_ct_and_leaves_the_mr(tmp_path):
     for folder in ("Train_Sets/CT/1", "Train_Sets/CT/16", "Test_Sets/CT/3", "Train_Sets/MR/1/T2SPIR"):
         (tmp_path / folder / "DICOM_anon").mkdir(parents=True)
+        (tmp_path / folder / "DICOM_anon/i1.dcm").touch()
         if folder != "Test_Sets/CT/3":
             (tmp_path / folder / "Ground").mkdir()
     found = importers.find_chaos(tmp_path)

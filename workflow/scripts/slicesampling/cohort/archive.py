@@ -1,6 +1,5 @@
 """DICOM archives: CT series and their masks, whatever the folders are called."""
 
-import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -11,6 +10,7 @@ from pydicom import Dataset
 from .. import UserError
 from .cases import Case, Found, chosen_parts, numbered, structure_names
 from .dicom_files import KIND, UNREADABLE, read_header, why_no_slice
+from .folders import files_under
 from .kinds import IMAGE_SUFFIXES, is_dicom
 from .masks import holds_labels, natural
 
@@ -48,7 +48,7 @@ def find_dicom(root: Path, structure: str = "liver") -> Found:
     left_out: list[str] = []
     odd: Counter[tuple[str, str]] = Counter()
     taken: Counter[str] = Counter()
-    for path in _files(root):
+    for path in files_under(root):
         if not is_dicom(path):
             continue
         try:
@@ -108,12 +108,6 @@ def find_dicom(root: Path, structure: str = "liver") -> Found:
 class _Object(NamedTuple):
     path: Path
     patient: str
-
-
-def _files(root: Path) -> list[Path]:
-    """Return all files under `root`, in natural order; links to folders are not followed, so that none is met twice."""
-    found = [Path(folder) / name for folder, _, names in os.walk(root) for name in names]
-    return sorted((path for path in found if path.is_file()), key=lambda path: natural(str(path)))
 
 
 def _parts(header: Dataset) -> dict[int, str]:

@@ -12,10 +12,10 @@ from typing import Any
 
 import pydicom
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.uid import CTImageStorage, MediaStorageDirectoryStorage
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from .. import UserError
-from .kinds import is_dicom
+from .kinds import begins_data_set, is_dicom
 
 for _name in ("pydicom", "highdicom"):  # what they log may quote the file
     logging.getLogger(_name).setLevel(logging.CRITICAL)
@@ -61,13 +61,25 @@ UNREADABLE = (
 """What pydicom, its decoders and highdicom raise for bytes that make no sense."""
 
 
+def read_dataset(path: Path, **options: Any) -> pydicom.Dataset:
+    """Read a DICOM file, or a bare data set, from memory; raises what pydicom does.
+
+    A damaged length makes pydicom ask for gigabytes, for which a file would be given room.
+    """
+    content = path.read_bytes()
+    dataset = pydicom.dcmread(io.BytesIO(content), force=begins_data_set(content[:512]), **options)
+    if "TransferSyntaxUID" not in dataset.file_meta and dataset.original_encoding[1]:
+        implicit = dataset.original_encoding[0]
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    return dataset
+
+
 def read_header(path: Path, elements: Sequence[str]) -> pydicom.Dataset:
     """Read some elements of a DICOM file; raises `UserError`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they show what the file holds
-            # From memory: a damaged length makes pydicom ask for gigabytes, for which a file would be given room.
-            dataset = pydicom.dcmread(io.BytesIO(path.read_bytes()), specific_tags=list(elements))
+            dataset = read_dataset(path, specific_tags=list(elements))
             for name in elements:
                 dataset.get(name)  # values are decoded when they are asked for
             return dataset

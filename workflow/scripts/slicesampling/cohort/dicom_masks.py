@@ -1,6 +1,5 @@
 """Masks drawn on the slices of a CT series: DICOM segmentations and structure sets read, segmentations written."""
 
-import io
 import warnings
 from collections.abc import Collection
 from pathlib import Path
@@ -12,7 +11,7 @@ from pydicom.uid import CTImageStorage
 from .. import UserError, one_line
 from ..jobs import files
 from .dicom import Stack, plain
-from .dicom_files import UNREADABLE, code, known_numbers, read_header
+from .dicom_files import UNREADABLE, code, known_numbers, read_dataset, read_header
 from .dicom_structures import read_structures
 from .grids import GRID_TOLERANCE
 
@@ -87,7 +86,7 @@ def write_segmentation(path: Path, stack: Stack, mask: np.ndarray) -> None:
 
 def _whole_header(path: Path) -> pydicom.Dataset:
     """Read all of a slice but its pixels; an anonymised one that does not say so is said to be a CT image."""
-    dataset = pydicom.dcmread(path, stop_before_pixels=True)
+    dataset = read_dataset(path, stop_before_pixels=True)
     dataset.SOPClassUID = dataset.get("SOPClassUID") or CTImageStorage
     return dataset
 
@@ -99,7 +98,7 @@ def _read_segmentation(path: Path, stack: Stack, liver_values: Collection[int]) 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            segmentation = highdicom.seg.segread(io.BytesIO(path.read_bytes()))
+            segmentation = highdicom.seg.Segmentation.from_dataset(read_dataset(path), copy=False)
             known = set(segmentation.segment_numbers)
             known_numbers(path, "segment", known, liver_values)
             frames = int(segmentation.NumberOfFrames)

@@ -16,6 +16,7 @@ import numpy as np
 from .. import UserError
 from .archive import find_dicom
 from .cases import Case, Found, chosen_parts
+from .folders import files_under
 from .kinds import IMAGE_SUFFIXES
 from .masks import label_is_empty, natural
 
@@ -34,7 +35,7 @@ def find_lits(root: Path) -> Found:
 def find_chaos(root: Path) -> Found:
     """Find the CT of the CHAOS challenge: `CT/ID/DICOM_anon` with one PNG a slice in `CT/ID/Ground`."""
     cases, left_out = [], []
-    for folder in sorted(root.rglob("DICOM_anon"), key=lambda path: natural(str(path))):
+    for folder in dict.fromkeys(path.parent for path in files_under(root) if path.parent.name == "DICOM_anon"):
         patient = folder.parent
         if patient.parent.name != "CT":
             continue  # the MR of the same challenge
@@ -158,9 +159,9 @@ LAYOUTS: dict[str, Callable[..., Found]] = {
 def _numbered(root: Path, name: str) -> dict[int, Path]:
     """Return the NIfTI files called `name`-N under `root` by N."""
     found: dict[int, Path] = {}
-    for path in sorted(root.rglob(f"{name}-*.nii*"), key=lambda path: natural(path.name)):
+    for path in sorted(files_under(root), key=lambda path: natural(path.name)):
         match = re.fullmatch(rf"{name}-(\d+)\.nii(\.gz)?", path.name)
-        if match and path.is_file():
+        if match:
             number = int(match[1])
             if number in found:
                 raise UserError(f"{path}: is there twice, also as {found[number]}; keep one")

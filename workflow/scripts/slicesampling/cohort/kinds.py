@@ -6,14 +6,36 @@ NIFTI_SUFFIXES = (".nii", ".nii.gz")
 ITK_SUFFIXES = (".nrrd", ".mha")
 IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, *ITK_SUFFIXES)
 
+_VALUE_KINDS = (b"UL", b"OB", b"UI", b"CS", b"SH", b"DA", b"TM", b"LO", b"AE")
+"""Value representations of the first elements of a data set."""
+
 
 def is_dicom(path: Path) -> bool:
-    """Say whether a file begins as a DICOM file does."""
+    """Say whether a file begins as a DICOM file does, or as a bare data set (`begins_data_set`)."""
     try:
         with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            start = file.read(512)
     except OSError:
         return False
+    return start[128:132] == b"DICM" or begins_data_set(start)
+
+
+def begins_data_set(start: bytes) -> bool:
+    """Say whether a file begins with a DICOM data set, as old archives store them: without preamble and prefix.
+
+    Its first element is of group 2 or 8, little-endian, and where it ends another one of these groups begins.
+    """
+    if len(start) < 16 or start[:2] not in (b"\2\0", b"\10\0"):
+        return False
+    explicit = start[4:6] in _VALUE_KINDS
+    size, header = (int.from_bytes(start[6:8], "little"), 8) if explicit else (int.from_bytes(start[4:8], "little"), 8)
+    if start[4:6] == b"OB":
+        size, header = int.from_bytes(start[8:12], "little"), 12
+    following = start[header + size : header + size + 8]
+    if len(following) < 8 or following[:2] not in (b"\2\0", b"\10\0"):
+        return False
+    later = (following[:2], following[2:4][::-1]) > (start[:2], start[2:4][::-1])
+    return later and explicit == (following[4:6] in _VALUE_KINDS)
 
 
 def of_slices(path: Path) -> bool:
