@@ -90,7 +90,8 @@ def measured(folder: Path, size: int, people: int, slices: int) -> dict[str, lis
     (folder / "people.yaml").write_text(json.dumps({"annotator": "people", "people": {"answers": "annotations"}}))
     server, address = start(folder, "0")
     stop = threading.Event()
-    others = [threading.Thread(target=annotate, args=(f"P{k}", address, shape, stop)) for k in range(people)]
+    runs = to_runs(ellipsoid((1, size, size))[0])
+    others = [threading.Thread(target=annotate, args=(f"P{k}", address, runs, stop)) for k in range(people)]
     driver = browser(folder / "profile")
     try:
         driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": INSTRUMENTS})
@@ -143,11 +144,10 @@ def stroke(driver: Any) -> None:
         )
 
 
-def annotate(name: str, address: str, shape: tuple[int, int, int], stop: threading.Event) -> None:
+def annotate(name: str, address: str, runs: tuple[int, ...], stop: threading.Event) -> None:
     """Open a slice, keep a stroke a second, and answer after ten, until told to stop or nothing is left."""
     base, _, token = address.partition("/?token=")
     cookie = f"slicesampling-{base.rsplit(':', 1)[1]}={token}"
-    runs = to_runs(ellipsoid(shape)[shape[0] // 2])
 
     def say(path: str, **values: Any) -> dict[str, Any]:
         body = json.dumps({"annotator": name, **values}).encode()
