@@ -1,6 +1,7 @@
 """Write the masks that a model predicted onto the original files of their volumes; see --help."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -19,12 +20,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path, required=True, help="the folder for VOLUME.nii.gz, and VOLUME.dcm for DICOM")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--results", type=Path, default=Path("results"))
-    parser.add_argument(
-        "--largest-slice-gap",
-        type=float,
-        default=LARGEST_SLICE_GAP,
-        help="mm, as in the configuration (default: %(default)g)",
-    )
+    parser.add_argument("--largest-slice-gap", type=float, help="mm (default: that of the run)")
     options = parser.parse_args()
     try:
         run(options)
@@ -46,19 +42,37 @@ def run(options: argparse.Namespace) -> None:
     cohort = pd.read_csv(options.results / "cohort/cohort.tsv", sep="\t", dtype=str, keep_default_na=False)
     images = dict(zip(cohort["volume"], cohort["image"], strict=True))
     folders = all_volume_folders(options.results)
+    gap = options.largest_slice_gap or largest_slice_gap(options.results)
     faults = 0
     for path in masks:
         volume = path.name.removesuffix(".nii.gz")
         grid = load_preprocessed(folders[volume]).grid
         try:
             mask = read_canonical_mask(path)
-            for file in export_mask(images[volume], mask, grid, options.to / volume, options.largest_slice_gap):
-                print(file)
+            exported = export_mask(images[volume], mask, grid, options.to / volume, gap)
         except UserError as error:
             print(f"left out: {volume}: {error}", file=sys.stderr)
             faults += 1
+            continue
+        for file in exported.files:
+            print(file)
+        for remark in exported.remarks:
+            print(remark, file=sys.stderr)
     if faults:
-        raise UserError(f"{faults} of {len(masks)} volumes could not be written as a whole")
+        raise UserError(f"{faults} of {len(masks)} volumes could not be written")
+
+
+def largest_slice_gap(results: Path) -> float:
+    """Return the setting of the run, in mm; if it has left no record yet, the workflow's own."""
+    try:
+        record = json.loads((results / "provenance.json").read_text(encoding="utf-8"))
+        return float(record["configuration"]["preprocessing"]["largest_slice_gap"])
+    except FileNotFoundError:
+        print(
+            f"{results} has no provenance.json: slices up to {LARGEST_SLICE_GAP:g} mm apart are bridged",
+            file=sys.stderr,
+        )
+        return LARGEST_SLICE_GAP
 
 
 if __name__ == "__main__":

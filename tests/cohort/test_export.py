@@ -7,10 +7,9 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK
 from nibabel.orientations import apply_orientation, inv_ornt_aff
-from pydicom.uid import generate_uid
 from scans import CANONICAL, IDENTITY, ball, dice, grid_of, ras, read_case, rotated, write_dicom
-from slicesampling import UserError
 from slicesampling.cohort import scans
 from slicesampling.cohort.dicom import read_stack
 from slicesampling.cohort.export import export_mask
@@ -43,7 +42,8 @@ def test_a_prediction_lies_on_its_nifti_file_in_every_orientation(tmp_path):
         for name, array in (("image", hu), ("label", mask.astype(np.uint8))):
             nibabel.save(nibabel.Nifti1Image(apply_orientation(array.T, way), affine), tmp_path / f"{name}.nii")
         found = scans.preprocess(tmp_path / "image.nii", tmp_path / "label.nii", CANONICAL)
-        (file,) = export_mask(tmp_path / "image.nii", found.mask, found.grid, tmp_path / "out" / "case")
+        (file,), remarks = export_mask(tmp_path / "image.nii", found.mask, found.grid, tmp_path / "out" / "case")
+        assert remarks == []
         original, exported = nibabel.load(tmp_path / "label.nii"), nibabel.load(file)
         assert exported.shape == original.shape
         np.testing.assert_allclose(exported.affine, original.affine, atol=1e-5)
@@ -101,7 +101,11 @@ def test_a_prediction_lies_on_its_dicom_slices(tmp_path, kind, downwards):
     else:
         planes = series(folder, heights, cosines, downwards)
     scan = scans.read_scan(folder)
-    volume, segmentation = export_mask(folder, scan.image > -450, scan.grid, tmp_path / "case")
+    (volume, segmentation), remarks = export_mask(folder, scan.image > -450, scan.grid, tmp_path / "case")
+    assert [("tilted by 11.5 degrees" in remark) for remark in remarks] == [True] * (kind == "tilted")
+    assert SimpleITK.GetArrayFromImage(
+        SimpleITK.ReadImage(volume)
+    ).any()  # which refuses axes that are not perpendicular
 
     read = highdicom.seg.segread(segmentation)
     assert (read.PatientName, read.StudyInstanceUID) == ("Nobody^Real", "1.2.30")
@@ -122,7 +126,7 @@ def test_a_segmentation_on_other_slices_is_refused(tmp_path):
     series(tmp_path / "other", [1 + 2.0 * k for k in range(13)], [1.0, 0, 0, 0, 1, 0], False)
     stack = read_stack(tmp_path / "one")
     scan = scans.read_scan(tmp_path / "one")
-    _, segmentation = export_mask(tmp_path / "one", scan.image > 0, scan.grid, tmp_path / "case")
+    (_, segmentation), _ = export_mask(tmp_path / "one", scan.image > 0, scan.grid, tmp_path / "case")
     assert read_case(tmp_path / "one", segmentation, [1])[1].sum() == sum((plane > 0).sum() for plane in scan.image), (
         stack.shape
     )
@@ -135,17 +139,38 @@ def test_a_segmentation_on_other_slices_is_refused(tmp_path):
 def test_an_empty_prediction_is_written_as_well(tmp_path):
     series(tmp_path / "one", [2.0 * k for k in range(13)], [1.0, 0, 0, 0, 1, 0], False)
     scan = scans.read_scan(tmp_path / "one")
-    _, segmentation = export_mask(tmp_path / "one", np.zeros(scan.grid.shape, bool), scan.grid, tmp_path / "case")
+    (_, segmentation), _ = export_mask(tmp_path / "one", np.zeros(scan.grid.shape, bool), scan.grid, tmp_path / "case")
     assert not scans.read_scan(tmp_path / "one", segmentation).mask.any()
 
 
-def test_slices_that_lack_what_the_standard_wants_are_one_line(tmp_path):
+def test_what_may_be_empty_is_empty_and_a_frame_of_reference_is_made(tmp_path):
+    """As anonymised slices are: each element that may be missing or empty is, and the segmentation is written."""
+    folder = tmp_path / "series"
+    folder.mkdir()
+    for k in range(4):
+        place = (0, 0, 2 * k)
+        write_dicom(folder / f"{k}", np.zeros((5, 5)), place, k, StudyInstanceUID="1.2.30")
+    scan = scans.read_scan(folder)
+    references = set()
+    for target in ("first", "second"):
+        (_, segmentation), remarks = export_mask(folder, scan.image < 0, scan.grid, tmp_path / target)
+        assert remarks == []
+        read = highdicom.seg.segread(segmentation)
+        assert (read.StudyInstanceUID, read.PatientID, read.PatientBirthDate, read.StudyID) == ("1.2.30", "", "", "")
+        references.add(read.FrameOfReferenceUID)
+    assert len(references) == 1
+    assert scans.read_scan(folder, segmentation).mask.all()
+
+
+def test_what_the_standard_does_not_allow_is_one_line_beside_the_file_that_was_written(tmp_path):
     folder = tmp_path / "series"
     folder.mkdir()
     for k in range(3):
-        write_dicom(folder / f"{k}", np.zeros((5, 5)), (0, 0, k), k, StudyInstanceUID=generate_uid())
+        write_dicom(folder / f"{k}", np.zeros((5, 5)), (0, 0, k), k)
     scan = scans.read_scan(folder)
-    with pytest.raises(UserError, match="no DICOM segmentation can be written") as error:
-        export_mask(folder, scan.image > 0, scan.grid, tmp_path / "case")
-    assert "\n" not in str(error.value)
+    (volume,), (remark,) = export_mask(folder, scan.image > 0, scan.grid, tmp_path / "case")
+    assert volume.exists()
+    assert "case.dcm: not written; " in remark
+    assert "no DICOM segmentation can be written" in remark
+    assert "\n" not in remark
     assert not (tmp_path / "case.dcm").exists()

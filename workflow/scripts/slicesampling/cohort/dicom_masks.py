@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.uid import CTImageStorage
+from pydicom.uid import CTImageStorage, generate_uid
 
 from .. import UserError, one_line
 from ..jobs import files
@@ -20,6 +20,12 @@ SOFTWARE, VERSION = "slicesampling", "0.1.0"
 
 SERIES_NUMBER = 9001
 """Of a written segmentation, above those of a scanner."""
+
+MAY_BE_EMPTY = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
+    *("StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName"),
+)
+"""What a slice has to hold, but may hold without a value (type 2 of the standard)."""
 
 
 def read_drawn_mask(path: Path, stack: Stack, liver_values: Collection[int], remarks: list[str]) -> np.ndarray:
@@ -39,8 +45,8 @@ def read_drawn_mask(path: Path, stack: Stack, liver_values: Collection[int], rem
 def write_segmentation(path: Path, stack: Stack, mask: np.ndarray) -> None:
     """Write a mask, bool (slice, row, column) on `stack`, as DICOM segmentation with one segment, the liver.
 
-    Patient and study are those of the slices, as viewers need it. Raises `UserError` where the slices lack what the
-    standard wants of them.
+    Patient and study are those of the slices, as viewers need it. What slices lack and the standard allows to be empty
+    is empty. Raises `UserError` where they lack more.
     """
     import highdicom
     from highdicom.seg import Segmentation, SegmentDescription
@@ -85,9 +91,19 @@ def write_segmentation(path: Path, stack: Stack, mask: np.ndarray) -> None:
 
 
 def _whole_header(path: Path) -> pydicom.Dataset:
-    """Read all of a slice but its pixels; an anonymised one that does not say so is said to be a CT image."""
+    """Read all of a slice but its pixels, and add what anonymisation may have removed.
+
+    It is a CT image, if it does not say so. What may be empty is empty. Without a frame of reference the slices of a
+    series share one, which is the same each time that it is made.
+    """
     dataset = read_dataset(path, stop_before_pixels=True)
     dataset.SOPClassUID = dataset.get("SOPClassUID") or CTImageStorage
+    for name in MAY_BE_EMPTY:
+        if dataset.get(name) is None:
+            setattr(dataset, name, "")
+    if not dataset.get("FrameOfReferenceUID"):
+        series = str(dataset.get("SeriesInstanceUID", ""))
+        dataset.FrameOfReferenceUID = generate_uid(entropy_srcs=["frame of reference", series])
     return dataset
 
 

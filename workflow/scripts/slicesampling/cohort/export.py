@@ -1,14 +1,24 @@
 """Predictions on the files that they were made from, so that any viewer lays one over the other."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from .. import UserError
 from . import dicom, dicom_masks
 from .dicom import LARGEST_SLICE_GAP
-from .grids import Grid, resample_mask
+from .formats import TILT_TOLERANCE
+from .grids import Grid, canonical_grid, resample_mask, upright
 from .kinds import of_slices
 from .volumes import stored_grid, write_mask
+
+
+class Exported(NamedTuple):
+    """What was written, and what could not be, or lies otherwise than the image, a line each."""
+
+    files: list[Path]
+    remarks: list[str]
 
 
 def export_mask(
@@ -17,24 +27,38 @@ def export_mask(
     grid: Grid,
     target: str | Path,
     largest_slice_gap: float = LARGEST_SLICE_GAP,
-) -> list[Path]:
-    """Write a mask (z, y, x) on `grid` as `target`.nii.gz on the voxels of its image, and return the files.
+) -> Exported:
+    """Write a mask (z, y, x) on `grid` as `target`.nii.gz on the voxels of its image.
 
     Along the axes of an image file, voxel for voxel; for a DICOM series on its stack of slices, and as `target`.dcm, a
-    DICOM segmentation that belongs to the patient and study of the series. Raises `UserError`.
+    DICOM segmentation that belongs to the patient and study of the series. If the slices are tilted, the file of the
+    volume lies on the patient's axes instead: tools that build on ITK refuse axes that are not perpendicular. Raises
+    `UserError` where not even this file can be written.
     """
     image_path, target = Path(image_path), Path(target)
     volume = target.with_name(target.name + ".nii.gz")
     if not of_slices(image_path):
         native = stored_grid(image_path)
         write_mask(volume, resample_mask(mask, grid, native), native)
-        return [volume]
+        return Exported([volume], [])
+    remarks = []
     stack = dicom.read_stack(image_path, largest_slice_gap)
     native = stack.grid()
-    on_slices = on_grid = resample_mask(mask, grid, native)
-    write_mask(volume, on_grid, native)
+    on_slices = resample_mask(mask, grid, native)
+    if native.tilt > TILT_TOLERANCE:
+        remarks.append(
+            f"{volume}: the slices are tilted by {native.tilt:.1f} degrees; the file lies on the patient's axes"
+        )
+        turned = upright(np.empty(native.shape, bool), native)[1]
+        straight = canonical_grid(turned, turned.spacing)
+        write_mask(volume, resample_mask(mask, grid, straight), straight)
+    else:
+        write_mask(volume, on_slices, native)
     if not stack.even:
         on_slices = np.stack([resample_mask(mask, grid, stack.slice_grid(k))[0] for k in range(len(stack.slices))])
     segmentation = target.with_name(target.name + ".dcm")
-    dicom_masks.write_segmentation(segmentation, stack, on_slices)
-    return [volume, segmentation]
+    try:
+        dicom_masks.write_segmentation(segmentation, stack, on_slices)
+    except UserError as error:
+        return Exported([volume], [*remarks, f"{segmentation}: not written; {error}"])
+    return Exported([volume, segmentation], remarks)
