@@ -1,18 +1,24 @@
 """DICOM archives: CT series and their masks, whatever the folders are called."""
 
+import os
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from pydicom import Dataset
 
 from .. import UserError
 from .cases import Case, Found, chosen_parts, numbered, structure_names
-from .dicom_files import KIND, UNREADABLE, read_header, why_no_slice
-from .folders import files_under
+from .dicom import read_stack
+from .dicom_files import KIND, UNREADABLE, frames_in, read_header, why_no_slice
+from .folders import files_under, natural
+from .formats import read_file
+from .grids import upright
 from .kinds import IMAGE_SUFFIXES, is_dicom
-from .masks import holds_labels, natural
+from .masks import holds_labels
 
 FEWEST_SLICES = 10
 """Of a series of a DICOM archive: shorter ones are test scans and single planes, and hold no liver."""
@@ -40,8 +46,9 @@ def find_dicom(root: Path, structure: str = "liver") -> Found:
 
     A series is used where a DICOM segmentation or structure set names it and has a segment or region called
     `structure`, or where one NIfTI, NRRD or MetaImage file of a mask lies in its folder or, called like it, beside that
-    (`_beside`). It needs `FEWEST_SLICES` slices in one folder; localizers and other objects are left out. Volumes and
-    patients are numbered in order of the paths: no name or number of a patient is taken over.
+    (`_beside`); of several series in a folder it belongs to the one on whose grid it lies. A series needs
+    `FEWEST_SLICES` slices in a folder (`_homes`); localizers and other objects are left out. Volumes and patients are
+    numbered in order of the paths: no name or number of a patient is taken over.
     """
     series: dict[str, list[_Object]] = {}
     masks: dict[str, list[tuple[Path, str]]] = {}
@@ -77,37 +84,102 @@ def find_dicom(root: Path, structure: str = "liver") -> Found:
         if reason:
             odd[str(path.parent), reason] += 1
         else:
-            series.setdefault(uid, []).append(_Object(path, patient))
+            instance = str(header.get("SOPInstanceUID") or path)
+            series.setdefault(uid, []).append(_Object(path, patient, instance, frames_in(header)))
     left_out += [f"{folder}: {count} DICOM file(s): {reason}" for (folder, reason), count in odd.items()]
 
-    in_folder = Counter(folder for objects in series.values() for folder in {one.path.parent for one in objects})
-    found: list[tuple[Path, Path, str, str]] = []
-    for uid, objects in series.items():
-        folders = {one.path.parent for one in objects}
-        first = objects[0].path
-        if len(folders) > 1:
-            left_out.append(f"{first}: the slices of its series lie in {len(folders)} folders; accepted is one")
-        elif len(objects) < FEWEST_SLICES:
-            left_out.append(f"{first}: its series has {len(objects)} slices; accepted are {FEWEST_SLICES} or more")
-        else:
-            alone = in_folder[first.parent] == 1
-            drawn = masks.get(uid) or ([(path, "") for path in _beside(first.parent, structure)] if alone else [])
-            if len(drawn) == 1:
-                found.append((first.parent if alone else first, *drawn[0], objects[0].patient))
-            else:
-                names = f": {', '.join(path.name for path, _ in drawn)}" if drawn else ""
-                left_out.append(
-                    f"{first}: its series has {len(drawn) or 'no'} masks of the {structure}{names}; accepted: one"
-                )
-    found.sort(key=lambda case: natural(str(case[0])))
-    cases = numbered([Case("", image, label, values, patient=patient) for image, label, values, patient in found])
-    decided = tuple(f"taken as {structure}: {parts} ({count} masks)" for parts, count in taken.items())
-    return Found(cases, left_out, decided)
+    decided = [f"taken as {structure}: {parts} ({count} masks)" for parts, count in taken.items()]
+    found = []
+    for uid in series:
+        try:
+            found.append(_with_mask(uid, series, masks.get(uid, []), structure, decided))
+        except UserError as error:
+            left_out.append(str(error))
+    found.sort(key=lambda case: natural(str(case.image)))
+    return Found(numbered(found), left_out, tuple(decided))
 
 
 class _Object(NamedTuple):
+    """A file of a CT series. instance: its own identifier, or its path; frames: how many slices it holds."""
+
     path: Path
     patient: str
+    instance: str
+    frames: int
+
+
+Series = Mapping[str, Sequence[_Object]]
+"""The files of each CT series of an archive, by its identifier."""
+
+
+def _with_mask(uid: str, series: Series, drawn: Sequence[tuple[Path, str]], structure: str, decided: list[str]) -> Case:
+    """Return a series with the one mask that belongs to it: `drawn` on it, with the values that count, or beside it.
+
+    `decided` gets what has to be told. Raises `UserError` where there is no such mask, or more than one.
+    """
+    objects = series[uid]
+    slices = len({one.instance for one in objects})
+    if max(slices, *(one.frames for one in objects)) < FEWEST_SLICES:
+        raise UserError(f"{objects[0].path}: its series has {slices} slices; accepted are {FEWEST_SLICES} or more")
+    homes = _homes(uid, series)
+    if not homes:
+        raise UserError(
+            f"{objects[0].path}: the slices of its series lie in {len({one.path.parent for one in objects})} folders "
+            "beside those of others; accepted is one folder, or folders in one that holds nothing else"
+        )
+    folder = next((home for home in homes if _beside(home, structure)), homes[0])
+    first = next(one.path for one in objects if folder in one.path.parents)
+    if len(objects) > slices:
+        decided.append(f"{folder}: {len(objects) - slices} slices of its series are there twice, and count once")
+    others = [one.path for key in series if key != uid for one in series[key] if one.path.parent == folder]
+    masks = list(drawn)
+    if not masks:
+        masks = [(path, "") for path in _beside(folder, structure)]
+        if others and masks:
+            masks = [(path, "") for path, _ in masks if _lies_on(path, first)]
+            firsts = {
+                key: objects[0].path for key, objects in series.items() if key != uid and folder in _homes(key, series)
+            }
+            rivals = [other.name for other in firsts.values() for path, _ in masks if _lies_on(path, other)]
+            if rivals:
+                raise UserError(f"{first}: {masks[0][0].name} fits its series and that of {rivals[0]}; accepted: one")
+            decided += [
+                f"{path}: fits the series of {first.name} alone of those in the folder" for path, _ in masks[:1]
+            ]
+    if len(masks) != 1:
+        names = f": {', '.join(path.name for path, _ in masks)}" if masks else ""
+        raise UserError(f"{first}: its series has {len(masks) or 'no'} masks of the {structure}{names}; accepted: one")
+    return Case("", first if others else folder, *masks[0], patient=objects[0].patient)
+
+
+def _homes(uid: str, series: Series) -> list[Path]:
+    """Return the folders that hold all slices of a series, and can be read as such: several, if it is there twice.
+
+    One that is spread over folders lies in the folder of these, if that holds no file and no other series has as many
+    slices there.
+    """
+    slices = {one.instance for one in series[uid]}
+    folders = dict.fromkeys(one.path.parent for one in series[uid])
+    whole = [folder for folder in folders
+             if {one.instance for one in series[uid] if one.path.parent == folder} == slices]  # fmt: skip
+    if whole:
+        return whole
+    above = Path(os.path.commonpath(list(folders)))
+    if any(path.is_file() for path in above.iterdir()):
+        return []
+    within = {
+        key: len({one.instance for one in objects if above in one.path.parents}) for key, objects in series.items()
+    }
+    return [above] if all(count < len(slices) for key, count in within.items() if key != uid) else []
+
+
+def _lies_on(mask: Path, image: Path) -> bool:
+    """Say whether a mask file lies on the grid of the series that a DICOM file belongs to."""
+    try:
+        series, stored = read_stack(image).grid(), read_file(mask)
+    except UserError:
+        return False
+    return upright(stored.values, stored.grid)[1].matches(upright(np.empty(series.shape, bool), series)[1])
 
 
 def _parts(header: Dataset) -> dict[int, str]:

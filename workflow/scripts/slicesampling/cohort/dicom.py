@@ -14,10 +14,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pydicom
-from pydicom.pixels import get_decoder
+from pydicom.pixels import get_decoder, pixel_array
 
 from .. import UserError, one_line
-from .dicom_files import GEOMETRY, RESCALE, UNREADABLE, choose_series, read_folder
+from .dicom_files import (
+    ENHANCED,
+    FRAMES,
+    GEOMETRY,
+    KIND,
+    RESCALE,
+    UNREADABLE,
+    choose_series,
+    frames_in,
+    read_folder,
+)
 from .grids import TIE, Grid, checkerboard
 
 LARGEST_SLICE_GAP = 5.0
@@ -33,6 +43,14 @@ HEADER_TOLERANCE = 1e-3
 SAME_POSITION = 1e-3
 """mm: the finest that scanners write."""
 
+FUNCTIONAL_GROUPS = {
+    "PixelMeasuresSequence": ("PixelSpacing",),
+    "PlaneOrientationSequence": ("ImageOrientationPatient",),
+    "PlanePositionSequence": ("ImagePositionPatient",),
+    "PixelValueTransformationSequence": RESCALE,
+}
+"""Where a frame of an enhanced CT has what a slice has; or all frames together."""
+
 SLICE_FIELDS = {"size": "Rows, Columns", "spacing": "PixelSpacing", "orientation": "ImageOrientationPatient"}
 """What must be the same in all slices of a series, and what DICOM calls it."""
 
@@ -41,7 +59,7 @@ class Slice(NamedTuple):
     """What counts of one DICOM file: its geometry and its stored values, for (slope, intercept) see `rescale`.
 
     orientation: direction cosines along a row and along a column, (x, y, z) each; position: (x, y, z) in mm; patient:
-    the PatientID, empty where there is none.
+    the PatientID, empty where there is none; frame: which one of an enhanced CT it is, None of a file of one slice.
     """
 
     path: Path
@@ -53,6 +71,7 @@ class Slice(NamedTuple):
     instance: int | None
     patient: str
     dataset: pydicom.Dataset
+    frame: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +179,7 @@ def read_stack(path: Path, largest_gap: float = LARGEST_SLICE_GAP) -> Stack:
     wanted = None if path.is_dir() else path
     remarks: list[str] = []
     datasets = choose_series(path, read_folder(folder, wanted, remarks), wanted, remarks)
-    slices = [_slice(one, dataset) for one, dataset in datasets.items()]
+    slices = [one for path, dataset in datasets.items() for one in _slices(path, dataset)]
     if len(slices) < 2:
         raise UserError(f"{path}: has {len(slices)} CT slice; a volume has two or more")
     first = slices[0]
@@ -183,6 +202,32 @@ def read_stack(path: Path, largest_gap: float = LARGEST_SLICE_GAP) -> Stack:
 def planes(stack: Stack) -> Iterator[np.ndarray]:
     """Decode the slices of a stack one by one: slope times value plus intercept, each slice's own; float32."""
     return (_pixels(one) for one in stack.slices)
+
+
+def _slices(path: Path, dataset: pydicom.Dataset) -> Iterator[Slice]:
+    """Yield the slices of a DICOM file: one, or the frames of an enhanced CT, in their order."""
+    if dataset.get("SOPClassUID") not in ENHANCED:
+        yield _slice(path, dataset)
+        return
+    try:
+        shared = (dataset.get(FRAMES[0]) or [pydicom.Dataset()])[0]
+        own = dataset.get(FRAMES[1]) or []
+        if len(own) != frames_in(dataset):
+            raise UserError(f"{path}: tells of {len(own)} frames, and has {frames_in(dataset)}; is the file complete?")
+        for number, groups in enumerate(own):
+            plain = pydicom.Dataset()
+            for name in (*KIND, "Rows", "Columns", "SamplesPerPixel"):
+                if name in dataset:
+                    plain[name] = dataset[name]
+            for group, names in FUNCTIONAL_GROUPS.items():
+                sequence = groups.get(group) or shared.get(group) or []
+                for name in names:
+                    if len(sequence) and name in sequence[0]:
+                        plain[name] = sequence[0][name]
+            plain.InstanceNumber = number + 1
+            yield _slice(path, plain)._replace(dataset=dataset, frame=number)
+    except UNREADABLE as error:
+        raise UserError(f"{path}: cannot be read as DICOM ({type(error).__name__}); is it complete?") from error
 
 
 def _slice(path: Path, dataset: pydicom.Dataset) -> Slice:
@@ -294,7 +339,7 @@ def _pixels(one: Slice) -> np.ndarray:
             )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            stored = one.dataset.pixel_array
+            stored = one.dataset.pixel_array if one.frame is None else pixel_array(one.dataset, index=one.frame)
     except UNREADABLE as error:
         raise UserError(f"{one.path}: its pixels cannot be read ({one_line(error)}); is the file complete?") from error
     if stored.shape != one.size:

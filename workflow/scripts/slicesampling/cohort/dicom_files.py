@@ -12,9 +12,17 @@ from typing import Any
 
 import pydicom
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian, MediaStorageDirectoryStorage
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    LegacyConvertedEnhancedCTImageStorage,
+    MediaStorageDirectoryStorage,
+)
 
 from .. import UserError
+from .folders import files_under
 from .kinds import begins_data_set, is_dicom
 
 for _name in ("pydicom", "highdicom"):  # what they log may quote the file
@@ -40,6 +48,9 @@ PIXELS = (
     "ExtendedOffsetTableLengths",
     "PixelData",
 )
+FRAMES = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+"""Where enhanced CT, a file of many slices, has the geometry and rescale parameters of each."""
+ENHANCED = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 KIND = ("SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "SeriesInstanceUID", "InstanceNumber", "PatientID")
 """All elements that are read of a CT slice, and no other: what is not read cannot get into a log."""
 
@@ -90,11 +101,16 @@ def read_header(path: Path, elements: Sequence[str]) -> pydicom.Dataset:
 
 
 def read_folder(folder: Path, wanted: Path | None, remarks: list[str]) -> dict[Path, pydicom.Dataset]:
-    """Read the DICOM files of a folder. Files of another kind are left out unless they are called like the slices."""
+    """Read the DICOM files of a folder, or of those in it where it holds nothing but folders.
+
+    Files of another kind are left out unless they are called like the slices.
+    """
     try:
         paths = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
     except OSError as error:
         raise UserError(f"{folder}: cannot be read ({error.strerror})") from error
+    if not paths and wanted is None:
+        paths = [path for path in files_under(folder) if not path.name.startswith(".")]
     paths = [path for path in paths if path.name != "DICOMDIR"]
     known = {path: is_dicom(path) for path in paths}
     endings = {path.suffix.lower() for path, dicom in known.items() if dicom}
@@ -102,7 +118,7 @@ def read_folder(folder: Path, wanted: Path | None, remarks: list[str]) -> dict[P
     for path, dicom in known.items():
         if dicom or path.suffix.lower() in endings or path == wanted or not endings:
             try:
-                datasets[path] = read_header(path, (*KIND, *GEOMETRY, *RESCALE, *PIXELS))
+                datasets[path] = read_header(path, (*KIND, *GEOMETRY, *RESCALE, *FRAMES, *PIXELS))
             except UserError as error:
                 raise UserError(f"{error}; a folder holds slices that can all be read") from error
     others = len(paths) - len(datasets)
@@ -126,9 +142,11 @@ def choose_series(
     left_out = Counter(reason for reason in reasons.values() if reason)
     remarks += [f"{count} DICOM file(s) left out: {reason}" for reason, count in sorted(left_out.items())]
     series = {one: str(dataset.get("SeriesInstanceUID", "")) for one, dataset in slices.items()}
-    sizes = Counter(series.values())
+    sizes: Counter[str] = Counter()
+    for one, dataset in slices.items():
+        sizes[series[one]] += frames_in(dataset)
     # Anonymisation may leave one identifier to each slice: only identifiers that group slices tell of several series.
-    if len(sizes) == len(slices) > 2:
+    if len(sizes) == len(slices) == sizes.total() > 2:
         return slices
     ranking = sizes.most_common()
     chosen = ranking[0][0] if wanted is None else series[wanted]
@@ -137,7 +155,7 @@ def choose_series(
             f"{path}: holds {len(sizes)} CT series, and none has most slices; name a file of the series that counts"
         )
     if len(sizes) > 1:
-        others = len(slices) - sizes[chosen]
+        others = sizes.total() - sizes[chosen]
         remarks.append(f"{others} slices of {len(sizes) - 1} other CT series in the folder left out")
     for one, reason in reasons.items():
         if reason and reason != LOCALIZER and str(datasets[one].get("SeriesInstanceUID", "")) == chosen:
@@ -164,7 +182,7 @@ def why_no_slice(dataset: pydicom.Dataset) -> str:
         # Anonymised ones may have none. A warning of an odd one would show what the file holds.
         kind = pydicom.uid.UID(dataset.get("SOPClassUID") or CTImageStorage, pydicom.config.IGNORE)
         localizer = "LOCALIZER" in (dataset.get("ImageType") or ())
-        frames = int(dataset.get("NumberOfFrames") or 1)
+        frames = frames_in(dataset)
     except UNREADABLE:
         return DAMAGED
     if not modality and kind != MediaStorageDirectoryStorage:
@@ -173,12 +191,19 @@ def why_no_slice(dataset: pydicom.Dataset) -> str:
         return f"Modality is {code(modality)}; accepted is CT"
     if localizer:
         return LOCALIZER
+    if kind in ENHANCED:
+        return ""
     if frames != 1:
-        return "several frames in a file; accepted is one slice a file"
+        return "several frames in a file that is no enhanced CT; accepted is one slice a file"
     if kind != CTImageStorage:
         known = kind.name if kind in pydicom.uid.UID_dictionary else "an object of an unknown kind"
         return f"{known}; accepted is {CTImageStorage.name}"
     return ""
+
+
+def frames_in(dataset: pydicom.Dataset) -> int:
+    """Return how many slices a file holds."""
+    return int(dataset.get("NumberOfFrames") or 1)
 
 
 def known_numbers(path: Path, kind: str, known: Collection[int], wanted: Collection[int]) -> None:

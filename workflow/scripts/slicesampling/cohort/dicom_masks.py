@@ -11,7 +11,7 @@ from pydicom.uid import CTImageStorage, generate_uid
 from .. import UserError, one_line
 from ..jobs import files
 from .dicom import Stack, plain
-from .dicom_files import UNREADABLE, code, known_numbers, read_dataset, read_header
+from .dicom_files import UNREADABLE, code, frames_in, known_numbers, read_dataset, read_header
 from .dicom_structures import read_structures
 from .grids import GRID_TOLERANCE
 
@@ -66,9 +66,10 @@ def write_segmentation(path: Path, stack: Stack, mask: np.ndarray) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            images, pixels = _sources(stack, mask)
             segmentation = Segmentation(
-                source_images=[_whole_header(one.path) for one in stack.slices],
-                pixel_array=mask.astype(np.uint8),
+                source_images=images,
+                pixel_array=pixels.astype(np.uint8),
                 segmentation_type="BINARY",
                 segment_descriptions=[liver],
                 series_instance_uid=highdicom.UID(),
@@ -88,6 +89,19 @@ def write_segmentation(path: Path, stack: Stack, mask: np.ndarray) -> None:
             f"{stack.path}: no DICOM segmentation can be written for it ({type(error).__name__}: {one_line(error)}); "
             "the standard wants more elements in its slices"
         ) from error
+
+
+def _sources(stack: Stack, mask: np.ndarray) -> tuple[list[pydicom.Dataset], np.ndarray]:
+    """Return the images that a mask belongs to, and the mask in the order of their slices or frames."""
+    paths = list(dict.fromkeys(one.path for one in stack.slices))
+    if stack.slices[0].frame is None:
+        return [_whole_header(path) for path in paths], mask
+    headers = [_whole_header(path) for path in paths]
+    if len(headers) > 1 or frames_in(headers[0]) != len(stack.slices):
+        raise UserError(f"{stack.path}: no DICOM segmentation can be written for several enhanced CT at once")
+    ordered = np.empty_like(mask)
+    ordered[[one.frame or 0 for one in stack.slices]] = mask
+    return headers, ordered
 
 
 def _whole_header(path: Path) -> pydicom.Dataset:

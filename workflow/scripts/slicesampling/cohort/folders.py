@@ -1,6 +1,7 @@
 """Folders as they come: which files are in them, behind links too, and zip archives."""
 
 import os
+import re
 import zipfile
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -8,10 +9,14 @@ from pathlib import Path, PurePosixPath
 from .. import UserError
 from ..jobs.files import replacing
 from .kinds import IMAGE_SUFFIXES, is_dicom
-from .masks import natural
 
 LARGEST_RATIO = 200
 """Unpacked bytes for one packed: air packs well, but what grows more is no image."""
+
+
+def natural(name: str) -> list[str | int]:
+    """Split a name so that numbers in it compare by value: slice-2 before slice-10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
 
 
 def files_under(root: Path) -> list[Path]:

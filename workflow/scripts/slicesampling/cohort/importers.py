@@ -16,9 +16,9 @@ import numpy as np
 from .. import UserError
 from .archive import find_dicom
 from .cases import Case, Found, chosen_parts
-from .folders import files_under
+from .folders import files_under, natural
 from .kinds import IMAGE_SUFFIXES
-from .masks import label_is_empty, natural
+from .masks import label_is_empty
 
 PLACEHOLDERS = ("volume", "patient", "site")
 

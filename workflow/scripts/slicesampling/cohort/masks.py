@@ -1,6 +1,5 @@
 """Liver masks, read onto the grid of their image: files of a volume, DICOM objects, or one PNG a slice."""
 
-import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from PIL import Image, UnidentifiedImageError
 
 from .. import UserError, one_line
 from . import dicom, dicom_masks
+from .folders import natural
 from .formats import read_file, scaled
 from .grids import Grid, upright
 from .kinds import of_slices
@@ -122,8 +122,3 @@ def _read_png_masks(folder: Path, stack: dicom.Stack, image: np.ndarray, liver_v
             "names in the order of InstanceNumber"
         )
     return mask
-
-
-def natural(name: str) -> list[str | int]:
-    """Split a name so that numbers in it compare by value: slice-2 before slice-10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
