@@ -13,15 +13,26 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK
-from scans import IDENTITY, read_case, read_image, rectangle, write_dicom, write_series, write_structures
+from scans import (
+    IDENTITY,
+    read_case,
+    read_image,
+    rectangle,
+    write_dicom,
+    write_enhanced,
+    write_series,
+    write_structures,
+)
 from slicesampling import UserError
 from slicesampling.cohort import scans
 from slicesampling.cohort.dicom import read_stack
 from slicesampling.cohort.dicom_masks import write_segmentation
 
-FORMATS = (".nii", ".nii.gz", ".nrrd", "-packed.nrrd", ".mha", "-packed.mha", "dicom", "seg", "rtstruct")
+MASKS = ("seg", "rtstruct", "gap-seg", "gap-rtstruct")
+"""Drawn on an even series, and on one that misses slices."""
+FORMATS = (".nii", ".nii.gz", ".nrrd", "-packed.nrrd", ".mha", "-packed.mha", "dicom", "bare", "enhanced", *MASKS)
 HEADER = {".nii": 352, ".nii.gz": 120, ".nrrd": 400, "-packed.nrrd": 400, ".mha": 350, "-packed.mha": 350, "dicom": 900}
-HEADER |= {"seg": 4000, "rtstruct": 1200}
+HEADER |= {"bare": 700, "enhanced": 1800, "seg": 4000, "rtstruct": 1200, "gap-seg": 4000, "gap-rtstruct": 1600}
 """Bytes at the beginning that are changed more often than the rest."""
 
 NAME = "Planted^Name"
@@ -33,19 +44,28 @@ SECONDS, BYTES = 30, 2**28
 def sound(folder: Path, suffix: str) -> Path:
     """Write a small sound volume, or a mask for one, and return the file whose bytes are to be changed."""
     hu = np.random.default_rng(1).integers(-1000, 1000, (5, 8, 7)).astype(np.int16)
-    if suffix in ("seg", "rtstruct"):
+    if suffix in MASKS:
         series = write_series(folder / "series", hu, **IDENTITY)
+        if suffix.startswith("gap"):
+            (series / "i0003.dcm").unlink()
         path = folder / f"{suffix}.dcm"
-        if suffix == "seg":
-            write_segmentation(path, read_stack(series), hu > 0)
+        if suffix.endswith("seg"):
+            stack = read_stack(series)
+            write_segmentation(path, stack, hu[: len(stack.slices)] > 0)
         else:
-            write_structures(path, {1: [rectangle(12.5, -39, -37, -59, -56), rectangle(15, -38, -36, -58, -55)]})
+            planes = [10, 12.5, 15, 17.5] if suffix.startswith("gap") else [12.5, 15]
+            write_structures(path, {1: [rectangle(z, -39 + z / 9, -37 + z / 9, -59, -56) for z in planes]})
         return path
-    if suffix == "dicom":
+    if suffix == "enhanced":
+        return write_enhanced(folder / "enhanced.dcm", hu, PatientName=NAME, PatientID=NAME)
+    if suffix in ("dicom", "bare"):
         for k, plane in enumerate(hu):
             write_dicom(
                 folder / f"{k}.dcm", plane + 1024, (-40, -60, 10 + 2.5 * k), k + 1, PatientName=NAME, PatientID=NAME
             )
+        if suffix == "bare":
+            for path in folder.iterdir():
+                path.write_bytes(path.read_bytes()[132:])
         return folder / "2.dcm"
     path = folder / f"volume{suffix}"
     if suffix.startswith(".nii"):
@@ -83,7 +103,7 @@ def outcome(path: Path) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if path.suffix == ".dcm":
+            if (path.parent / "series").exists():
                 image, mask, grid = read_case(path.parent / "series", path)
                 assert mask is not None
                 assert mask.shape == image.shape
@@ -117,7 +137,7 @@ def fuzz(suffix: str, seeds: range, folder: Path) -> dict[str, int]:
     for seed in seeds:
         path.write_bytes(mutated(content, HEADER[suffix], np.random.default_rng(seed)))
         try:
-            result = outcome(path.parent if suffix == "dicom" else path)
+            result = outcome(path.parent if suffix in ("dicom", "bare") else path)
         except Exception as error:
             error.add_note(f"{suffix}, seed {seed}")
             raise
@@ -133,9 +153,42 @@ def test_damaged_files_are_read_or_refused_in_one_line(suffix: str, seeds: range
     assert counts["volume"] > 0 or suffix in (".nii.gz", "-packed.nrrd"), "a checksum guards these"
 
 
+def cut(suffix: str, count: int, folder: Path) -> int:
+    """Read a file cut to `count` lengths; return how many were read nevertheless, and fail if not as the whole file."""
+    path = sound(folder, suffix)
+    content = path.read_bytes()
+    place = path.parent if suffix in ("dicom", "bare") else path
+
+    def read() -> tuple:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return read_case(folder / "series", path) if suffix in MASKS else (read_image(place)[0], None, None)
+
+    image, mask, _ = read()
+    taken = 0
+    for size in np.unique(np.linspace(0, len(content) - 1, count).astype(int)):
+        path.write_bytes(content[:size])
+        try:
+            found, drawn, _ = read()
+        except UserError:
+            continue
+        taken += 1
+        assert np.array_equal(found, image), f"{suffix}, cut to {size} of {len(content)} bytes"
+        assert mask is None or np.array_equal(drawn, mask), f"{suffix}, cut to {size} of {len(content)} bytes"
+    return taken
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_files_that_are_cut_short_are_refused_or_whole(suffix: str, count: int, tmp_path: Path) -> None:
+    """No part of a mask is lost, and no slice invented: what is read has every voxel of the undamaged case."""
+    assert cut(suffix, count, tmp_path) < count / 4
+
+
 if __name__ == "__main__":
     import tempfile
 
+    count = int(sys.argv[1])
     for suffix in FORMATS:
-        with tempfile.TemporaryDirectory() as folder:
-            print(suffix, fuzz(suffix, range(int(sys.argv[1])), Path(folder)))
+        with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
+            print(suffix, fuzz(suffix, range(count), Path(one)), "cut, and whole:", cut(suffix, count, Path(other)))

@@ -187,6 +187,8 @@ def why_no_slice(dataset: pydicom.Dataset) -> str:
         return DAMAGED
     if not modality and kind != MediaStorageDirectoryStorage:
         return NO_KIND
+    if modality != "CT" and kind in (CTImageStorage, *ENHANCED) and "SeriesInstanceUID" not in dataset:
+        return DAMAGED  # cut off in the middle of this word
     if modality != "CT":
         return f"Modality is {code(modality)}; accepted is CT"
     if localizer:
