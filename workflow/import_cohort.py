@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 
 from slicesampling import UserError
 from slicesampling.cohort.cases import Case, numbered
+from slicesampling.cohort.datasets import PUBLISHED
 from slicesampling.cohort.folders import files_under, is_zip, unpack, what_is_there
 from slicesampling.cohort.importers import LAYOUTS
 from slicesampling.cohort.splits import add_to_table, cohort_rows, read_exclusions
@@ -148,6 +149,9 @@ def fitting(root: Path, options: argparse.Namespace) -> dict[str, int]:
 def recognised(root: Path, options: argparse.Namespace) -> str:
     """Return the one layout that fits."""
     found = fitting(root, options)
+    own = [layout for layout in found if layout in PUBLISHED]
+    if len(own) == 1:
+        return own[0]  # a data set's own layout says more than that of the tool for which it is laid out as well
     if len(found) > 1:
         fits = " and ".join(f"{layout} ({count} volumes)" for layout, count in found.items())
         raise UserError(f"{options.root}: fits {fits}; name one of them")

@@ -294,7 +294,9 @@ def archive(tmp_path: Path) -> Path:
     def series(folder: str, uid: str, count: int = 12, **changes: object) -> Path:
         path = root / folder
         path.parent.mkdir(parents=True, exist_ok=True)
-        return write_series(path, hu[:count], SeriesInstanceUID=uid, **IDENTITY | changes)
+        one = hu[:count].copy()
+        one[0, 0, 0] -= int(10 * float(uid))  # no two are one
+        return write_series(path, one, SeriesInstanceUID=uid, **IDENTITY | changes)
 
     series("DOE/st1/ct", "1.1", PatientID="planted-1")
     series("DOE/st1/scout", "1.2", 2, PatientID="planted-1", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])

@@ -73,7 +73,7 @@ def test_the_importer_writes_the_word_beside_rows_that_lack_it(tmp_path: Path) -
     for site in "ab":
         (tmp_path / site).mkdir()
         for number in range(3):
-            write_nifti(tmp_path / f"{site}/{number}_ct.nii", volume(0), grid)
+            write_nifti(tmp_path / f"{site}/{number}_ct.nii", volume("ab".index(site) + 2 * number), grid)
             write_nifti(tmp_path / f"{site}/{number}_liver.nii", MASK, grid)
     command = [sys.executable, str(ROOT / "workflow/import_cohort.py"), "pairs"]
     patterns = ["--image", "{volume}_ct.nii", "--label", "{volume}_liver.nii", "--to", str(tmp_path / "cohort.tsv")]

@@ -19,6 +19,7 @@ def written(folder: Path, labels: np.ndarray, thickness: float = 2.0) -> tuple[P
     grid = grid_of(labels.shape, (thickness, 1.0, 1.0))
     image = np.random.default_rng(0).integers(-100, 200, labels.shape).astype(np.int16)
     image[:, 0] = -1000
+    image[0, 0, 0] -= int(folder.name) if folder.name.isdigit() else 0  # no two are one
     return write_nifti(folder / "image.nii.gz", image, grid), write_nifti(folder / "label.nii.gz", labels, grid)
 
 
@@ -115,7 +116,7 @@ def test_people_need_masks_for_validation_alone(tmp_path: Path) -> None:
     assert faults == []
     assert measured["liver_slices"].fillna(-1).tolist() == [2, -1, 2, -1]
     told = warnings_of(measured, sound)["warning"]
-    assert len(told) == 3  # the same image four times: nothing of masks that are no whole livers
+    assert len(told) == 0  # nothing of masks that are no whole livers
     assert not told.str.contains("liver|mask").any()
     assert table.table_faults(sound[sound["split"] != "test"], 1, people=True) == []
     simulated = {(fault.row, fault.column) for fault in table.table_faults(sound, 1)}

@@ -39,6 +39,7 @@ def sound(tmp_path) -> pd.DataFrame:
     image[:, 0] = -1000
     rows = []
     for k, split in enumerate(SPLITS):
+        image[0, 0, 0] = -1000 - k  # no two are one
         mask = np.zeros(image.shape, np.uint8)
         mask[1:3, 2:4, : k % 3 + 1] = 2
         files = write_nifti(tmp_path / f"{k}-ct.nii", image), write_nifti(tmp_path / f"{k}-liver.nii", mask)

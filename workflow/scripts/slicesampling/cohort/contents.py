@@ -122,19 +122,32 @@ def check_contents(
     """
     rows = [row for _, row in used(cohort).iterrows()]
     faults: list[Fault] = []
-    measured = []
+    measured: list[dict[str, Any]] = []
+    images: dict[str, pd.Series] = {}
     check = partial(content_faults, largest_slice_gap=largest_slice_gap, spacing=spacing)
     # Threads: unpacking and arithmetic, which take the time, run outside the interpreter's lock.
     with ThreadPoolExecutor(workers) as executor:
-        for done, (found, measurements) in enumerate(executor.map(check, rows), start=1):
+        for done, (row, (found, measurements)) in enumerate(zip(rows, executor.map(check, rows), strict=True), start=1):
+            if measurements:
+                twin = images.setdefault(measurements["digest"], row)
+                found = [_twin_fault(row, twin)] if twin["split"] != row["split"] else []
             faults += found
-            measured += [measurements] if measurements else []
-            logger.info("checked %d of %d volumes: %s", done, len(rows), rows[done - 1]["volume"])
+            measured += [] if found else [measurements]
+            logger.info("checked %d of %d volumes: %s", done, len(rows), row["volume"])
     table = pd.DataFrame(measured, columns=list(MEASUREMENTS)).fillna({"touches": ""})
     # Numbers in place of identifiers, which must not get into results.
     numbers = {patient: k for k, patient in enumerate(dict.fromkeys(["", *table["file_patient"]]))}
     table["file_patient"] = table["file_patient"].map(numbers)
     return faults, table
+
+
+def _twin_fault(row: pd.Series, twin: pd.Series) -> Fault:
+    """Say that two volumes of different splits are one: data sets share scans, and a model would see its test."""
+    advice = (
+        f"is, voxel by voxel, the image of {twin['volume']} (row {twin.name}), which stands in split {twin['split']}, "
+        f"this one in {row['split']}; exclude one, or put both into one split"
+    )
+    return Fault(int(row.name), "image", row["image"], advice)  # type: ignore[call-overload]
 
 
 def _without_path(error: UserError, path: str) -> str:

@@ -8,6 +8,7 @@ import csv
 import json
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from .. import UserError
 from .archive import find_dicom
 from .cases import Case, Found, chosen_parts
+from .datasets import PUBLISHED, find_published
 from .folders import files_under, natural
 from .kinds import IMAGE_SUFFIXES
 from .masks import label_is_empty
@@ -154,6 +156,7 @@ LAYOUTS: dict[str, Callable[..., Found]] = {
     "dicom": find_dicom,
     "pairs": find_pairs,
 }
+LAYOUTS |= {name: partial(find_published, name, pairs=find_pairs) for name in PUBLISHED}
 
 
 def _numbered(root: Path, name: str) -> dict[int, Path]:

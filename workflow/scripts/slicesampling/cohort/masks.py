@@ -23,6 +23,11 @@ def label_is_empty(path: str | Path) -> bool:
     return not read_file(Path(path)).values.any()
 
 
+def label_holds(path: Path, value: int) -> bool:
+    """Say whether a value stands anywhere in a mask file."""
+    return bool((read_file(path).values == value).any())
+
+
 def holds_labels(path: Path) -> bool:
     """Say whether a file holds labels rather than an image: whole numbers from zero on, `MOST_LABELS` at most."""
     values = np.unique(read_file(path).values)
