@@ -30,6 +30,20 @@ def test_frames_in_any_order_are_the_slices(tmp_path_factory: pytest.TempPathFac
     assert found.remarks == expected.remarks
 
 
+def test_highdicom_reads_the_same_volumes(tmp_path: Path) -> None:
+    """An independent implementation: of the series and of the enhanced CT the same voxels at the same places."""
+    series = write_series(tmp_path / "series", HU, **IDENTITY)
+    enhanced = write_enhanced(tmp_path / "one.dcm", HU, **IDENTITY)
+    slices = [pydicom.dcmread(path) for path in series.iterdir()]
+    volumes = highdicom.get_volume_from_series(slices), highdicom.imread(enhanced).get_volume()
+    for path, volume in zip((series, enhanced), volumes, strict=True):
+        scan = read_scan(path)
+        order = np.argsort(volume.map_indices_to_reference(np.array([[k, 0, 0] for k in range(len(HU))]))[:, 2])
+        np.testing.assert_array_equal(scan.image, volume.array[order])
+        first = volume.map_indices_to_reference(np.array([[order[0], 0, 0]]))[0]
+        np.testing.assert_allclose(scan.grid.affine[:3, 3], first[::-1])
+
+
 def test_parameters_of_single_frames_count(tmp_path: Path) -> None:
     """Slope and intercept of each frame, as of each slice."""
     path = write_enhanced(tmp_path / "one.dcm", HU)
