@@ -414,6 +414,18 @@ def test_faults_of_the_files_stop_everything_but_the_check(run: Path, tmp_path: 
     assert not list((tmp_path / "results").glob("cohort/*"))
 
 
+def test_the_page_of_the_cohort_needs_no_number_of_volumes(run: Path, tmp_path: Path) -> None:
+    """Two volumes of the pool can be looked at; what trains says what it needs."""
+    table = write_cohort(tmp_path, run)
+    few = pd.read_csv(table, sep="\t", dtype=str, keep_default_na=False).query("split == 'pool'").head(2)
+    few.to_csv(table, sep="\t", index=False)
+    more = [*SMALLEST, "--config", f"cohort={table}", "initial_volumes=5", "--dry-run"]
+    assert job_counts(snakemake(tmp_path, "cohort_report", *more))["check_cohort"] == 1
+    output = snakemake(tmp_path, *more, code=1)
+    assert "2 pool volumes are too few: 5 for the initial set" in output
+    assert "no volume is in this split; add one or more to choose the best model" in output
+
+
 def test_a_wrong_configuration_is_one_message(tmp_path: Path) -> None:
     faults = {
         "iterations=0": "iterations is 0; accepted: a whole number from 1",

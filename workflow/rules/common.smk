@@ -42,6 +42,8 @@ try:
                     config["data_root"] if config["cohort"] != "phantom" else None
                 ),
                 people=PEOPLE,
+                # Whoever asks for the page of the cohort looks at what there is; what trains asks for enough.
+                sizes="cohort_report" not in sys.argv,
             ),
             config["cohort"],
         )

@@ -141,19 +141,21 @@ def table_faults(
     files: bool = True,
     data_root: str | Path | None = None,
     people: bool = False,
+    sizes: bool = True,
 ) -> list[Fault]:
     """Return all faults that the table and the file system can tell without a volume being opened.
 
     The pool must hold `initial_volumes` and beside them the `queried_volumes` of all iterations. Without `files` it is
     not asked whether the files are there: the synthetic cohort writes them later. They must lie in `data_root`, if
     any. Excluded rows need only a name, patient, site and split. Where `people` annotate, only validation volumes need
-    a mask, masks of pool and validation may be annotated in part, and the test split may be empty.
+    a mask, masks of pool and validation may be annotated in part, and the test split may be empty. Without `sizes` any
+    number of volumes will do.
     """
     return [
         *_cell_faults(cohort, people),
         *_repetition_faults(cohort),
         *(fault for row in _rows(used(cohort)) if files for fault in _file_faults(row, data_root)),
-        *_size_faults(cohort, initial_volumes, queried_volumes, people),
+        *(_size_faults(cohort, initial_volumes, queried_volumes, people) if sizes else ()),
     ]
 
 
