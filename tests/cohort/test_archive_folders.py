@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scans import write_dicom, write_nifti, write_series
+from slicesampling import UserError
 from slicesampling.cohort.archive import find_dicom
 from slicesampling.cohort.scans import read_scan
 
@@ -61,6 +62,22 @@ def test_twice_in_the_archive_it_is_one(series: Path, partly: bool) -> None:
     found = find_dicom(series.parents[2])
     assert [case.image for case in found.cases] == [series]
     assert any(f"{8 if partly else 12} slices of its series are there twice" in line for line in found.decided)
+
+
+def test_the_index_of_a_medium_hides_nothing(series: Path) -> None:
+    """Beside folders of slices it is passed over; beside what is no CT, that is the reason."""
+    expected = read_scan(series).image
+    (series / "IMAGES").mkdir()
+    for path in series.glob("*.dcm"):
+        path.rename(series / "IMAGES" / path.name)
+    for name in ("DICOMDIR", "dicomdir"):
+        write_dicom(series / name, np.zeros((2, 2)), (0, 0, 0), 1, Modality=None, SOPClassUID="1.2.840.10008.1.3.10")
+    np.testing.assert_array_equal(read_scan(series).image, expected)
+    for k in range(3):
+        write_dicom(series / f"m{k}", np.zeros((2, 2)), (0, 0, k), k, Modality="MR")
+    write_dicom(series / "index", np.zeros((2, 2)), (0, 0, 0), 1, Modality=None, SOPClassUID="1.2.840.10008.1.3.10")
+    with pytest.raises(UserError, match="has 0 CT slices; Modality is MR"):
+        read_scan(series)
 
 
 def test_in_a_flat_folder_the_mask_goes_to_the_series_on_whose_grid_it_lies(tmp_path: Path) -> None:

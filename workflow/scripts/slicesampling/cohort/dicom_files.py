@@ -106,12 +106,11 @@ def read_folder(folder: Path, wanted: Path | None, remarks: list[str]) -> dict[P
     Files of another kind are left out unless they are called like the slices.
     """
     try:
-        paths = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+        paths = sorted(p for p in folder.iterdir() if p.is_file() and _may_be_slice(p))
     except OSError as error:
         raise UserError(f"{folder}: cannot be read ({error.strerror})") from error
     if not paths and wanted is None:
-        paths = [path for path in files_under(folder) if not path.name.startswith(".")]
-    paths = [path for path in paths if path.name != "DICOMDIR"]
+        paths = list(filter(_may_be_slice, files_under(folder)))
     known = {path: is_dicom(path) for path in paths}
     endings = {path.suffix.lower() for path, dicom in known.items() if dicom}
     datasets = {}
@@ -127,6 +126,11 @@ def read_folder(folder: Path, wanted: Path | None, remarks: list[str]) -> dict[P
     return datasets
 
 
+def _may_be_slice(path: Path) -> bool:
+    """Say whether a file is neither hidden nor the index of a medium."""
+    return not path.name.startswith(".") and path.name.upper() != "DICOMDIR"
+
+
 def choose_series(
     path: Path, datasets: dict[Path, pydicom.Dataset], wanted: Path | None, remarks: list[str]
 ) -> dict[Path, pydicom.Dataset]:
@@ -137,8 +141,8 @@ def choose_series(
     if wanted is not None and reasons.get(wanted):
         raise UserError(f"{wanted}: {reasons[wanted]}; accepted is a slice of a CT series")
     if not slices:
-        first = next(iter(reasons.values()), "it holds no DICOM file")
-        raise UserError(f"{path}: has 0 CT slices; {first}")
+        ranked = Counter(reasons.values()).most_common(1)
+        raise UserError(f"{path}: has 0 CT slices; {ranked[0][0] if ranked else 'it holds no DICOM file'}")
     left_out = Counter(reason for reason in reasons.values() if reason)
     remarks += [f"{count} DICOM file(s) left out: {reason}" for reason, count in sorted(left_out.items())]
     series = {one: str(dataset.get("SeriesInstanceUID", "")) for one, dataset in slices.items()}
@@ -185,7 +189,9 @@ def why_no_slice(dataset: pydicom.Dataset) -> str:
         frames = frames_in(dataset)
     except UNREADABLE:
         return DAMAGED
-    if not modality and kind != MediaStorageDirectoryStorage:
+    if kind == MediaStorageDirectoryStorage:
+        return "the index of a medium (DICOMDIR)"
+    if not modality:
         return NO_KIND
     if modality != "CT" and kind in (CTImageStorage, *ENHANCED) and "SeriesInstanceUID" not in dataset:
         return DAMAGED  # cut off in the middle of this word
