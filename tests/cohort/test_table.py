@@ -143,7 +143,7 @@ def test_files_that_cannot_be_are_found(sound, tmp_path):
     link.symlink_to(sound.loc[2, "image"])
     for row, column, value, advice in [
         (3, "image", str(empty), "folder is empty"),
-        (3, "label", str(empty), "no PNG mask"),
+        (3, "label", str(empty), "holds no mask"),
         (3, "label", str(pngs), "go with a DICOM image"),
         (4, "image", sound.loc[2, "image"], "also the image of row 2"),
         (4, "image", str(link), "also the image of row 2"),

@@ -11,9 +11,11 @@ from pydicom.uid import CTImageStorage, generate_uid
 from .. import UserError, one_line
 from ..jobs import files
 from .dicom import Stack, plain
-from .dicom_files import UNREADABLE, code, frames_in, known_numbers, read_dataset, read_header
+from .dicom_files import GEOMETRY, PIXELS, UNREADABLE, code, frames_in, known_numbers, read_dataset, read_header
 from .dicom_structures import read_structures
+from .folders import files_under
 from .grids import GRID_TOLERANCE
+from .kinds import is_dicom
 
 SOFTWARE, VERSION = "slicesampling", "0.1.0"
 """Who made a segmentation."""
@@ -89,6 +91,39 @@ def write_segmentation(path: Path, stack: Stack, mask: np.ndarray) -> None:
             f"{stack.path}: no DICOM segmentation can be written for it ({type(error).__name__}: {one_line(error)}); "
             "the standard wants more elements in its slices"
         ) from error
+
+
+def read_mask_slices(folder: Path, stack: Stack) -> np.ndarray:
+    """Read a mask that is stored as DICOM images, one a slice of `stack`, by their positions: (slice, row, column).
+
+    3D-IRCADb stores its masks so, as objects of various kinds. Raises `UserError`.
+    """
+    values = np.zeros(stack.shape, np.int32)
+    filled: dict[int, Path] = {}
+    for path in filter(is_dicom, files_under(folder)):
+        dataset = read_header(path, (*GEOMETRY, *PIXELS))
+        try:
+            position = np.array(dataset.ImagePositionPatient, dtype=float)
+            k = stack.nearest(float(position @ stack.normal))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                plane = dataset.pixel_array
+        except UNREADABLE as error:
+            raise UserError(f"{path}: cannot be read as a mask ({one_line(error)}); is it complete?") from error
+        if not np.linalg.norm(position - stack.positions[k]) < GRID_TOLERANCE * stack.slices[k].spacing.min():
+            raise UserError(
+                f"{path}: lies at {plain(position)} mm, the nearest slice at {plain(stack.positions[k])} mm"
+            )
+        if plane.shape != stack.shape[1:]:
+            raise UserError(f"{path}: has {plane.shape} pixels, but its image has {stack.shape[1:]}")
+        if k in filled:
+            raise UserError(f"{path}: lies on the slice of {filled[k].name}; there must be one a slice")
+        values[k], filled[k] = plane, path
+    if len(filled) < len(stack.slices):
+        raise UserError(
+            f"{folder}: {len(filled)} DICOM masks for {len(stack.slices)} slices; there must be one a slice, or a PNG"
+        )
+    return values
 
 
 def _sources(stack: Stack, mask: np.ndarray) -> tuple[list[pydicom.Dataset], np.ndarray]:

@@ -48,6 +48,23 @@ def find_chaos(root: Path) -> Found:
     return Found(cases, left_out)
 
 
+def find_ircadb(root: Path) -> Found:
+    """Find the patients of 3D-IRCADb: `3Dircadb1.N` with `PATIENT_DICOM` and `MASKS_DICOM/liver`, unpacked."""
+    cases, left_out = [], []
+    for folder in dict.fromkeys(path.parent for path in files_under(root) if path.parent.name == "PATIENT_DICOM"):
+        patient = next((one for one in folder.parents if re.fullmatch(r"3Dircadb\d\.\d+", one.name)), None)
+        masks = [path.parent for path in files_under(patient) if path.parent.parts[-2:] == ("MASKS_DICOM", "liver")
+                 ] if patient else []  # fmt: skip
+        if patient is None:
+            left_out.append(f"{folder}: lies in no folder such as 3Dircadb1.7")
+        elif not masks:
+            left_out.append(f"{patient}: no folder MASKS_DICOM/liver")
+        else:
+            cases.append(Case(_padded(patient.name.rpartition(".")[2]), folder, masks[0]))
+    cite = "please cite Soler et al. 2010, 3D-IRCADb, https://www.ircad.fr/research/data-sets/"
+    return Found(cases, left_out, (cite, "LiTS holds these scans, as its numbers 28 to 47") if cases else ())
+
+
 def find_decathlon(root: Path, structure: str = "liver") -> Found:
     """Find the training cases that `dataset.json` of a Medical Segmentation Decathlon task lists."""
     about = _dataset(root)
@@ -150,6 +167,7 @@ def find_pairs(root: Path, image: str, label: str = "") -> Found:
 LAYOUTS: dict[str, Callable[..., Found]] = {
     "lits": find_lits,
     "chaos": find_chaos,
+    "ircadb": find_ircadb,
     "decathlon": find_decathlon,
     "nnunet": find_nnunet,
     "totalsegmentator": find_totalsegmentator,

@@ -64,7 +64,13 @@ def read_mask(
     if ignore_value is not None:
         raise UserError(f"{path}: ignore_value is for a mask file of a volume, such as NIfTI; leave the cell empty")
     if path.is_dir():
-        mask = stack.evened(_read_png_masks(path, stack, on_slices, liver_values))
+        drawn = any(one.suffix.lower() == ".png" for one in path.iterdir())
+        values = (
+            _read_png_masks(path, stack, on_slices, liver_values)
+            if drawn
+            else (_liver(path, dicom_masks.read_mask_slices(path, stack), liver_values))
+        )
+        mask = stack.evened(values)
     else:
         mask = dicom_masks.read_drawn_mask(path, stack, liver_values, remarks)
     return np.ascontiguousarray(upright(mask, stack.grid())[0]), None

@@ -287,10 +287,10 @@ def _file_faults(row: pd.Series, data_root: str | Path | None) -> Iterator[Fault
             advice = f"lies outside of {data_root}; accepted are files within it (data_root)"
         elif path.is_dir():
             names = [p.name for p in path.iterdir() if not p.name.startswith(".")]
-            if column == "label" and not any(name.lower().endswith(".png") for name in names):
-                advice = "the folder holds no PNG mask; give a folder with one PNG a slice, or a file"
+            if column == "label" and not any(name.lower().endswith(".png") or is_dicom(path / name) for name in names):
+                advice = "the folder holds no mask; give a folder with one PNG or DICOM image a slice, or a file"
             elif column == "label" and row["image"].endswith(IMAGE_SUFFIXES):
-                advice = "PNG masks go with a DICOM image; give the mask as NIfTI file"
+                advice = "masks of single slices go with a DICOM image; give the mask as NIfTI file"
             elif not names:
                 advice = "the folder is empty; give a folder with the slices of one DICOM series"
         elif not path.exists():
