@@ -238,6 +238,27 @@ def test_the_page_scrolls_with_reference_and_predictions(page: Any) -> None:
 
 
 @pytest.mark.slow
+def test_masks_that_are_shown_together_have_different_colours(run: Path, tmp_path: Path) -> None:
+    """Whichever they are of the many that there are, and the same colour as long as they are shown."""
+    with opened(tmp_path, "--results", str(run / "results")) as page:
+        until(lambda: page.execute_script("return viewing.state.volume"))
+        test = page.find_element("css selector", "optgroup[label=test] option").get_attribute("value")
+        page.find_element("id", "volume").send_keys(test)
+        boxes = until(lambda: (found := page.find_elements("css selector", "#masks input"))[8:] and found)
+
+        def colours() -> list[str]:
+            return page.execute_script("return viewing.view.layers.map((layer) => layer.colour.join())")
+
+        boxes[7].click()
+        boxes[3].click()
+        until(lambda: len(colours()) == 3)
+        before = colours()
+        assert len(set(before)) == 3
+        boxes[0].click()
+        until(lambda: colours() == before[1:])
+
+
+@pytest.mark.slow
 def test_the_page_shows_where_a_model_is_uncertain(run: Path, tmp_path: Path) -> None:
     """Entropy lies above the slice, follows it, and goes when it is switched off."""
     with opened(tmp_path, "--results", str(run / "results"), "--configfile", *SMALLEST[1:]) as page:

@@ -15,6 +15,7 @@ const planes = new Planes(), maps = new Planes("entropy", "model", Uint8Array);
 const view = new View($("slice"), $("above"), () => false);
 const glances = { coronal: new Glance($("coronal"), view.lookup), sagittal: new Glance($("sagittal"), view.lookup) };
 const shown = new Map([["reference", null]]); // masks that are switched on, and their runs
+const colours = new Map([["reference", 0]]); // of masks that are switched on: none twice while there are enough
 const state = { name: "", volume: null, at: 0, profile: [], poll: 0 };
 window.viewing = { view, state, shown }; // for tests
 
@@ -52,10 +53,10 @@ const goTo = guarded(async (slice) => {
   const at = (state.at = Math.min(Math.max(slice, 0), slices - 1));
   const [values, entropy] = await Promise.all([planes.get(name, "axial", at), entropyOf(name, at)]);
   if (state.name !== name || state.at !== at) return; // another one is wanted meanwhile
-  view.layers = volume.masks.flatMap((mask, k) => {
+  view.layers = volume.masks.flatMap((mask) => {
     const runs = shown.get(mask)?.[at];
     if (!runs) return [];
-    const layer = new Layer(rows, columns, COLOURS[k % COLOURS.length]);
+    const layer = new Layer(rows, columns, COLOURS[colours.get(mask)]);
     layer.tint = 0;
     layer.take(fromRuns(runs, rows * columns));
     return [layer];
@@ -100,14 +101,23 @@ async function loadProfile() {
 }
 
 function listMasks() {
-  $("masks").replaceChildren(...state.volume.masks.map((mask, k) => {
+  $("masks").replaceChildren(...state.volume.masks.map((mask) => {
     const box = element("input", { type: "checkbox", checked: shown.has(mask) }), swatch = element("i");
-    swatch.style.setProperty("--swatch", `rgb(${COLOURS[k % COLOURS.length]})`);
+    const paint = () => swatch.style.setProperty("--swatch", shown.has(mask) ? `rgb(${COLOURS[colours.get(mask)]})` : "none");
     box.addEventListener("change", guarded(async () => {
-      if (box.checked) shown.set(mask, null), await load(mask);
-      else shown.delete(mask);
+      if (box.checked) {
+        const free = COLOURS.findIndex((_, k) => ![...colours.values()].includes(k));
+        colours.set(mask, free < 0 ? colours.size % COLOURS.length : free);
+        shown.set(mask, null);
+      } else {
+        colours.delete(mask);
+        shown.delete(mask);
+      }
+      paint();
+      if (box.checked) await load(mask);
       await goTo(state.at);
     }));
+    paint();
     const label = element("label");
     label.append(box, swatch, mask);
     return label;
