@@ -253,7 +253,7 @@ def test_a_whole_round(page: Page) -> None:
     page.driver.find_element("css selector", "#why .main").click()
     until(lambda: page.run("return overview.open"))
     assert (page.server.answers[-1].answer, page.server.answers[-1].comment) == ("cannot tell", "blurred")
-    assert "1 wait for a second person" in page.driver.find_element("id", "summary").text
+    assert "1 waits for a second person" in page.driver.find_element("id", "summary").text
 
     # The second person sees nothing of the first, and closes the round.
     page.driver.find_element("css selector", "#overview [data-close]").click()

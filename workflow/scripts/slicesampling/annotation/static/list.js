@@ -102,8 +102,10 @@ export function summary(state, annotator) {
   } else {
     const second = left.filter((row) => row.by.includes(annotator)).length;
     const taken = left.filter((row) => row.state === "taken").length;
-    const parts = [second && `${second} wait for a second person`, taken && `${taken} are in work by others`];
-    made.push(`You have done all that you can: of ${left.length} slices left, ${parts.filter(Boolean).join(" and ")}.`);
+    const one = (count, text, more) => count && `${count} ${count === 1 ? text : more}`;
+    const parts = [one(second, "waits for a second person", "wait for a second person"),
+      one(taken, "is in work by somebody else", "are in work by others")];
+    made.push(`You have done all that you can. Slices left: ${left.length}; ${parts.filter(Boolean).join(", ")}.`);
   }
   const both = state.items.filter((row) => row.agreement !== null);
   if (both.length) {
