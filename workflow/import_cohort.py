@@ -1,6 +1,7 @@
 """Write rows of the cohort table from a folder in one of the published layouts; see --help."""
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from slicesampling.cohort.datasets import PUBLISHED
 from slicesampling.cohort.folders import files_under, is_zip, unpack, what_is_there
 from slicesampling.cohort.importers import LAYOUTS
 from slicesampling.cohort.splits import add_to_table, cohort_rows, read_exclusions
-from slicesampling.cohort.table import LIVER_VALUES, PATIENT_NAME, VOLUME_NAME
+from slicesampling.cohort.table import LIVER_VALUES, PATIENT_NAME, VOLUME_NAME, read_cohort
 from slicesampling.jobs.tsv import write_table
 
 AUTO = "auto"
@@ -108,9 +109,12 @@ def run(options: argparse.Namespace) -> None:
     odd = [name for case in cases for name in unfit(case, site)]
     if odd and options.anonymous is False:
         raise UserError(f"{odd[0]!r} is no name for the table; leave out --no-anonymous, and all are numbered")
+    first = first_free(options.to, cases, site)
     if options.anonymous or odd:
         beside = options.root.resolve()
-        cases = with_numbers(cases, options.key or beside.with_name(f"{beside.name}_names.tsv"), odd)
+        cases = with_numbers(cases, first, options.key or beside.with_name(f"{beside.name}_names.tsv"), odd)
+    elif layout == "dicom":  # numbered already, as if it were the first archive
+        cases = numbered(cases, first)
     excluded = read_exclusions(options.exclude) if options.exclude else {}
     rows = cohort_rows(
         cases,
@@ -173,14 +177,37 @@ def unfit(case: Case, site: str) -> list[str]:
     return [name for name, pattern in named if not pattern.fullmatch(f"{case.site or site}-{name}")]
 
 
-def with_numbers(cases: list[Case], key: Path, odd: list[str]) -> list[Case]:
-    """Return the cases numbered, and write which number is which name into the file `key`."""
-    renamed = numbered(cases)
+def first_free(table: Path, cases: list[Case], site: str) -> int:
+    """Return the first number that no volume or patient of the same sites has in the table.
+
+    Raises UserError where one of the images stands there already: under another number nobody would see it.
+    """
+    if not table.exists():
+        return 1
+    there = read_cohort(table)
+    volumes = there.set_index("image")["volume"].to_dict()
+    twice = [str(case.image) for case in cases if str(case.image) in volumes]
+    if twice:
+        raise UserError(
+            f"{table}: {twice[0]} stands there already, as volume {volumes[twice[0]]} ({len(twice)} such); remove "
+            "these rows first"
+        )
+    sites = "|".join(re.escape(name) for name in {case.site or site for case in cases})
+    names = there[["volume", "patient"]].to_numpy().ravel()
+    numbers = [re.fullmatch(rf"(?:{sites})-(?:patient)?([0-9]+)", name) for name in names]
+    return 1 + max((int(match[1]) for match in numbers if match), default=0)
+
+
+def with_numbers(cases: list[Case], first: int, key: Path, odd: list[str]) -> list[Case]:
+    """Return the cases numbered, and add which number is which name to the file `key`."""
+    renamed = numbered(cases, first)
     names = pd.DataFrame(
         [(new.name, new.patient, old.name, old.patient, old.image) for new, old in zip(renamed, cases, strict=True)],
         columns=["volume", "patient", "name", "named patient", "image"],
     )
     try:
+        if key.exists():  # of an earlier import
+            names = pd.concat([pd.read_csv(key, sep="\t", dtype=str, keep_default_na=False), names])
         write_table(key, names)
     except OSError as error:
         raise UserError(f"{key}: {error.strerror}; --key names a file that can be written") from error

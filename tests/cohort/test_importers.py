@@ -256,11 +256,29 @@ def test_names_that_do_not_fit_and_those_of_people_become_numbers(tmp_path):
     assert names["named patient"].tolist() == ["DOE^John", "DOE^John", "ROE"]
     refused = command("pairs", root, *patterns, "--to", table, "--site", "x", "--no-anonymous", code=1)
     assert "'Bauch CT' is no name for the table; leave out --no-anonymous" in refused
+    # The same once more is refused, more of the site gets the next numbers, and no name of the first is lost.
+    before = table.read_bytes(), (tmp_path / "scans_names.tsv").read_bytes()
+    assert "stands there already, as volume clinic-001 (3 such)" in command(
+        "pairs", root, *patterns, "--to", table, "--site", "clinic", code=1
+    )
+    assert before == (table.read_bytes(), (tmp_path / "scans_names.tsv").read_bytes())
+    for kind in ("ct", "liver"):
+        nifti(tmp_path / f"more/DOE^Jane/Bauch CT_{kind}.nii", 1)
+    more = ["--to", table, "--site", "clinic", "--key", tmp_path / "scans_names.tsv"]
+    command("pairs", tmp_path / "more", *patterns, *more)
+    assert read_cohort(table)[["volume", "patient"]].to_numpy().tolist()[3:] == [["clinic-004", "clinic-patient004"]]
+    names = pd.read_csv(tmp_path / "scans_names.tsv", sep="\t", dtype=str)
+    assert names["named patient"].tolist() == ["DOE^John", "DOE^John", "ROE", "DOE^Jane"]
+    root = root.rename(tmp_path / "elsewhere")
     fitting = [root / "ROE", "--image", "{volume}_ct.nii", "--label", "{volume}_liver.nii", "--site"]
     command("pairs", *fitting, "a", "--to", table)
+    root.rename(tmp_path / "again")
+    fitting[0] = tmp_path / "again/ROE"
     command("pairs", *fitting, "b", "--to", table, "--anonymous", "--key", tmp_path / "key.tsv")
-    assert read_cohort(table)["volume"].tolist()[3:] == ["a-one", "b-001"]
+    assert read_cohort(table)["volume"].tolist()[4:] == ["a-one", "b-001"]
     assert (tmp_path / "key.tsv").exists()
+    (tmp_path / "again").rename(tmp_path / "third")
+    fitting[0] = tmp_path / "third/ROE"
     assert "--key names a file that can be written" in command(
         "pairs", *fitting, "c", "--to", table, "--anonymous", "--key", tmp_path / "key.tsv/no", code=1
     )

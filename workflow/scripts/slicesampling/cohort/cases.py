@@ -35,12 +35,16 @@ class Found(NamedTuple):
     decided: tuple[str, ...] = ()
 
 
-def numbered(cases: Sequence[Case]) -> list[Case]:
-    """Return cases with numbers in place of their names and patients, in their order; a patient keeps its number."""
-    patients = {patient: k for k, patient in enumerate(dict.fromkeys(c.patient for c in cases if c.patient), start=1)}
+def numbered(cases: Sequence[Case], first: int = 1) -> list[Case]:
+    """Return cases with numbers in place of their names and patients, in their order, from `first` on.
+
+    A patient keeps its number.
+    """
+    named = dict.fromkeys(case.patient for case in cases if case.patient)
+    patients = {patient: k for k, patient in enumerate(named, start=first)}
     return [
         case._replace(name=f"{k:03}", patient=f"patient{patients[case.patient]:03}" if case.patient else "")
-        for k, case in enumerate(cases, start=1)
+        for k, case in enumerate(cases, start=first)
     ]
 
 
