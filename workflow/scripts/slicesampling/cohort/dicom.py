@@ -179,7 +179,7 @@ def read_stack(path: Path, largest_gap: float = LARGEST_SLICE_GAP) -> Stack:
     wanted = None if path.is_dir() else path
     remarks: list[str] = []
     datasets = choose_series(path, read_folder(folder, wanted, remarks), wanted, remarks)
-    slices = [one for path, dataset in datasets.items() for one in _slices(path, dataset)]
+    slices = [one for file, dataset in datasets.items() for one in _slices(file, dataset)]
     if len(slices) < 2:
         raise UserError(f"{path}: has {len(slices)} CT slice; a volume has two or more")
     first = slices[0]

@@ -96,7 +96,7 @@ def write_segmentation(path: Path, stack: Stack, mask: np.ndarray) -> None:
 def read_mask_slices(folder: Path, stack: Stack) -> np.ndarray:
     """Read a mask that is stored as DICOM images, one a slice of `stack`, by their positions: (slice, row, column).
 
-    3D-IRCADb stores its masks so, as objects of various kinds. Raises `UserError`.
+    3D-IRCADb stores its masks so. Of what kind the objects are does not matter. Raises `UserError`.
     """
     values = np.zeros(stack.shape, np.int32)
     filled: dict[int, Path] = {}
