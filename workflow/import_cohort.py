@@ -4,7 +4,9 @@ import argparse
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parent / "scripts"))
@@ -14,11 +16,13 @@ from slicesampling.cohort.cases import Case, numbered
 from slicesampling.cohort.datasets import PUBLISHED
 from slicesampling.cohort.folders import files_under, is_zip, unpack, what_is_there
 from slicesampling.cohort.importers import LAYOUTS
+from slicesampling.cohort.png import FEET, HEAD, Stacking
 from slicesampling.cohort.splits import add_to_table, cohort_rows, read_exclusions
 from slicesampling.cohort.table import LIVER_VALUES, PATIENT_NAME, VOLUME_NAME, read_cohort
 from slicesampling.jobs.tsv import write_table
 
 AUTO = "auto"
+BY_PATTERN = ("pairs", "png")
 WITH_STRUCTURE = ("decathlon", "nnunet", "totalsegmentator", "dicom")
 """Layouts that name what a mask holds, so that --structure chooses."""
 
@@ -38,15 +42,29 @@ def main() -> None:
         help="decathlon, nnunet, totalsegmentator, dicom: which label. Tumours in it count as well; several "
         "names, with commas between them, count together (not totalsegmentator)",
     )
-    parser.add_argument("--image", help='pairs: where images lie, such as "{patient}/{volume}_ct.nrrd"')
+    parser.add_argument(
+        "--image",
+        help='pairs: where images lie, such as "{patient}/{volume}_ct.nrrd"; png: folders of slices, such as '
+        '"{volume}/ct"',
+    )
     parser.add_argument(
         "--label",
         default="",
-        help='pairs: where masks lie, such as "{patient}/{volume}_liver.nrrd"; without it all volumes go to the pool, '
-        "for people to annotate",
+        help='pairs, png: where masks lie, such as "{patient}/{volume}_liver.nrrd"; without it all volumes go to the '
+        "pool, for people to annotate",
     )
     parser.add_argument(
         "--liver-values", default="", help="dicom, pairs: what is liver in mask files with several labels, such as 1,2"
+    )
+    geometry = parser.add_argument_group("png, whose files say nothing of it")
+    geometry.add_argument(
+        "--spacing", type=float, nargs=3, metavar=("Z", "Y", "X"), help="of slices, rows, columns; mm"
+    )
+    geometry.add_argument("--window", type=float, nargs=2, metavar=("LOW", "HIGH"), help="HU of black and of white")
+    geometry.add_argument("--first", choices=(HEAD, FEET), help="where in the patient the first slice is")
+    geometry.add_argument("--white", type=int, help="the value of white in PNG of 16 bits, such as 4095")
+    geometry.add_argument(
+        "--volumes", type=Path, help="the folder in which the volumes are written (default: ROOT_volumes beside it)"
     )
     parser.add_argument(
         "--anonymous",
@@ -89,6 +107,8 @@ def run(options: argparse.Namespace) -> None:
         print(f"{count} zip files of {options.root} are unpacked in {options.unpack}")
     if layout == "pairs" and not options.image:
         raise UserError("pairs: --image is needed, such as --image '{volume}_ct.nrrd'")
+    if layout == "png":
+        check_stacking(options)
     if layout == AUTO:
         layout = recognised(root, options)
         print(f"layout: {layout}")
@@ -98,7 +118,7 @@ def run(options: argparse.Namespace) -> None:
     for line in found.decided:
         print(line)
     if not found.cases:
-        what = "" if layout == "pairs" and not options.label else " with a mask"
+        what = "" if layout in BY_PATTERN and not options.label else " with a mask"
         others = [name for name in fitting(root, options) if name != layout]
         hint = f"; looks like {' or '.join(others)}: try that" if others else advice(root)
         raise UserError(f"{options.root}: no volume{what} in the layout {layout}; it holds {what_is_there(root)}{hint}")
@@ -123,7 +143,7 @@ def run(options: argparse.Namespace) -> None:
         options.validation_volumes,
         options.test_share,
         options.seed,
-        options.force_ct,
+        options.force_ct or layout == "png",  # whose window clips the air
     )
     whole = add_to_table(options.to, rows)
     counts = rows[rows["exclude"] == ""]["split"].value_counts()
@@ -131,19 +151,43 @@ def run(options: argparse.Namespace) -> None:
     print(f"{options.to}: {len(rows)} volumes added ({splits}, {len(excluded)} excluded), {len(whole)} in all")
 
 
-def arguments_of(layout: str, options: argparse.Namespace) -> dict[str, str]:
+def check_stacking(options: argparse.Namespace) -> None:
+    """Refuse what says too little of a stack of PNG, or what cannot be."""
+    missing = [f"--{name}" for name in ("image", "spacing", "window", "first") if not getattr(options, name)]
+    if missing:
+        raise UserError(f"png: {', '.join(missing)} missing; PNG files do not say how they are stacked")
+    (low, high), spacing = options.window, options.spacing
+    limits = np.iinfo(np.int16)
+    if not limits.min <= low < high <= limits.max or not (np.isfinite(spacing).all() and min(spacing) > 0):
+        raise UserError(
+            f"--window {low:g} {high:g}, --spacing {' '.join(f'{step:g}' for step in spacing)}: accepted are two HU, "
+            "the lower one first, and three lengths above 0 mm"
+        )
+    if options.white is not None and not 0 < options.white <= np.iinfo(np.uint16).max:
+        raise UserError(f"--white {options.white}: accepted are 1 to {np.iinfo(np.uint16).max}")
+
+
+def arguments_of(layout: str, options: argparse.Namespace) -> dict[str, Any]:
     """Return what the importer of a layout takes of the options."""
+    if layout == "png":
+        beside = options.root.resolve()
+        return {
+            "image": options.image,
+            "label": options.label,
+            "volumes": options.volumes or beside.with_name(f"{beside.name}_volumes"),
+            "stacking": Stacking(tuple(options.spacing), tuple(options.window), options.first, options.white),
+        }
     if layout == "pairs":
         return {"image": options.image, "label": options.label}
     return {"structure": options.structure} if layout in WITH_STRUCTURE else {}
 
 
 def fitting(root: Path, options: argparse.Namespace) -> dict[str, int]:
-    """Return the layouts in which there are volumes with a mask, with their number; not pairs, which needs patterns."""
+    """Return the layouts in which there are volumes with a mask, with their number; not those that need patterns."""
     found = {}
     for layout in LAYOUTS:
         try:
-            count = 0 if layout == "pairs" else len(LAYOUTS[layout](root, **arguments_of(layout, options)).cases)
+            count = 0 if layout in BY_PATTERN else len(LAYOUTS[layout](root, **arguments_of(layout, options)).cases)
         except UserError:
             continue
         found |= {layout: count} if count else {}
@@ -168,7 +212,7 @@ def advice(root: Path) -> str:
     """Return what a folder may need in which no layout has found anything."""
     if any(map(is_zip, files_under(root))):
         return "; --unpack FOLDER unpacks the zip files"
-    return "; pairs, with --image and --label, takes images and masks under any names"
+    return "; pairs, with --image and --label, takes images and masks under any names, png stacks of PNG slices"
 
 
 def unfit(case: Case, site: str) -> list[str]:

@@ -83,7 +83,7 @@ def test_decathlon(tmp_path):
         nifti(tmp_path / f"labelsTr/liver_{number}.nii.gz")
     found = importers.find_decathlon(tmp_path)
     assert names(found) == ["000", "104"]
-    assert {case.liver_values for case in found.cases} == {"1,2"}
+    assert {(case.liver_values, case.tumour_values) for case in found.cases} == {("1", "2")}
     assert "liver_5.nii.gz: dataset.json lists it" in found.left_out[0]
     assert "gives no mask" in found.left_out[1]
     with pytest.raises(UserError, match="background, liver, cancer; none is called spleen"):
@@ -369,12 +369,12 @@ def test_a_dicom_archive(tmp_path):
 @pytest.mark.parametrize(
     ("names", "structure", "chosen"),
     [
-        (["Liver", "bladder", "bladder tumour"], "liver", [1]),
-        (["liver", "Liver tumour 2", "Tumor", "GTV lesion 1"], "liver", [1, 2, 3, 4]),
-        (["liver", "kidney cyst", "kidney metastasis", "metastases_left_lobe"], "liver", [1, 4]),
-        (["bladder tumour", "spleen"], "liver", []),
-        (["liver", "hcc", "vessel"], "liver,HCC", [1, 2]),
-        (["kidney_left", "kidney_right", "kidney tumour", "liver"], "kidney_left, kidney_right", [1, 2, 3]),
+        (["Liver", "bladder", "bladder tumour"], "liver", ([1], [])),
+        (["liver", "Liver tumour 2", "Tumor", "GTV lesion 1"], "liver", ([1, 2], [3, 4])),
+        (["liver", "kidney cyst", "kidney metastasis", "metastases_left_lobe"], "liver", ([1], [4])),
+        (["bladder tumour", "spleen"], "liver", ([], [])),
+        (["liver", "hcc", "vessel"], "liver,HCC", ([1, 2], [])),
+        (["kidney_left", "kidney_right", "kidney tumour", "liver"], "kidney_left, kidney_right", ([1, 2, 3], [])),
     ],
 )
 def test_tumours_count_for_the_organ_that_they_are_of(names, structure, chosen):

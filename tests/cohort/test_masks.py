@@ -63,7 +63,7 @@ def test_png_masks_that_do_not_fit_are_refused(tmp_path, hu):
     nifti = write_nifti(tmp_path / "i.nii", hu, grid_of(hu.shape, (2, 1, 1)))
     with pytest.raises(scans.LabelError, match="need an image in DICOM slices"):
         read_case(nifti, label)
-    Image.new("RGB", (5, 6)).save(label / "liver-3.png")
+    Image.new("RGB", (5, 6), (1, 2, 3)).save(label / "liver-3.png")
     with pytest.raises(scans.LabelError, match="mode RGB"):
         read_case(folder, label)
     Image.new("L", (6, 5)).save(label / "liver-3.png")

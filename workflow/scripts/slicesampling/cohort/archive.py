@@ -11,7 +11,7 @@ import numpy as np
 from pydicom import Dataset
 
 from .. import UserError
-from .cases import Case, Found, chosen_parts, numbered, structure_names
+from .cases import Case, Found, Parts, chosen_parts, listed, numbered, structure_names
 from .dicom import read_stack
 from .dicom_files import KIND, UNREADABLE, frames_in, read_header, why_no_slice
 from .folders import files_under, natural
@@ -22,6 +22,9 @@ from .masks import holds_labels
 
 FEWEST_SLICES = 10
 """Of a series of a DICOM archive: shorter ones are test scans and single planes, and hold no liver."""
+
+UNNAMED = Parts([], [])
+"""Of a mask that names no parts."""
 
 MASK_ELEMENTS = (
     "NumberOfFrames",
@@ -51,7 +54,7 @@ def find_dicom(root: Path, structure: str = "liver") -> Found:
     numbered in order of the paths: no name or number of a patient is taken over.
     """
     series: dict[str, list[_Object]] = {}
-    masks: dict[str, list[tuple[Path, str]]] = {}
+    masks: dict[str, list[tuple[Path, Parts]]] = {}
     left_out: list[str] = []
     odd: Counter[tuple[str, str]] = Counter()
     taken: Counter[str] = Counter()
@@ -64,14 +67,16 @@ def find_dicom(root: Path, structure: str = "liver") -> Found:
             if modality in ("SEG", "RTSTRUCT"):
                 parts = _parts(header)
                 chosen = chosen_parts(parts, structure)
-                values = ",".join(map(str, chosen))
-                if values:
-                    taken[", ".join(parts[number] for number in chosen)] += 1
+                if chosen.structure:
+                    line = ", ".join(parts[number] for number in chosen.structure)
+                    if chosen.tumours:
+                        line += f"; where it touches: {', '.join(parts[number] for number in chosen.tumours)}"
+                    taken[line] += 1
                 else:
                     there = ", ".join(parts.values()) or "none"
                     left_out.append(f"{path}: no segment or region is called {structure}; there are: {there}")
-                for uid in _referenced_series(header) if values else ():
-                    masks.setdefault(uid, []).append((path, values))
+                for uid in _referenced_series(header) if chosen.structure else ():
+                    masks.setdefault(uid, []).append((path, chosen))
                 continue
             reason = why_no_slice(header)
             uid, patient = str(header.get("SeriesInstanceUID", "")), str(header.get("PatientID") or "")
@@ -112,7 +117,9 @@ Series = Mapping[str, Sequence[_Object]]
 """The files of each CT series of an archive, by its identifier."""
 
 
-def _with_mask(uid: str, series: Series, drawn: Sequence[tuple[Path, str]], structure: str, decided: list[str]) -> Case:
+def _with_mask(
+    uid: str, series: Series, drawn: Sequence[tuple[Path, Parts]], structure: str, decided: list[str]
+) -> Case:
     """Return a series with the one mask that belongs to it: `drawn` on it, with the values that count, or beside it.
 
     `decided` gets what has to be told. Raises `UserError` where there is no such mask, or more than one.
@@ -134,9 +141,9 @@ def _with_mask(uid: str, series: Series, drawn: Sequence[tuple[Path, str]], stru
     others = [one.path for key in series if key != uid for one in series[key] if one.path.parent == folder]
     masks = list(drawn)
     if not masks:
-        masks = [(path, "") for path in _beside(folder, structure)]
+        masks = [(path, UNNAMED) for path in _beside(folder, structure)]
         if others and masks:
-            masks = [(path, "") for path, _ in masks if _lies_on(path, first)]
+            masks = [(path, UNNAMED) for path, _ in masks if _lies_on(path, first)]
             firsts = {
                 key: objects[0].path for key, objects in series.items() if key != uid and folder in _homes(key, series)
             }
@@ -149,7 +156,15 @@ def _with_mask(uid: str, series: Series, drawn: Sequence[tuple[Path, str]], stru
     if len(masks) != 1:
         names = f": {', '.join(path.name for path, _ in masks)}" if masks else ""
         raise UserError(f"{first}: its series has {len(masks) or 'no'} masks of the {structure}{names}; accepted: one")
-    return Case("", first if others else folder, *masks[0], patient=objects[0].patient)
+    ((path, parts),) = masks
+    return Case(
+        "",
+        first if others else folder,
+        path,
+        listed(parts.structure),
+        patient=objects[0].patient,
+        tumour_values=listed(parts.tumours),
+    )
 
 
 def _homes(uid: str, series: Series) -> list[Path]:

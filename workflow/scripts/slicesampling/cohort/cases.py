@@ -15,7 +15,7 @@ TUMOUR_WORDS = frozenset(("primary", "secondary", "left", "right", "lobe", "segm
 class Case(NamedTuple):
     """One volume with its mask, None where people annotate it.
 
-    liver_values: as in the cohort table; split, patient, site: empty where not given.
+    liver_values, tumour_values: as in the cohort table; split, patient, site: empty where not given.
     """
 
     name: str
@@ -25,6 +25,7 @@ class Case(NamedTuple):
     split: str = ""
     patient: str = ""
     site: str = ""
+    tumour_values: str = ""
 
 
 class Found(NamedTuple):
@@ -48,28 +49,45 @@ def numbered(cases: Sequence[Case], first: int = 1) -> list[Case]:
     ]
 
 
+def listed(values: Collection[int]) -> str:
+    """Return values of a mask as a cell of the cohort table."""
+    return ",".join(map(str, sorted(values)))
+
+
 def structure_names(structure: str) -> set[str]:
     """Return the names of a structure, which may be several with commas between them, in lower case."""
     return {name.strip().lower() for name in structure.split(",")}
 
 
-def chosen_parts(names: Mapping[int, str], structure: str) -> list[int]:
-    """Return the numbers of the parts of a mask that are `structure`, by their names, and of the tumours in it.
+class Parts(NamedTuple):
+    """Numbers of the parts of a mask that are a structure by their names, and of tumours that are if they touch it."""
 
-    A tumour counts if its name says of what it is, or nothing more: a bladder tumour is none of the liver. Of several
-    names of a `structure` (`structure_names`) all count.
+    structure: list[int]
+    tumours: list[int]
+
+
+def chosen_parts(names: Mapping[int, str], structure: str) -> Parts:
+    """Return which parts of a mask are `structure`, by their names; of several (`structure_names`) all count.
+
+    A tumour whose name says that it is of the structure is part of it; one whose name says nothing more counts where it
+    touches it; one of another organ, such as a bladder tumour, is none.
     """
     wanted = structure_names(structure)
     chosen = [number for number, name in names.items() if name.strip().lower() in wanted]
     if not chosen:
-        return []
-    tumours = [number for number, name in names.items() if _is_tumour_of(name, wanted)]
-    return sorted({*chosen, *tumours})
+        return Parts([], [])
+    organs = {word for name in wanted for word in _words(name)}
+    tumours = {number: _words(name) for number, name in names.items() if _is_tumour_of(name, organs)}
+    named = [number for number, words in tumours.items() if words & organs]
+    return Parts(sorted({*chosen, *named}), sorted({*tumours} - {*chosen, *named}))
 
 
-def _is_tumour_of(name: str, wanted: Collection[str]) -> bool:
-    """Say whether a name is that of a tumour, with no word of another organ."""
-    words = set(re.findall(r"[a-z]{2,}", name.lower()))
+def _is_tumour_of(name: str, organs: Collection[str]) -> bool:
+    """Say whether a name is that of a tumour, with no word of another organ than `organs`."""
+    words = _words(name)
     tumour = {word for word in words if TUMOUR_NAMES.search(word)}
-    organs = {word for name in wanted for word in re.findall(r"[a-z]{2,}", name)}
-    return bool(tumour) and words - tumour <= organs | TUMOUR_WORDS
+    return bool(tumour) and words - tumour <= {*organs} | TUMOUR_WORDS
+
+
+def _words(name: str) -> set[str]:
+    return set(re.findall(r"[a-z]{2,}", name.lower()))

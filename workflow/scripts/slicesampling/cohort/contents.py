@@ -15,7 +15,7 @@ from . import plausibility, scans
 from .dicom import LARGEST_SLICE_GAP
 from .grids import PAPER_SPACING, resample_mask
 from .kinds import IMAGE_SUFFIXES
-from .table import CT, MODALITY, Fault, ignore_value, liver_values, used
+from .table import CT, MODALITY, Fault, ignore_value, liver_values, tumour_values, used
 from .volumes import Preprocessed
 
 MEASUREMENTS = (
@@ -53,7 +53,8 @@ def content_faults(
     The measurements are those of `MEASUREMENTS`, but for file_patient, which is the identifier in the file.
     """
     number = int(row.name)  # type: ignore[call-overload]
-    read = (row["image"], row["label"] or None, liver_values(row["liver_values"]), largest_slice_gap, ignore_value(row))
+    values, tumours = liver_values(row["liver_values"]), tumour_values(row)
+    read = (row["image"], row["label"] or None, values, largest_slice_gap, ignore_value(row), tumours)
     try:
         scan = scans.read_scan(*read)
         common = scans.common_grid(row["image"], scan.grid, spacing)
@@ -107,6 +108,7 @@ def preprocess_row(row: Mapping[str, str], settings: Mapping[str, Any]) -> Prepr
         liver_values(row["liver_values"]),
         settings["largest_slice_gap"],
         ignore_value(row),
+        tumour_values(row),
     )
 
 

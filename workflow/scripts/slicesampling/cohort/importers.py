@@ -16,11 +16,12 @@ import numpy as np
 
 from .. import UserError
 from .archive import find_dicom
-from .cases import Case, Found, chosen_parts
+from .cases import Case, Found, chosen_parts, listed
 from .datasets import PUBLISHED, find_published
 from .folders import files_under, natural
 from .kinds import IMAGE_SUFFIXES
 from .masks import label_is_empty
+from .png import Stacking, write_volume
 
 PLACEHOLDERS = ("volume", "patient", "site")
 
@@ -71,7 +72,7 @@ def find_decathlon(root: Path, structure: str = "liver") -> Found:
     modality = about.get("modality") or {}
     if set(map(str.upper, map(str, modality.values()))) - {"CT"}:
         raise UserError(f"{root / 'dataset.json'}: modality is {modality}; accepted: CT, or none")
-    values, decided = _structure_values(
+    values, tumours, decided = _structure_values(
         {str(name): int(value) for value, name in about["labels"].items()}, structure, root
     )
     cases, left_out = [], []
@@ -81,7 +82,8 @@ def find_decathlon(root: Path, structure: str = "liver") -> Found:
         if missing:
             left_out.append(f"{missing[0]}: dataset.json lists it, but there is no such file")
         else:
-            cases.append(Case(_padded(_stem(image).rpartition("_")[2]), image, label, values))
+            name = _padded(_stem(image).rpartition("_")[2])
+            cases.append(Case(name, image, label, values, tumour_values=tumours))
     left_out += [f"{path}: dataset.json gives no mask (test case)" for path in about.get("test", [])]
     return Found(cases, left_out, decided)
 
@@ -100,7 +102,7 @@ def find_nnunet(root: Path, structure: str = "liver") -> Found:
     by_name = {str(name): value for name, value in labels.items()}
     if all(str(name).isdigit() for name in labels):  # version 1: value → name
         by_name = {str(name): int(value) for value, name in labels.items()}
-    values, decided = _structure_values(by_name, structure, root)
+    values, tumours, decided = _structure_values(by_name, structure, root)
     ending = about.get("file_ending", ".nii.gz")
     cases, left_out = [], []
     for folder, split in (("Tr", ""), ("Ts", "test")):
@@ -108,7 +110,7 @@ def find_nnunet(root: Path, structure: str = "liver") -> Found:
             name = image.name.removesuffix(f"_{int(ct[0]):04}{ending}")
             label = root / f"labels{folder}" / f"{name}{ending}"
             if label.exists():
-                cases.append(Case(name, image, label, values, split))
+                cases.append(Case(name, image, label, values, split, tumour_values=tumours))
             else:
                 left_out.append(f"{image}: no mask {label.name} in labels{folder}")
     return Found(cases, left_out, decided)
@@ -164,6 +166,37 @@ def find_pairs(root: Path, image: str, label: str = "") -> Found:
     return Found(cases, left_out)
 
 
+def find_png(root: Path, image: str, label: str, volumes: Path, stacking: Stacking) -> Found:
+    """Write the stacks of PNG slices under `root` as NIfTI files in the folder `volumes`, and find these.
+
+    `image` and `label` are patterns of folders, such as "{volume}/ct", as in `find_pairs`. Slices say nothing of their
+    geometry, which `stacking` tells. A faulty stack is left out.
+    """
+    images = _by_pattern(root, image, folders=True)
+    labels = _by_pattern(root, label, folders=True) if label else {}
+    cases, left_out = [], []
+    for key, (path, names) in images.items():
+        if label and key not in labels:
+            left_out.append(f"{path}: no folder for {label}")
+            continue
+        try:
+            mask = labels[key][0] if label else None
+            written = write_volume(volumes / path.relative_to(root).as_posix().replace("/", "_"), path, mask, stacking)
+        except UserError as error:
+            left_out.append(str(error))
+            continue
+        split = "" if label else "pool"
+        patient, site = names.get("patient", ""), names.get("site", "")
+        cases.append(Case(names["volume"], *written, split=split, patient=patient, site=site))
+    left_out += [f"{path}: no folder for {image}" for key, (path, _) in labels.items() if key not in images]
+    low, high = stacking.window
+    steps = (high - low) / (stacking.white or np.iinfo(np.uint8).max)
+    decided = (
+        f"{len(cases)} volumes are written in {volumes}, in steps of {steps:.2g} HU from {low:g} to {high:g} HU",
+    )
+    return Found(cases, left_out, decided if cases else ())
+
+
 LAYOUTS: dict[str, Callable[..., Found]] = {
     "lits": find_lits,
     "chaos": find_chaos,
@@ -173,6 +206,7 @@ LAYOUTS: dict[str, Callable[..., Found]] = {
     "totalsegmentator": find_totalsegmentator,
     "dicom": find_dicom,
     "pairs": find_pairs,
+    "png": find_png,
 }
 LAYOUTS |= {name: partial(find_published, name, pairs=find_pairs) for name in PUBLISHED}
 
@@ -204,28 +238,33 @@ def _dataset(root: Path) -> dict[str, Any]:
     return about
 
 
-def _structure_values(labels: Mapping[str, Any], structure: str, root: Path) -> tuple[str, tuple[str, ...]]:
-    """Return the values, as text, of `structure` and of the tumours in it, and a line that names them.
+def _structure_values(labels: Mapping[str, Any], structure: str, root: Path) -> tuple[str, str, tuple[str, ...]]:
+    """Return the values, as text, of `structure`, those of tumours that count where they touch it, and a line on both.
 
     labels: name → value or list of values.
     """
     names = list(labels)
-    chosen = [names[k] for k in chosen_parts(dict(enumerate(names)), structure)]
-    if not chosen:
+    parts = chosen_parts(dict(enumerate(names)), structure)
+    if not parts.structure:
         raise UserError(f"{root / 'dataset.json'}: labels are {', '.join(labels)}; none is called {structure}")
-    values = {value for name in chosen for value in np.atleast_1d(labels[name]).tolist()}
-    return ",".join(map(str, sorted(map(int, values)))), (f"taken as {structure}: {', '.join(chosen)}",)
+    values, tumours = (
+        {int(value) for k in chosen for value in np.atleast_1d(labels[names[k]]).tolist()} for chosen in parts
+    )
+    line = f"taken as {structure}: {', '.join(names[k] for k in parts.structure)}"
+    if tumours - values:
+        line += f"; where it touches: {', '.join(names[k] for k in parts.tumours)}"
+    return listed(values), listed(tumours - values), (line,)
 
 
-def _by_pattern(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[Path, dict[str, str]]]:
-    """Return the files under `root` that fit `pattern`, by the values of its placeholders."""
+def _by_pattern(root: Path, pattern: str, folders: bool = False) -> dict[tuple[str, ...], tuple[Path, dict[str, str]]]:
+    """Return the files, or the folders, under `root` that fit `pattern`, by the values of its placeholders."""
     names = re.findall(r"\{(\w*)\}", pattern)
     unknown = [name for name in names if name not in PLACEHOLDERS]
     if unknown or names.count("volume") != 1 or len(names) != len(set(names)):
         raise UserError(
             f"pattern {pattern}: accepted are {{volume}}, once, and {{patient}}, {{site}}, at most once each"
         )
-    if not pattern.endswith(IMAGE_SUFFIXES):
+    if not folders and not pattern.endswith(IMAGE_SUFFIXES):
         raise UserError(
             f"pattern {pattern}: unknown format; accepted are names that end in {', '.join(IMAGE_SUFFIXES)}"
         )
@@ -237,7 +276,7 @@ def _by_pattern(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[Path, d
     found: dict[tuple[str, ...], tuple[Path, dict[str, str]]] = {}
     for path in sorted(root.glob(re.sub(r"\{\w+\}", "*", pattern)), key=lambda path: natural(str(path))):
         match = re.fullmatch(text, path.relative_to(root).as_posix())
-        if match and path.is_file():
+        if match and (path.is_dir() if folders else path.is_file()):
             values = match.groupdict()
             key = tuple(values.get(name, "") for name in PLACEHOLDERS)
             if key in found:

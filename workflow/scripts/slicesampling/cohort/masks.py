@@ -1,18 +1,19 @@
 """Liver masks, read onto the grid of their image: files of a volume, DICOM objects, or one PNG a slice."""
 
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from scipy import ndimage
 
-from .. import UserError, one_line
+from .. import UserError
 from . import dicom, dicom_masks
-from .folders import natural
 from .formats import read_file, scaled
 from .grids import Grid, upright
 from .kinds import of_slices
 from .plausibility import SOFT_TISSUE_SHARE, soft_tissue_share
+from .png import png_files, read_png
 
 MOST_LABELS = 256
 """Different values of a mask; an image has more."""
@@ -42,12 +43,45 @@ def read_mask(
     liver_values: Collection[int],
     ignore_value: int | None,
     remarks: list[str],
+    tumour_values: Collection[int] = (),
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Read a mask onto `grid`, the image's, and where it is not annotated: None without an `ignore_value`.
 
     `remarks` gets what was decided on the way. `stack` and `on_slices`: the slices of a DICOM image, and their HU.
-    `ignore_value`: what a mask file of a volume holds where nobody has annotated it.
+    `ignore_value`: what a mask file of a volume holds where nobody has annotated it. `tumour_values`: see
+    `with_tumours`.
     """
+    read = partial(_read, path, grid, stack, on_slices, ignore_value=ignore_value, remarks=remarks)
+    liver, ignored = read(liver_values)
+    if not tumour_values:
+        return liver, ignored
+    return with_tumours(liver, read(tumour_values, may_lack=True)[0], remarks), ignored
+
+
+def with_tumours(liver: np.ndarray, tumours: np.ndarray, remarks: list[str]) -> np.ndarray:
+    """Return a liver mask with the connected parts of `tumours` that lie in it or touch it; both bool (z, y, x).
+
+    Names of labels do not say of which organ a tumour is; `remarks` gets how many parts lie elsewhere.
+    """
+    parts, count = ndimage.label(tumours)
+    touching = np.unique(parts[ndimage.binary_dilation(liver)])
+    touching = touching[touching > 0]
+    if len(touching) < count:
+        remarks.append(f"{count - len(touching)} of {count} tumours do not touch the liver: left out")
+    return np.asarray(liver | np.isin(parts, touching))
+
+
+def _read(
+    path: Path,
+    grid: Grid,
+    stack: dicom.Stack | None,
+    on_slices: np.ndarray,
+    wanted: Collection[int],
+    ignore_value: int | None,
+    remarks: list[str],
+    may_lack: bool = False,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Read the `wanted` values of a mask, see `read_mask`; with `may_lack` there need not be any."""
     if not of_slices(path):
         stored = read_file(path)
         turned, mask_grid = upright(stored.values, stored.grid)
@@ -58,25 +92,25 @@ def read_mask(
         if ignore_value is not None:
             ignored = np.ascontiguousarray(values == ignore_value)
             values = np.where(ignored, 0, values)
-        return np.ascontiguousarray(_liver(path, values, liver_values)), ignored
+        return np.ascontiguousarray(_liver(path, values, wanted, may_lack)), ignored
     if stack is None:
         raise UserError(f"{path}: masks drawn on DICOM slices need an image in DICOM slices")
     if ignore_value is not None:
         raise UserError(f"{path}: ignore_value is for a mask file of a volume, such as NIfTI; leave the cell empty")
     if path.is_dir():
-        drawn = any(one.suffix.lower() == ".png" for one in path.iterdir())
+        drawn = bool(png_files(path))
         values = (
-            _read_png_masks(path, stack, on_slices, liver_values)
+            _read_png_masks(path, stack, on_slices, wanted, may_lack)
             if drawn
-            else (_liver(path, dicom_masks.read_mask_slices(path, stack), liver_values))
+            else (_liver(path, dicom_masks.read_mask_slices(path, stack), wanted, may_lack))
         )
         mask = stack.evened(values)
     else:
-        mask = dicom_masks.read_drawn_mask(path, stack, liver_values, remarks)
+        mask = dicom_masks.read_drawn_mask(path, stack, wanted, remarks)
     return np.ascontiguousarray(upright(mask, stack.grid())[0]), None
 
 
-def _liver(path: Path, values: np.ndarray, liver_values: Collection[int]) -> np.ndarray:
+def _liver(path: Path, values: np.ndarray, liver_values: Collection[int], may_lack: bool = False) -> np.ndarray:
     """Return where a mask of labels says liver: at any of `liver_values`, or at its one value but zero."""
     labelled = values != 0
     found = np.unique(values[labelled])
@@ -87,7 +121,7 @@ def _liver(path: Path, values: np.ndarray, liver_values: Collection[int]) -> np.
         if len(found) > 1:
             raise UserError(f"{path}: the mask holds {_listed(found)}; liver_values must say which of them are liver")
         return np.asarray(labelled)
-    if len(found) and not np.isin(found, sorted(liver_values)).any():
+    if len(found) and not may_lack and not np.isin(found, sorted(liver_values)).any():
         raise UserError(f"{path}: the mask holds {_listed(found)}; accepted as liver: {_listed(liver_values)}")
     return np.isin(values, sorted(liver_values))
 
@@ -97,14 +131,16 @@ def _listed(values: Collection[float]) -> str:
     return ", ".join(f"{value:g}" for value in shown[:5]) + ", …" * (len(shown) > 5)
 
 
-def _read_png_masks(folder: Path, stack: dicom.Stack, image: np.ndarray, liver_values: Collection[int]) -> np.ndarray:
+def _read_png_masks(
+    folder: Path, stack: dicom.Stack, image: np.ndarray, liver_values: Collection[int], may_lack: bool
+) -> np.ndarray:
     """Read one PNG a slice into a bool array (slice, row, column) on `stack`, and check their order against its HU.
 
     The k-th file in natural order of the names belongs to the k-th slice in order of InstanceNumber. In the CHAOS
     challenge this is the order of the DICOM file names as well, and it runs from the head to the feet, against the
     positions.
     """
-    paths = sorted((p for p in folder.iterdir() if p.suffix.lower() == ".png"), key=lambda p: natural(p.name))
+    paths = png_files(folder)
     instances = stack.instances
     if instances is None or len(set(instances)) != len(instances):
         raise UserError(f"{folder}: PNG masks need an image in DICOM slices with an InstanceNumber each, all different")
@@ -113,18 +149,11 @@ def _read_png_masks(folder: Path, stack: dicom.Stack, image: np.ndarray, liver_v
     values = np.empty(stack.shape, np.uint16)
     order = np.argsort(instances)
     for path, k in zip(paths, order, strict=True):
-        try:
-            with Image.open(path, formats=["PNG"]) as picture:
-                if len(picture.getbands()) != 1:
-                    raise UserError(f"{path}: is a picture of mode {picture.mode}; accepted is one grey channel")
-                if picture.size[::-1] != stack.shape[1:]:
-                    raise UserError(
-                        f"{path}: has {picture.size[::-1]} rows and columns, but its image has {stack.shape[1:]}"
-                    )
-                values[k] = np.asarray(picture)
-        except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise UserError(f"{path}: cannot be read as PNG ({one_line(error)}); is it complete?") from error
-    mask = _liver(folder, values, liver_values)
+        plane = read_png(path)
+        if plane.shape != stack.shape[1:]:
+            raise UserError(f"{path}: has {plane.shape} rows and columns, but its image has {stack.shape[1:]}")
+        values[k] = plane
+    mask = _liver(folder, values, liver_values, may_lack)
     turned = np.empty_like(mask)
     turned[order] = mask[order[::-1]]
     if soft_tissue_share(image, mask) < SOFT_TISSUE_SHARE <= soft_tissue_share(image, turned):

@@ -53,6 +53,7 @@ def read_scan(
     liver_values: Collection[int] = (),
     largest_slice_gap: float = LARGEST_SLICE_GAP,
     ignore_value: int | None = None,
+    tumour_values: Collection[int] = (),
 ) -> Scan:
     """Read a CT volume, HU not below `AIR`, and its liver mask.
 
@@ -61,7 +62,8 @@ def read_scan(
     for a DICOM image also a DICOM segmentation or structure set, or a folder with one PNG a slice. The PNG files in
     natural order of their names belong to the slices in order of InstanceNumber, the layout of the CHAOS challenge,
     whatever direction the positions run in. `liver_values` are liver in the mask; without any it must have one value
-    beside zero and `ignore_value`, which a mask file holds where it is not annotated.
+    beside zero and `ignore_value`, which a mask file holds where it is not annotated. `tumour_values` count where they
+    touch the liver.
 
     Unevenly spaced slices are interpolated at their positions, where no gap is above `largest_slice_gap` mm, and tilted
     ones (gantry tilt) resampled to the patient's axes, so that every grid that leaves this module is even and has
@@ -95,7 +97,9 @@ def read_scan(
     mask = ignored = None
     if label_path is not None:
         try:
-            mask, ignored = read_mask(Path(label_path), grid, stack, on_slices, liver_values, ignore_value, remarks)
+            mask, ignored = read_mask(
+                Path(label_path), grid, stack, on_slices, liver_values, ignore_value, remarks, tumour_values
+            )
         except UserError as error:
             raise LabelError(str(error)) from error
     if grid.tilt > TILT_TOLERANCE:
@@ -113,12 +117,13 @@ def preprocess(
     liver_values: Collection[int] = (),
     largest_slice_gap: float = LARGEST_SLICE_GAP,
     ignore_value: int | None = None,
+    tumour_values: Collection[int] = (),
 ) -> Preprocessed:
     """Read a volume and its mask (see `read_scan`), and resample both to the canonical grid with `spacing` (mm).
 
     A slice is annotated if no voxel of it draws on one that is not; without a mask none is.
     """
-    scan = read_scan(image_path, label_path, liver_values, largest_slice_gap, ignore_value)
+    scan = read_scan(image_path, label_path, liver_values, largest_slice_gap, ignore_value, tumour_values)
     grid = common_grid(image_path, scan.grid, spacing)
     if scan.mask is None:
         mask = np.full(grid.shape, NOT_ANNOTATED, np.uint8)

@@ -11,7 +11,7 @@ from .. import UserError
 from ..jobs import randomness
 from ..jobs.files import write_text
 from .cases import Case
-from .table import CT, MODALITY, OPTIONAL_COLUMNS, REQUIRED_COLUMNS, SPLITS, read_cohort
+from .table import CT, MODALITY, OPTIONAL_COLUMNS, REQUIRED_COLUMNS, SPLITS, TUMOURS, read_cohort
 
 
 def assign_splits(patients: pd.DataFrame, validation_volumes: int, test_share: float, seed: int) -> dict[str, str]:
@@ -65,10 +65,11 @@ def cohort_rows(
                 "image": str(case.image),
                 "label": str(case.label or ""),
                 "liver_values": case.liver_values,
+                TUMOURS: case.tumour_values,
             }
             for case in cases
         ],
-        columns=["volume", "patient", "site", "split", "image", "label", "liver_values"],
+        columns=["volume", "patient", "site", "split", "image", "label", "liver_values", TUMOURS],
         dtype=str,
     )
     unknown = sorted(set(excluded) - set(rows["volume"]))
@@ -80,7 +81,8 @@ def cohort_rows(
     rows["split"] = [
         splits.get(patient, given or "pool") for patient, given in zip(rows["patient"], rows["split"], strict=True)
     ]
-    table = rows.reindex(columns=[*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS], fill_value="")
+    further = [TUMOURS] if rows[TUMOURS].any() else []
+    table = rows.reindex(columns=[*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS, *further], fill_value="")
     return table.assign(**{MODALITY: CT}) if force_ct else table
 
 

@@ -20,7 +20,9 @@ IGNORE = "ignore_value"
 MODALITY = "modality"
 """A further column: what a file is that says nothing of it itself, where its values alone leave it open."""
 CT = "CT"
-FURTHER_COLUMNS = (IGNORE, MODALITY)
+TUMOURS = "tumour_values"
+"""A further column: values of the mask that are liver where they touch it, because their name does not say of what."""
+FURTHER_COLUMNS = (IGNORE, MODALITY, TUMOURS)
 SPLITS = ("pool", "val", "test")
 
 VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -100,6 +102,11 @@ def used(cohort: pd.DataFrame) -> pd.DataFrame:
 def liver_values(cell: str) -> list[int]:
     """Return the values of the mask that are liver, from a cell such as "1,2"; empty: all but zero, an empty list."""
     return [int(value) for value in cell.split(",")] if cell else []
+
+
+def tumour_values(row: Mapping[Any, Any]) -> list[int]:
+    """Return the values of the mask of a row of the cohort that are liver where they touch it, see `TUMOURS`."""
+    return liver_values(row.get(TUMOURS) or "")
 
 
 def ignore_value(row: Mapping[Any, Any]) -> int | None:
@@ -231,6 +238,21 @@ def _cell_faults(cohort: pd.DataFrame, people: bool) -> Iterator[Fault]:
         if row["liver_values"] and not LIVER_VALUES.fullmatch(row["liver_values"]):
             advice = "accepted are positive whole numbers with commas between them, such as 1,2, or nothing"
             yield Fault(_number(row), "liver_values", row["liver_values"], advice)
+        if row.get(TUMOURS):
+            yield from _tumour_faults(row)
+
+
+def _tumour_faults(row: pd.Series) -> Iterator[Fault]:
+    """Find what is wrong with a cell that says which values are tumours."""
+    advice = ""
+    if not LIVER_VALUES.fullmatch(row[TUMOURS]):
+        advice = "accepted are positive whole numbers with commas between them, such as 2,3, or nothing"
+    elif not row["liver_values"]:
+        advice = "liver_values must say which values are the liver itself; fill it in"
+    elif LIVER_VALUES.fullmatch(row["liver_values"]) and {*tumour_values(row)} & {*liver_values(row["liver_values"])}:
+        advice = "stands among the liver_values as well; a value of the mask means one thing"
+    if advice:
+        yield Fault(_number(row), TUMOURS, row[TUMOURS], advice)
 
 
 def _ignore_faults(row: pd.Series, people: bool) -> Iterator[Fault]:
