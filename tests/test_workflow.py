@@ -410,7 +410,11 @@ def test_faults_of_the_files_stop_everything_but_the_check(run: Path, tmp_path: 
         assert output.count(said) == 2
     assert "input:" not in last
     assert "Traceback" not in output
-    assert {path.name for path in (tmp_path / "results").iterdir()} <= {"logs", "benchmarks", "cohort"}
+    assert "cohort.tsv, see results/faults.html: 2 faults" in last
+    page = (tmp_path / "results/faults.html").read_text()
+    assert '<td>2</td><th scope="row">yokohama-p001</th><td>label</td>' in page
+    assert "the liver mask is empty" in page
+    assert {path.name for path in (tmp_path / "results").iterdir()} <= {"logs", "benchmarks", "cohort", "faults.html"}
     assert not list((tmp_path / "results").glob("cohort/*"))
 
 
@@ -512,11 +516,13 @@ def test_faulty_volumes_stop_the_run_or_only_themselves_and_no_name_gets_out(tmp
     whole = [*SMALLEST, str(overlay)]
     targets = ["results/cohort_report.html", "results/evaluation/metrics.tsv", "results/tables/table1_cohort.html"]
     output = snakemake(tmp_path, *targets, *whole, code=1)
-    assert "cohort.tsv: 2 faults" in output
+    assert "cohort.tsv, see results/faults.html: 2 faults" in output
+    assert (tmp_path / "results/faults.html").exists()
     assert "row 3, column image" in output
     assert "row 8, column label" in output
     assert not (tmp_path / "results/preprocessed").exists()
     output += snakemake(tmp_path, *targets, *whole, "--config", "on_fault=exclude")
+    assert not (tmp_path / "results/faults.html").exists()
     metrics = pd.read_csv(tmp_path / "results/evaluation/metrics.tsv", sep="\t")
     assert set(metrics["volume"]) == {"v7", "v8"}
     cohort = pd.read_csv(tmp_path / "results/cohort/cohort.tsv", sep="\t", dtype=str, keep_default_na=False)

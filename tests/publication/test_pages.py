@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from slicesampling.cohort.grids import Grid
+from slicesampling.cohort.table import Fault
 from slicesampling.cohort.volumes import Preprocessed
-from slicesampling.publication.cohort_report import cohort_page
+from slicesampling.publication.cohort_report import cohort_page, fault_page
 from slicesampling.publication.layout import Table, write_files
 from slicesampling.publication.overview import provenance_page
 from slicesampling.publication.pages import filled, together
@@ -63,7 +64,14 @@ def a_cohort_page(folder: Path) -> str:
     return cohort_page(cohort, volumes, lambda _: VOLUME)
 
 
-PAGES: list[Callable[[Path], str]] = [table_page, comparison_page, overview_page, a_provenance_page, a_cohort_page]
+def a_fault_page(folder: Path) -> str:
+    cohort = pd.DataFrame({"volume": [EVIL, "x"]}, index=[2, 3])
+    return fault_page([Fault(2, "image", EVIL, EVIL), Fault(2, EVIL, "", "")], cohort)
+
+
+PAGES: list[Callable[[Path], str]] = [
+    *(table_page, comparison_page, overview_page, a_provenance_page, a_cohort_page, a_fault_page)
+]
 
 
 @pytest.mark.parametrize("page", PAGES)

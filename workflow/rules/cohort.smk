@@ -57,6 +57,8 @@ rule check_cohort:
         spacing=config["preprocessing"]["spacing"],
         on_fault=config["on_fault"],
         initial_volumes=config["initial_volumes"],
+        # Not an output: it is written where the job fails, and outputs of a failed job are deleted.
+        page="results/faults.html",
     script:
         "../scripts/check_cohort.py"
 

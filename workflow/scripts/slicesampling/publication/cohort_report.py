@@ -1,7 +1,8 @@
-"""The page that shows the cohort: each volume in three planes with its mask, what was measured, and what is odd."""
+"""The page that shows the cohort: each volume in three planes with its mask, what was measured, and what is odd; and
+the page that lists its faults."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import matplotlib.style
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 
 from .. import STRUCTURE
 from ..cohort.plausibility import warnings_of
-from ..cohort.table import FAULTY
+from ..cohort.table import FAULTY, Fault
 from ..cohort.volumes import Preprocessed
 from .layout import count, number
 from .pages import filled
@@ -52,6 +53,20 @@ def cohort_page(cohort: pd.DataFrame, volumes: pd.DataFrame, load: Callable[[str
             }
             for row in order
         ],
+    )
+
+
+def fault_page(faults: Iterable[Fault], cohort: pd.DataFrame) -> str:
+    """Return the page that lists what is wrong with volumes of the cohort, by the rows of its table."""
+    listed = sorted(faults, key=lambda fault: fault.row)
+    faulty = len({fault.row for fault in listed})
+    return filled(
+        "faults.html",
+        title="Faults of the cohort",
+        volumes=count(len(cohort), "volume"),
+        found=faulty,
+        faults=listed,
+        names=cohort["volume"].to_dict(),
     )
 
 
