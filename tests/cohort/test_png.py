@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from scans import grid_of, write_nifti
+from slicesampling import UserError
 from slicesampling.cohort.contents import check_contents
+from slicesampling.cohort.png import read_png
 from slicesampling.cohort.scans import preprocess, read_scan
 from slicesampling.cohort.table import read_cohort
 from test_importers import command
@@ -130,6 +132,27 @@ def test_sixteen_bits_need_a_white(tmp_path: Path) -> None:
     write_stack(tmp_path / "data/p1/a/liver", volume()[1], "head")
     assert "--white says which is white" in command(*arguments(tmp_path), code=1)
     assert "above --white 1000" in command(*arguments(tmp_path, "head", "--white", "1000"), code=1)
+
+
+def test_a_changed_or_cut_file_is_refused_or_the_same(tmp_path: Path) -> None:
+    plane, random = grey(volume()[0], 255)[0], np.random.default_rng(3)
+    path = tmp_path / "slice1.png"
+    Image.fromarray(plane).save(path)
+    content = path.read_bytes()
+    refused: list[str] = []
+    for number in range(600):
+        changed = bytearray(content)
+        if number % 2:
+            changed[random.integers(len(content))] ^= 1 << random.integers(8)
+        else:
+            del changed[random.integers(len(content)) :]
+        path.write_bytes(bytes(changed))
+        try:
+            np.testing.assert_array_equal(read_png(path), plane)
+        except UserError as error:
+            refused.append(str(error))
+    assert len(refused) > 500
+    assert "\n" not in "".join(refused)
 
 
 def test_nothing_is_written_over(tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ def read_png(path: Path) -> np.ndarray:
     """Read a PNG of one channel, or of three equal ones, as (row, column) in its own integers; raises UserError."""
     try:
         with Image.open(path, formats=["PNG"]) as picture:
+            picture.verify()  # the checksums, which reading the pixels does not compare
+        with Image.open(path, formats=["PNG"]) as picture:
             mode, values = picture.mode, np.asarray(picture)
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: cannot be read as PNG ({one_line(error)}); is it complete?") from error
