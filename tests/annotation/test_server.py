@@ -1,7 +1,6 @@
 """Laws of the page's server: who may ask for what, that nothing is lost, and that no answer names a file."""
 
 import errno
-import gzip
 import json
 import os
 import socket
@@ -169,11 +168,8 @@ def test_planes_are_those_of_the_volume(desk: Callable[..., Desk]) -> None:
     for axis, name in enumerate(("axial", "coronal", "sagittal")):
         for index in (0, SHAPE[axis] - 1):
             where = {"volume": "case 2", "axis": name, "index": index}
-            plain = client.get("/api/plane", query_string=where)
-            packed = client.get("/api/plane", query_string=where, headers={"Accept-Encoding": "gzip"})
-            assert packed.headers["Content-Encoding"] == "gzip"
-            assert gzip.decompress(packed.data) == plain.data
-            assert (np.frombuffer(plain.data, "<i2") == np.take(image, index, axis).ravel()).all()
+            plane = client.get("/api/plane", query_string=where)
+            assert (np.frombuffer(plane.data, "<i2") == np.take(image, index, axis).ravel()).all()
 
 
 @pytest.mark.parametrize(
@@ -555,7 +551,7 @@ def test_the_command_serves_on_this_machine_alone(served: tuple[str, str, Path])
     first, second, folder = served
     address = first.split()[-1]
     port = int(address.split(":")[2].split("/")[0])
-    assert f"ssh -L {port}:localhost:{port}" in second
+    assert f"ssh -C -L {port}:localhost:{port}" in second
     opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
     with opener.open(address) as page:
         assert b"<!doctype html>" in page.read()

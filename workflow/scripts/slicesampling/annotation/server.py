@@ -18,7 +18,6 @@ from typing import Any
 
 import jsonschema
 from flask import Flask, Response, jsonify, redirect, request
-from isal import igzip
 from waitress.server import create_server
 from werkzeug.exceptions import HTTPException
 
@@ -32,6 +31,8 @@ logger = logging.getLogger(__name__)
 PORT = 8422
 LARGEST_BODY = 4_000_000
 """Bytes of a request: the mask of 1024 x 1024 pixels in the worst case, a checkerboard, is half of it."""
+LARGEST_PLANE = 4_000_000
+"""Bytes of an answer that goes out at once: a plane of 1024 x 1024 pixels is half of it."""
 LONGEST_COMMENT = 2000
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 HEADERS = {
@@ -154,11 +155,7 @@ def guarded_app(token: str, start: str, pictures: Pictures, volumes: Callable[[]
             content = pictures.plane(volume, axis, _whole(request.args.get("index", "")))
         except IndexError:
             raise Refused(404, "no volume here has this plane") from None
-        answer = Response(content, mimetype="application/octet-stream")
-        if "gzip" in request.headers.get("Accept-Encoding", ""):
-            answer.set_data(igzip.compress(content, compresslevel=1))
-            answer.headers["Content-Encoding"] = "gzip"
-        return answer
+        return Response(content, mimetype="application/octet-stream")  # as it is: packing takes longer than sending
 
     return app
 
@@ -283,6 +280,7 @@ def serve(work: Work, answers: Path, port: int | None = None) -> None:
 def listen(app: Flask, token: str, port: int | None, begin: Callable[[], None] = lambda: None) -> None:
     """Serve an application as `serve` does; `begin` is called once its address is printed."""
     options = {"host": "127.0.0.1", "threads": 8, "max_request_body_size": LARGEST_BODY + 1000, "ident": None}
+    options |= {"send_bytes": LARGEST_PLANE, "outbuf_overflow": LARGEST_PLANE}  # else in pieces of 18 kB, over the disk
     try:
         server = create_server(app, port=PORT if port is None else port, **options)
     except OSError as error:
@@ -291,7 +289,7 @@ def listen(app: Flask, token: str, port: int | None, begin: Callable[[], None] =
         server = create_server(app, port=0, **options)
     port = server.effective_port  # type: ignore[union-attr]
     print(f"Open in a browser:          http://localhost:{port}/?token={token}")
-    print(f"From another machine first: ssh -L {port}:localhost:{port} {os.uname().nodename}", flush=True)
+    print(f"From another machine first: ssh -C -L {port}:localhost:{port} {os.uname().nodename}", flush=True)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # which tells of each request that waits for a thread
     begin()
     server.run()

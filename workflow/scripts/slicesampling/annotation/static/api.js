@@ -17,10 +17,11 @@ export class Refusal extends Error {
   }
 }
 
-async function request(path, options = {}) {
+async function request(path, options = {}, given = null) {
   let answer;
   try {
-    answer = await fetch(path, { signal: AbortSignal.timeout(PATIENCE), cache: "no-store", ...options });
+    const lost = AbortSignal.timeout(PATIENCE), signal = given ? AbortSignal.any([lost, given]) : lost;
+    answer = await fetch(path, { signal, cache: "no-store", ...options });
   } catch {
     throw new Refusal("no connection to the server", 0, "lost");
   }
@@ -59,7 +60,7 @@ export class Planes {
     this.kept = new Map();
     this.bytes = 0;
     this.wanted = [];
-    this.running = 0;
+    this.running = new Map(); // planes on their way that nobody waits for, by key, with what ends them
   }
 
   now(volume, axis, index) {
@@ -68,16 +69,25 @@ export class Planes {
   }
 
   async get(volume, axis, index) {
+    this.running.delete(`${axis} ${index} ${volume}`); // now somebody waits for it
+    return this.#get([volume, axis, index]);
+  }
+
+  async #get([volume, axis, index], signal) {
     const key = `${axis} ${index} ${volume}`;
-    const found = this.kept.get(key) ?? this.#fetch(key, { volume, [this.axis]: axis, index });
+    let found = this.kept.get(key);
+    if (!found) {
+      found = this.#fetch(key, { volume, [this.axis]: axis, index }, signal);
+      found.catch(() => this.kept.get(key) === found && this.kept.delete(key));
+    }
     this.kept.delete(key);
     this.kept.set(key, found);
     return found;
   }
 
-  async #fetch(key, values) {
+  async #fetch(key, values, signal) {
     try {
-      const answer = await request(`/api/${this.path}?${new URLSearchParams(values)}`);
+      const answer = await request(`/api/${this.path}?${new URLSearchParams(values)}`, {}, signal);
       if (answer.status === 202) throw new Refusal("the server is still at work on it", 202, "unready");
       const plane = new this.Values(await answer.arrayBuffer());
       this.kept.set(key, plane);
@@ -88,22 +98,24 @@ export class Planes {
       }
       return plane;
     } catch (error) {
-      this.kept.delete(key);
       throw error instanceof Refusal ? error : new Refusal("no connection to the server", 0, "lost");
     }
   }
 
-  // Fetch these [volume, axis, index] next, in this order; what was wanted before is forgotten.
+  // Fetch these [volume, axis, index] next, in this order; what was wanted before is forgotten, and not waited for.
   ahead(wanted) {
-    this.wanted = wanted.filter((which) => !this.now(...which));
+    const keys = new Set(wanted.map(([volume, axis, index]) => `${axis} ${index} ${volume}`));
+    for (const [key, end] of this.running) if (!keys.has(key)) end.abort(), this.kept.delete(key);
+    this.wanted = wanted.filter(([volume, axis, index]) => !this.kept.has(`${axis} ${index} ${volume}`));
     this.#more();
   }
 
   #more() {
-    while (this.running < AHEAD && this.wanted.length) {
-      this.running += 1;
-      this.get(...this.wanted.shift()).catch(() => (this.wanted = [])).finally(() => {
-        this.running -= 1;
+    while (this.running.size < AHEAD && this.wanted.length) {
+      const [volume, axis, index] = this.wanted.shift(), key = `${axis} ${index} ${volume}`, end = new AbortController();
+      this.running.set(key, end);
+      this.#get([volume, axis, index], end.signal).catch(() => end.signal.aborted || (this.wanted = [])).finally(() => {
+        if (this.running.get(key) === end) this.running.delete(key);
         this.#more();
       });
     }

@@ -6,12 +6,12 @@ import { toRuns } from "./drawing.js";
 import { bindKeys } from "./keys.js";
 import { SAID, element, fillList, finished, leftOut, summary, title } from "./list.js";
 import {
-  goTo, host, nextFree, nothingAhead, scroll, setWindow, show, showButtons, showGlances, showTools, tab, tools,
-  view,
+  goTo, host, nextFree, onlyThis, scroll, setWindow, show, showButtons, showGlances, showTools, tab, tools, view,
 } from "./slice.js";
 import { PRESETS } from "./view.js";
 
 const POLL = 10000; // ms between two looks at what the others do
+const SHOWN = 300; // ms in which a slice is fetched and drawn, which nothing is to hold up that nobody waits for
 
 let trail = [], spot = -1; // slices in the order in which they were opened, and which of them is in work
 
@@ -51,7 +51,7 @@ async function endRound() {
 // By the list as it was last told, which is told anew where that does not do.
 async function goOn() {
   const known = desk.round?.open && nextFree();
-  if (known && (await take(known))) return void refresh().catch(() => {});
+  if (known && (await take(known))) return void setTimeout(() => refresh().catch(() => {}), SHOWN);
   for (;;) {
     await refresh();
     const row = desk.round.open ? nextFree() : null;
@@ -66,8 +66,8 @@ async function goOn() {
 // Open a slice; false if somebody else was faster.
 async function take(row, back = false) {
   if (same(row, desk.open?.item) && !desk.open.answered) return true;
-  nothingAhead();
-  await leave();
+  onlyThis(row);
+  const tellLeft = await leave();
   let opened;
   try {
     opened = await post("open", { annotator: desk.me, tab, volume: row.volume, slice: row.slice });
@@ -81,14 +81,16 @@ async function take(row, back = false) {
   }
   close();
   show(opened);
+  tellLeft();
   return true;
 }
 
+// Save what is drawn on the slice in work; return what gives it back to the others, where nothing is drawn.
 async function leave() {
-  if (!desk.open || desk.open.answered || desk.open.read_only) return;
-  const { keeper } = desk.open;
+  const { keeper } = desk.open ?? {};
+  if (!keeper || desk.open.answered || desk.open.read_only) return () => {};
   await keeper.flush();
-  if (!keeper.revision) post("leave", { ...keeper.which }).catch(() => {}); // else it comes back later
+  return () => keeper.revision || post("leave", { ...keeper.which }).catch(() => {}); // else it comes back later
 }
 
 function close() {
@@ -302,7 +304,7 @@ $("who").addEventListener("cancel", (event) => desk.me || event.preventDefault()
 $("who").addEventListener("close", async () => {
   const name = $("given").value.trim();
   if (!name || name === desk.me) return desk.me || askName();
-  if (desk.open) await leave().catch(() => {});
+  await leave().then((tellLeft) => tellLeft(), () => {});
   close();
   trail = [];
   spot = -1;

@@ -146,8 +146,8 @@ export async function goTo(slice) {
   }
 }
 
-// Let nothing that nobody waits for stand in the way of what somebody does.
-export const nothingAhead = () => planes.ahead([]);
+// Let nothing that nobody waits for stand in the way of the image that somebody is about to open.
+export const onlyThis = (row) => planes.ahead([[row.volume, "axial", row.slice]]);
 
 // Neighbours from the nearest on, then what comes next.
 function fetchAhead() {
