@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 from runs import MODEL, Note, jobs, processes_of, same_model, squeue, start
@@ -68,6 +69,22 @@ def test_fault_6_the_memory_does_not_suffice_at_first(folder: Path, undisturbed:
     assert "exceeded memory limit" in slurm_logs(folder)
     same_model(folder, undisturbed)
     record("6 out of memory in the first attempt", seconds, run)
+
+
+def test_fault_7_snakemake_is_interrupted(folder: Path, undisturbed: Path, record: Note) -> None:
+    """It cancels its jobs, which keep what they have, and leaves no lock."""
+    run = start(folder)
+    run.training()
+    run.process.send_signal(signal.SIGINT)
+    assert "Terminating processes" in run.wait(code=None)
+    assert run.process.returncode != 0
+    started = time.monotonic()
+    run = start(folder)
+    run.until(run.continued)
+    seconds = time.monotonic() - started
+    run.wait()
+    same_model(folder, undisturbed)
+    record("7a SIGINT to Snakemake", seconds, run)
 
 
 def test_fault_8_the_disk_is_full(folder: Path, undisturbed: Path, record: Note) -> None:

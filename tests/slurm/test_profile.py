@@ -33,7 +33,7 @@ def test_the_whole_experiment_gives_the_tables_of_a_run_without_slurm(
 ) -> None:
     """Jobs with a GPU and jobs without go where the file of partitions says; a second Snakemake is refused."""
     here, there = (checkout(tmp_path_factory.mktemp(name)) for name in ("here", "there"))
-    Run(here, *WHOLE, profile=False).wait()
+    local = Run(here, *WHOLE, profile=False)  # beside the other, which waits for SLURM most of the time
     monkeypatch.setenv("SNAKEMAKE_SLURM_PARTITIONS", str(there / "tests/slurm/partitions.yaml"))
     run = Run(there, *WHOLE, "--jobs", "4")
     run.until(lambda: (there / LOG).exists())
@@ -51,6 +51,7 @@ def test_the_whole_experiment_gives_the_tables_of_a_run_without_slurm(
         partition, resources, state = where[f"rule_{rule}"]
         assert (partition, state) == ("cpu", "COMPLETED")
         assert "gpu" not in resources
+    local.wait()
     for table in sorted((here / "results/tables").iterdir()):
         assert (there / "results/tables" / table.name).read_bytes() == table.read_bytes(), table.name
     assert "Nothing to be done" in Run(there, *WHOLE).wait()
@@ -85,22 +86,6 @@ def test_fault_5_the_time_limit_is_too_short(folder: Path, undisturbed: Path, re
     assert "Error in rule" not in output
     same_model(folder, undisturbed)
     record("5 time limit shorter than the training", seconds, run)
-
-
-def test_fault_7_snakemake_is_interrupted(folder: Path, undisturbed: Path, record: Note) -> None:
-    """It cancels its jobs, which keep what they have, and leaves no lock."""
-    run = start(folder)
-    run.training()
-    run.process.send_signal(signal.SIGINT)
-    assert "Terminating processes" in run.wait(code=None)
-    assert run.process.returncode != 0
-    started = time.monotonic()
-    run = start(folder)
-    run.until(run.continued)
-    seconds = time.monotonic() - started
-    run.wait()
-    same_model(folder, undisturbed)
-    record("7a SIGINT to Snakemake", seconds, run)
 
 
 def test_fault_7_snakemake_is_killed(folder: Path, undisturbed: Path, record: Note) -> None:
