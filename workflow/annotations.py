@@ -9,7 +9,10 @@ sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 from slicesampling import UserError
 from slicesampling.annotation.answers import Answers
 from slicesampling.annotation.exchange import export_round, import_round
+from slicesampling.annotation.nnunet import FIRST_DATASET, export_dataset
 from slicesampling.annotation.rounds import open_round, waiting
+
+NNUNET = "nnunet"
 
 
 def main() -> None:
@@ -25,6 +28,16 @@ def main() -> None:
         parser_of = commands.add_parser(command, parents=[folders], help=described, description=described)
         if function in (export, import_):
             parser_of.add_argument("folder", type=Path, help="of images, masks and the table of slices to draw")
+        if function is export:
+            parser_of.add_argument(
+                "--to",
+                choices=("tools", NNUNET),
+                default="tools",
+                help="what waits, or what is annotated as a data set",
+            )
+            parser_of.add_argument("--ledger", metavar="NAME", help=f"{NNUNET}: what has been annotated by then: uss-5")
+            parser_of.add_argument("--seed", type=int, default=1, help=NNUNET)
+            parser_of.add_argument("--dataset", type=int, default=FIRST_DATASET, help=f"{NNUNET}: its number")
         if function is import_:
             parser_of.add_argument("--annotator", required=True, metavar="NAME", help="who has drawn")
     options = parser.parse_args()
@@ -84,7 +97,12 @@ def finish(options: argparse.Namespace, answers: Answers) -> str:
 
 
 def export(options: argparse.Namespace, answers: Answers) -> str:
-    """Write what waits as a folder for other tools, such as 3D Slicer and ITK-SNAP."""
+    """Write what waits as a folder for tools such as 3D Slicer and ITK-SNAP, or what is annotated for nnU-Net."""
+    if options.to == NNUNET:
+        if not options.ledger:
+            raise UserError(f"--to {NNUNET}: --ledger is needed, such as --ledger uss-5")
+        arguments = (options.results, options.ledger, options.seed, answers.folder, options.dataset)
+        return export_dataset(options.folder, *arguments)
     return export_round(options.folder, options.results, answers)
 
 

@@ -23,24 +23,39 @@ class Moments(NamedTuple):
     doubt: Tensor
 
 
-def moments(samples: Iterable[Tensor]) -> Moments:
-    """Return the moments of samples, given as scores (class, ...) of background and liver, one after the other.
+class RunningMoments:
+    """The moments of samples that come one after the other. No sample is kept: memory does not grow with their number.
 
-    Sums run in float32, and no sample is kept: memory does not grow with their number.
+    Sums run in float32.
     """
-    total, count = torch.empty(0), 0
-    for count, scores in enumerate(samples, start=1):
-        probability = scores.float().softmax(dim=0)
+
+    def __init__(self) -> None:
+        self._total, self._count = torch.empty(0), 0
+
+    def add(self, probability: Tensor) -> None:
+        """Take a sample into account: probabilities (class, ...) of background and liver, float32."""
         classes = len(probability)
-        if count == 1:
-            total = probability.new_zeros((classes + 2, *probability.shape[1:]))
-        total[:classes] += probability
+        if not self._count:
+            self._total = probability.new_zeros((classes + 2, *probability.shape[1:]))
+        self._count += 1
+        self._total[:classes] += probability
         # xlogy, as in `predictive_entropy`, is not vectorised on a CPU: it took twice as long, for each sample.
         logarithm = probability.clamp_min(torch.finfo(torch.float32).tiny).log_()
-        total[classes] -= logarithm.mul_(probability).sum(dim=0)
-        total[classes + 1] += probability[0] * probability[1]
-    total.div_(count)
-    return Moments(total[:-2], total[-2], total[-1])
+        self._total[classes] -= logarithm.mul_(probability).sum(dim=0)
+        self._total[classes + 1] += probability[0] * probability[1]
+
+    def result(self) -> Moments:
+        """Return the moments of all samples so far, one at least, and end with it."""
+        total = self._total.div_(self._count)
+        return Moments(total[:-2], total[-2], total[-1])
+
+
+def moments(samples: Iterable[Tensor]) -> Moments:
+    """Return the moments of samples, given as scores (class, ...) of background and liver, one after the other."""
+    running = RunningMoments()
+    for scores in samples:
+        running.add(scores.float().softmax(dim=0))
+    return running.result()
 
 
 def predictive_entropy(mean_probability: Tensor) -> Tensor:

@@ -1,0 +1,176 @@
+"""Pick what to annotate next by the probability maps of any ensemble, without Snakemake; see --help."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parent / "scripts"))
+
+from slicesampling import NOT_ANNOTATED, UserError
+from slicesampling.annotation.strategies import STRATEGIES, Strategy, combination_faults, strategies_of
+from slicesampling.cohort.formats import gridded, read_file, scaled
+from slicesampling.cohort.kinds import IMAGE_SUFFIXES
+from slicesampling.jobs.files import replacing
+from slicesampling.jobs.randomness import generator
+from slicesampling.jobs.tsv import read_table, write_table
+from slicesampling.learning.ensembles import Scores, ensemble_scores, mean_mask, members_of
+
+OWN = "own"
+"""The name of a strategy that is put together on the command line."""
+CHANNEL = "_0000"
+"""What nnU-Net adds to the names of images."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__.split(";")[0] + ".",
+        epilog="Slices are numbered from 0 as the files store them: ITK-SNAP shows one more.",
+    )
+    parser.add_argument(
+        "folder", type=Path, help="one folder a member or sample, with VOLUME.nii.gz or VOLUME.npz each"
+    )
+    parser.add_argument("--to", type=Path, required=True, help="the table of picked slices, the first to draw first")
+    parser.add_argument(
+        "--strategy", default="uss", help=f'{", ".join(STRATEGIES)}; or one put together, as in docs/strategies.md: '
+        '"{unit: slice, measure: mutual_information, rule: power}"',
+    )  # fmt: skip
+    parser.add_argument("--slices", type=int, help="how many, by a strategy for slices")
+    parser.add_argument("--volumes", type=int, help="how many, by a strategy for volumes")
+    parser.add_argument(
+        "--annotated", type=Path, action="append", default=[], metavar="PATH",
+        help="what is annotated already: a table with the columns volume and slice, such as an earlier pick, or a "
+        "folder of masks in which --ignore marks what is not; may be given several times",
+    )  # fmt: skip
+    parser.add_argument("--ignore", type=int, help="the value of nnU-Net's ignore label in those masks")
+    parser.add_argument("--channel", type=int, help=".npz of several classes: the structure's, from 0")
+    parser.add_argument(
+        "--distance", type=int, default=5, help="slices between two candidates, at least (the paper: 5)"
+    )
+    parser.add_argument("--dilation", type=int, default=11, help="voxels around the structure (the paper: 11)")
+    parser.add_argument("--seed", type=int, default=1, help="of strategies that draw")
+    parser.add_argument(
+        "--export", type=Path, metavar="FOLDER",
+        help=f"write masks to draw on: the ensemble's on the picked slices, {NOT_ANNOTATED} on all others",
+    )  # fmt: skip
+    parser.add_argument("--images", type=Path, help="of the volumes, where maps are .npz, which do not say their grid")
+    options = parser.parse_args()
+    try:
+        run(options)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error.filename}: {error.strerror}")
+
+
+def run(options: argparse.Namespace) -> None:
+    name, strategy = strategy_of(options.strategy)
+    budget = options.slices if strategy.slices else options.volumes
+    if budget is None or budget < 1:
+        raise UserError(f"--{strategy.unit}s: strategy {name} picks {strategy.unit}s; say how many, from 1")
+    if options.export and options.export.exists() and any(options.export.iterdir()):
+        raise UserError(f"{options.export}: is there already; accepted: a new or an empty folder")
+    maps = members_of(options.folder)
+    done = annotated(options.annotated, options.ignore)
+    unknown = sorted(set(done["volume"]) - set(maps))
+    if unknown:
+        print(f"{unknown[0]} is annotated, but has no map ({len(unknown)} such)", file=sys.stderr)
+    found = ensemble_scores(maps, options.channel, options.dilation, lambda volume: print(volume, file=sys.stderr))
+    query = picked(strategy, name, found, done, budget, options.seed, options.distance)
+    write_table(options.to, query)
+    if options.export:
+        export(options, query, maps)
+    print(f"{options.to}: {len(query)} slices of {query['volume'].nunique()} volumes")
+
+
+def strategy_of(text: str) -> tuple[str, Strategy]:
+    """Return a strategy by its name or put together, and a name for it; refuse what maps alone cannot give."""
+    if text in STRATEGIES:
+        return text, STRATEGIES[text]
+    try:
+        given: Any = yaml.safe_load(text)
+    except yaml.YAMLError:
+        given = None
+    if not isinstance(given, dict):
+        raise UserError(f"--strategy {text}: accepted are {', '.join(STRATEGIES)}, or a group of keys in braces")
+    faults = combination_faults(OWN, given)
+    if faults:
+        raise UserError(f"--strategy: {faults[0].removeprefix(f'combinations.{OWN}')}")
+    strategy = strategies_of({"combinations": {OWN: given}, "strategies": [OWN]})[OWN]
+    if strategy.how.features:
+        raise UserError(f"--strategy: rule {strategy.rule} chooses by features of a network, which maps do not have")
+    return OWN, strategy
+
+
+def picked(
+    strategy: Strategy, name: str, found: Scores, done: pd.DataFrame, budget: int, seed: int, distance: int
+) -> pd.DataFrame:
+    """Return the query: (volume, slice, score, rank), the first to draw first."""
+    pool = found.slices[["volume", "slice"]]
+    if strategy.columns:
+        table = found.slices if strategy.slices else found.volumes
+        unit = ["volume", "slice"] if strategy.slices else ["volume"]
+        seen = {column: read for read, column in strategy.columns.items()}
+        pool = pool.merge(table[[*unit, *seen]].rename(columns=seen), on=unit, validate="m:1")
+    drawn = generator(seed, name, len(done), "query")  # another draw once more is annotated
+    query = strategy.choose(pool, done, budget, drawn, distance)
+    return query[query["rank"] < budget].reset_index(drop=True)  # of those that go on until there is enough structure
+
+
+def annotated(paths: list[Path], ignore: int | None) -> pd.DataFrame:
+    """Return what is annotated, (volume, slice), of tables and folders of masks."""
+    found = [pd.DataFrame({"volume": pd.Series(dtype=str), "slice": pd.Series(dtype=int)})]
+    for path in paths:
+        if path.is_dir():
+            if ignore is None:
+                raise UserError(f"{path}: --ignore says which value of its masks means that nobody has annotated there")
+            for mask in sorted(path.iterdir()):
+                suffix = next((ending for ending in (".nii.gz", *IMAGE_SUFFIXES) if mask.name.endswith(ending)), None)
+                if suffix:
+                    stored = read_file(mask)
+                    known = np.flatnonzero((scaled(stored[0], stored) != ignore).any(axis=(1, 2)))
+                    found.append(pd.DataFrame({"volume": mask.name.removesuffix(suffix), "slice": known}))
+            continue
+        try:
+            table = read_table(path)
+        except (ValueError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: cannot be read as a table with tabs") from error
+        if not {"volume", "slice"} <= set(table):
+            raise UserError(f"{path}: has the columns {', '.join(table)}; accepted are volume and slice, or more")
+        found.append(table[["volume", "slice"]])
+    return pd.concat(found, ignore_index=True).drop_duplicates(ignore_index=True)
+
+
+def export(options: argparse.Namespace, query: pd.DataFrame, maps: dict[str, list[Path]]) -> None:
+    """Write VOLUME.nii.gz to draw on for each picked volume, and the table beside them; all or nothing."""
+    with replacing(options.export) as temporary:
+        temporary.mkdir()
+        for volume, rows in query.groupby("volume"):
+            mask, grid = mean_mask(maps[str(volume)], options.channel)
+            if grid is None:
+                grid = read_file(image_of(options.images, str(volume))).grid
+            if grid.shape != mask.shape:
+                raise UserError(f"{options.images}: {volume} has {grid.shape} voxels, its maps {mask.shape}")
+            label = np.full(mask.shape, NOT_ANNOTATED, np.uint8)
+            label[rows["slice"]] = mask[rows["slice"]]
+            gridded(label, grid).to_filename(temporary / f"{volume}.nii.gz")
+        write_table(temporary / "picked.tsv", query)
+
+
+def image_of(images: Path | None, volume: str) -> Path:
+    """Return the file of an image, called like its volume, with nnU-Net's number of the channel or without."""
+    if images is None:
+        raise UserError("--export: maps are .npz, which do not say where their voxels lie; --images FOLDER does")
+    for name in (f"{volume}{CHANNEL}", volume):
+        for suffix in IMAGE_SUFFIXES:
+            if (images / f"{name}{suffix}").exists():
+                return images / f"{name}{suffix}"
+    raise UserError(f"{images}: has no image {volume} or {volume}{CHANNEL}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""Probability maps of any ensemble, as files: one folder a member or sample, one file a volume.
+
+A file is NIfTI (NRRD, MetaImage) with the probability of the structure, or what nnU-Net saves as .npz, an array
+`probabilities` (class, z, y, x). Slices are numbered from 0 as the file stores them.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from .. import UserError, one_line
+from ..cohort.formats import read_file, scaled
+from ..cohort.grids import Grid
+from ..cohort.kinds import IMAGE_SUFFIXES
+from .inference import LIVER
+from .prefetch import read_ahead
+from .uncertainty import (
+    MEASURES,
+    RunningMoments,
+    slice_counts,
+    slice_profiles,
+    structure_region,
+    volume_scores,
+)
+
+NPZ = ".npz"
+PROBABILITIES = "probabilities"
+SUFFIXES = (".nii.gz", *(suffix for suffix in IMAGE_SUFFIXES if suffix != ".nii.gz"), NPZ)
+SLICES_AT_ONCE = 2
+TOLERANCE = 1e-3
+"""How far beyond 0 and 1 a probability may lie, by rounding and resampling."""
+
+
+class Scores(NamedTuple):
+    """What an ensemble says of its volumes, as in the workflow's uncertainty tables: a row a slice (volume, slice,
+    structure_voxels, and each measure's columns), and a row a volume (volume, and each measure's columns)."""
+
+    slices: pd.DataFrame
+    volumes: pd.DataFrame
+
+
+def members_of(folder: Path) -> dict[str, list[Path]]:
+    """Return the maps of each volume, by its name: one of each member, all members in order of their names.
+
+    Raises UserError where there are fewer than two members, or a member lacks a volume.
+    """
+    members = sorted(path for path in folder.iterdir() if path.is_dir())
+    maps = {member: {_name(path): path for path in sorted(member.iterdir()) if _name(path)} for member in members}
+    maps = {member: found for member, found in maps.items() if found}
+    if len(maps) < 2:
+        raise UserError(
+            f"{folder}: has {len(maps)} folders with maps; accepted are two or more, one a member or sample"
+        )
+    volumes = sorted({name for found in maps.values() for name in found})
+    for member, found in maps.items():
+        missing = [name for name in volumes if name not in found]
+        if missing:
+            raise UserError(
+                f"{member}: has no map of {missing[0]} ({len(missing)} missing), others have; all must have all"
+            )
+    return {name: [found[name] for found in maps.values()] for name in volumes}
+
+
+def read_map(path: Path, channel: int | None) -> tuple[np.ndarray, Grid | None]:
+    """Read the probability of the structure, float32 (z, y, x), and where its voxels lie, which .npz does not say.
+
+    channel: of several classes, the structure's; None: there are two. Raises UserError.
+    """
+    grid = None
+    if path.name.endswith(NPZ):
+        values = _of_class(path, channel)
+    else:
+        stored = read_file(path)
+        values, grid = scaled(stored.values, stored), stored.grid
+        if np.abs(grid.affine[:3, 0]).argmax() != 0:
+            raise UserError(f"{path}: its third axis does not run along the patient; accepted are axial slices")
+    values = np.ascontiguousarray(values, dtype=np.float32)
+    low, high = float(values.min()), float(values.max())
+    if not -TOLERANCE <= low <= high <= 1 + TOLERANCE:
+        raise UserError(f"{path}: holds {low:.3g} to {high:.3g}; accepted are probabilities from 0 to 1")
+    return np.clip(values, 0, 1, out=values), grid
+
+
+def ensemble_scores(
+    maps: dict[str, list[Path]], channel: int | None, dilation: int, said: Callable[[str], None] = lambda line: None
+) -> Scores:
+    """Return what an ensemble says of each volume; its maps are read one after the other, the next one meanwhile.
+
+    maps: of `members_of`; dilation: see `structure_region`; said: is told each volume that is done. Raises UserError.
+    """
+    slices, volumes = [], []
+    stream = _read_all(list(maps.values()), channel)
+    for name, paths in maps.items():
+        structure, measures = _measured(name, paths, stream)
+        region = structure_region(structure, dilation)
+        columns = slice_profiles(measures, region)
+        seen = slice_counts(structure, None)["structure_voxels"]
+        rows = {"volume": name, "slice": range(len(structure)), "structure_voxels": seen, **columns}
+        slices.append(pd.DataFrame(rows))
+        volumes.append({"volume": name, **volume_scores(measures, columns, region)})
+        said(name)
+    return Scores(pd.concat(slices, ignore_index=True), pd.DataFrame(volumes))
+
+
+def mean_mask(paths: Sequence[Path], channel: int | None) -> tuple[np.ndarray, Grid | None]:
+    """Return where the mean probability of a volume's maps says structure, bool (z, y, x), and its grid if known."""
+    total, grid = np.zeros(()), None
+    for path in paths:
+        values, grid = read_map(path, channel)
+        total = total + values
+    return total > LIVER * len(paths), grid
+
+
+def _measured(name: str, paths: Sequence[Path], stream: Iterator[np.ndarray]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return where the mean probability says structure, bool (z, y, x), and each of `MEASURES` (z, y, x).
+
+    A few slices at a time, whose intermediate results stay in the processor's cache.
+    """
+    shape: tuple[int, ...] = ()
+    running: list[RunningMoments] = []
+    for path in paths:
+        values = next(stream)
+        if not running:
+            shape, running = values.shape, [RunningMoments() for _ in range(0, len(values), SLICES_AT_ONCE)]
+        if values.shape != shape:
+            raise UserError(f"{path}: has {values.shape} voxels, the first map of {name} {shape}")
+        for part, of_part in zip(torch.from_numpy(values).split(SLICES_AT_ONCE), running, strict=True):
+            of_part.add(torch.stack([1 - part, part]))
+    structure = torch.empty(shape, dtype=torch.bool)
+    measures = {measure: torch.empty(shape) for measure in MEASURES}
+    for k, of_part in enumerate(running):
+        known, place = of_part.result(), slice(k * SLICES_AT_ONCE, (k + 1) * SLICES_AT_ONCE)
+        structure[place] = known.probability[1] > LIVER
+        for measure, function in MEASURES.items():
+            measures[measure][place] = function(known)
+    return structure, measures
+
+
+def _read_all(groups: Sequence[Sequence[Path]], channel: int | None) -> Iterator[np.ndarray]:
+    """Yield all maps in turn, of which the next is read meanwhile."""
+    paths = [path for group in groups for path in group]
+    for _, values in read_ahead(paths, lambda path: read_map(path, channel)[0]):
+        yield values
+
+
+def _of_class(path: Path, channel: int | None) -> np.ndarray:
+    """Return one class of nnU-Net's probabilities, (z, y, x)."""
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            if PROBABILITIES not in content:
+                raise UserError(f"{path}: holds {', '.join(content)}; accepted is an array called {PROBABILITIES}")
+            values = content[PROBABILITIES]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read as .npz ({one_line(error)}); is it complete?") from error
+    if values.ndim != 4:
+        raise UserError(f"{path}: {PROBABILITIES} has shape {values.shape}; accepted is (class, z, y, x)")
+    if channel is None and len(values) != 2:
+        raise UserError(f"{path}: has {len(values)} classes; --channel says which is the structure, from 0")
+    chosen = 1 if channel is None else channel
+    if chosen >= len(values):
+        raise UserError(f"{path}: has {len(values)} classes, and no channel {chosen}")
+    return np.asarray(values[chosen])
+
+
+def _name(path: Path) -> str:
+    """Return the name of the volume of which a file is a map; empty where it is none."""
+    suffix = next((ending for ending in SUFFIXES if path.name.endswith(ending)), "")
+    return path.name.removesuffix(suffix) if suffix and path.is_file() else ""
