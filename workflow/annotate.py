@@ -1,6 +1,7 @@
 """Serve the page on which people annotate the slices of the open round; see --help."""
 
 import argparse
+import contextlib
 import logging
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from slicesampling.annotation.server import PORT, serve
 from slicesampling.annotation.work import Work
 from slicesampling.cohort.volumes import all_volume_folders
 from slicesampling.configuration import read_configuration
+from slicesampling.jobs.command import faults_in_one_line
 from slicesampling.jobs.files import replacing
 from slicesampling.jobs.randomness import generator
 from slicesampling.jobs.tsv import read_table, write_table
@@ -36,14 +38,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, help=f"of this machine (default: {PORT}, or a free one)")
     options = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
-    try:
+    with contextlib.suppress(KeyboardInterrupt), faults_in_one_line():
         run(options)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {error.filename}: {error.strerror}")
-    except KeyboardInterrupt:
-        print()
 
 
 def run(options: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ from slicesampling.annotation.answers import Answers
 from slicesampling.annotation.exchange import export_round, import_round
 from slicesampling.annotation.nnunet import FIRST_DATASET, export_dataset
 from slicesampling.annotation.rounds import open_round, waiting
+from slicesampling.jobs.command import faults_in_one_line
 
 NNUNET = "nnunet"
 
@@ -41,12 +42,8 @@ def main() -> None:
         if function is import_:
             parser_of.add_argument("--annotator", required=True, metavar="NAME", help="who has drawn")
     options = parser.parse_args()
-    try:
+    with faults_in_one_line():
         run(options)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {error.filename}: {error.strerror}")
 
 
 def run(options: argparse.Namespace) -> None:

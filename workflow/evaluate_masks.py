@@ -9,9 +9,10 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 
 from slicesampling import UserError
-from slicesampling.cohort.kinds import IMAGE_SUFFIXES
+from slicesampling.cohort.kinds import IMAGE_SUFFIXES, image_name
 from slicesampling.cohort.volumes import all_volume_folders
 from slicesampling.evaluation.predictions import GRIDS, evaluated_file
+from slicesampling.jobs.command import faults_in_one_line
 from slicesampling.jobs.tsv import write_table
 
 SHOWN = ("dice", "rve", "msd", "hd")
@@ -26,22 +27,17 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("results"), help="of the run that has the references")
     parser.add_argument("--grid", choices=GRIDS, default=GRIDS[0], help="on which metrics are computed")
     options = parser.parse_args()
-    try:
+    with faults_in_one_line():
         run(options)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {error.filename}: {error.strerror}")
 
 
 def run(options: argparse.Namespace) -> None:
     folders = all_volume_folders(options.results)
     rows = []
     for path in sorted(options.folder.iterdir()):
-        suffix = next((ending for ending in (".nii.gz", *IMAGE_SUFFIXES) if path.name.endswith(ending)), None)
-        if suffix is None:
+        volume = image_name(path)
+        if not volume:
             continue
-        volume = path.name.removesuffix(suffix)
         if volume not in folders:
             raise UserError(
                 f"{path}: {options.results} has no volume {volume}; it has {', '.join(sorted(folders)[:5])}, …"

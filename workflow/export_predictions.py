@@ -12,6 +12,7 @@ from slicesampling import UserError
 from slicesampling.cohort.dicom import LARGEST_SLICE_GAP
 from slicesampling.cohort.export import export_mask
 from slicesampling.cohort.volumes import all_volume_folders, load_preprocessed, read_canonical_mask
+from slicesampling.jobs.command import faults_in_one_line
 
 
 def main() -> None:
@@ -22,12 +23,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--largest-slice-gap", type=float, help="mm (default: that of the run)")
     options = parser.parse_args()
-    try:
+    with faults_in_one_line():
         run(options)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {error.filename}: {error.strerror}")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -19,6 +19,7 @@ from slicesampling.cohort.importers import LAYOUTS
 from slicesampling.cohort.png import FEET, HEAD, Stacking
 from slicesampling.cohort.splits import add_to_table, cohort_rows, read_exclusions
 from slicesampling.cohort.table import LIVER_VALUES, PATIENT_NAME, VOLUME_NAME, read_cohort
+from slicesampling.jobs.command import faults_in_one_line
 from slicesampling.jobs.tsv import write_table
 
 AUTO = "auto"
@@ -86,10 +87,8 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=1, help="of the draw of splits")
     options = parser.parse_args()
-    try:
+    with faults_in_one_line():
         run(options)
-    except UserError as error:
-        sys.exit(f"error: {error}")
 
 
 def run(options: argparse.Namespace) -> None:

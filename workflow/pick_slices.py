@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 from slicesampling import NOT_ANNOTATED, UserError
 from slicesampling.annotation.strategies import STRATEGIES, Strategy, combination_faults, strategies_of
 from slicesampling.cohort.formats import gridded, read_file, scaled
-from slicesampling.cohort.kinds import IMAGE_SUFFIXES
+from slicesampling.cohort.kinds import IMAGE_SUFFIXES, image_name
+from slicesampling.jobs.command import faults_in_one_line
 from slicesampling.jobs.files import replacing
 from slicesampling.jobs.randomness import generator
 from slicesampling.jobs.tsv import read_table, write_table
@@ -59,12 +60,8 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--images", type=Path, help="of the volumes, where maps are .npz, which do not say their grid")
     options = parser.parse_args()
-    try:
+    with faults_in_one_line():
         run(options)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {error.filename}: {error.strerror}")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -129,11 +126,10 @@ def annotated(paths: list[Path], ignore: int | None) -> pd.DataFrame:
             if ignore is None:
                 raise UserError(f"{path}: --ignore says which value of its masks means that nobody has annotated there")
             for mask in sorted(path.iterdir()):
-                suffix = next((ending for ending in (".nii.gz", *IMAGE_SUFFIXES) if mask.name.endswith(ending)), None)
-                if suffix:
+                if name := image_name(mask):
                     stored = read_file(mask)
                     known = np.flatnonzero((scaled(stored[0], stored) != ignore).any(axis=(1, 2)))
-                    found.append(pd.DataFrame({"volume": mask.name.removesuffix(suffix), "slice": known}))
+                    found.append(pd.DataFrame({"volume": name, "slice": known}))
             continue
         try:
             table = read_table(path)

@@ -1,6 +1,7 @@
 """Serve a page on which the volumes of a run that has ended can be looked at; see --help."""
 
 import argparse
+import contextlib
 import logging
 import secrets
 import sys
@@ -11,11 +12,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 
 import numpy as np
-from slicesampling import UserError
 from slicesampling.annotation.server import PORT, listen
 from slicesampling.annotation.viewing import Run, make_viewer
 from slicesampling.cohort.volumes import all_volume_folders, load_preprocessed
 from slicesampling.configuration import read_configuration
+from slicesampling.jobs.command import faults_in_one_line
 
 
 def main() -> None:
@@ -32,13 +33,9 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     token = secrets.token_urlsafe(32)
-    try:
+    with contextlib.suppress(KeyboardInterrupt), faults_in_one_line():
         run = Run(options.results, entropy_maps(options.results, read_configuration(options.configfile)))
         listen(make_viewer(run, token), token, options.port)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print()
 
 
 def entropy_maps(results: Path, config: dict[str, Any]) -> Callable[[str, str], np.ndarray]:

@@ -17,7 +17,7 @@ from .dicom_files import KIND, UNREADABLE, frames_in, read_header, why_no_slice
 from .folders import files_under, natural
 from .formats import read_file
 from .grids import upright
-from .kinds import IMAGE_SUFFIXES, is_dicom
+from .kinds import image_name, is_dicom
 from .masks import holds_labels
 
 FEWEST_SLICES = 10
@@ -221,9 +221,9 @@ def _beside(folder: Path, structure: str) -> list[Path]:
     found: dict[int, list[Path]] = {}
     wanted = {word for name in structure_names(structure) for word in re.findall(WORD, name)}
     for path in sorted([*folder.iterdir(), *folder.parent.iterdir()]):
-        if not path.is_file() or not path.name.endswith(IMAGE_SUFFIXES):
+        stem = image_name(path)
+        if not stem or not path.is_file():
             continue
-        stem = path.name.removesuffix(".gz").rpartition(".")[0]
         rest = stem.removeprefix(folder.name)
         if path.parent != folder and (not stem.startswith(folder.name) or rest[:1].isalnum()):
             continue

@@ -19,7 +19,7 @@ from .archive import find_dicom
 from .cases import Case, Found, chosen_parts, listed
 from .datasets import PUBLISHED, find_published
 from .folders import files_under, natural
-from .kinds import IMAGE_SUFFIXES
+from .kinds import IMAGE_SUFFIXES, image_name
 from .masks import label_is_empty
 from .png import Stacking, write_volume
 
@@ -82,7 +82,7 @@ def find_decathlon(root: Path, structure: str = "liver") -> Found:
         if missing:
             left_out.append(f"{missing[0]}: dataset.json lists it, but there is no such file")
         else:
-            name = _padded(_stem(image).rpartition("_")[2])
+            name = _padded(image_name(image).rpartition("_")[2])
             cases.append(Case(name, image, label, values, tumour_values=tumours))
     left_out += [f"{path}: dataset.json gives no mask (test case)" for path in about.get("test", [])]
     return Found(cases, left_out, decided)
@@ -283,10 +283,6 @@ def _by_pattern(root: Path, pattern: str, folders: bool = False) -> dict[tuple[s
                 raise UserError(f"{path}: fits {pattern} with the same names as {found[key][0]}")
             found[key] = (path, values)
     return found
-
-
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".nii")
 
 
 def _padded(name: str) -> str:

@@ -10,6 +10,13 @@ _VALUE_KINDS = (b"UL", b"OB", b"UI", b"CS", b"SH", b"DA", b"TM", b"LO", b"AE")
 """Value representations of the first elements of a data set."""
 
 
+def image_name(path: Path) -> str:
+    """Return the name of a file that holds a volume without its suffix; empty for any other file."""
+    longest_first = sorted(IMAGE_SUFFIXES, key=len, reverse=True)
+    suffix = next((ending for ending in longest_first if path.name.endswith(ending)), "")
+    return path.name.removesuffix(suffix) if suffix else ""
+
+
 def is_dicom(path: Path) -> bool:
     """Say whether a file begins as a DICOM file does, or as a bare data set (`begins_data_set`)."""
     try:

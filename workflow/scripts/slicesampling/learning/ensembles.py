@@ -18,7 +18,7 @@ from torch import Tensor
 from .. import UserError, one_line
 from ..cohort.formats import read_file, scaled
 from ..cohort.grids import Grid
-from ..cohort.kinds import IMAGE_SUFFIXES
+from ..cohort.kinds import image_name
 from .inference import LIVER
 from .prefetch import read_ahead
 from .uncertainty import (
@@ -32,7 +32,6 @@ from .uncertainty import (
 
 NPZ = ".npz"
 PROBABILITIES = "probabilities"
-SUFFIXES = (".nii.gz", *(suffix for suffix in IMAGE_SUFFIXES if suffix != ".nii.gz"), NPZ)
 SLICES_AT_ONCE = 2
 TOLERANCE = 1e-3
 """How far beyond 0 and 1 a probability may lie, by rounding and resampling."""
@@ -171,5 +170,5 @@ def _of_class(path: Path, channel: int | None) -> np.ndarray:
 
 def _name(path: Path) -> str:
     """Return the name of the volume of which a file is a map; empty where it is none."""
-    suffix = next((ending for ending in SUFFIXES if path.name.endswith(ending)), "")
-    return path.name.removesuffix(suffix) if suffix and path.is_file() else ""
+    name = path.name.removesuffix(NPZ) if path.name.endswith(NPZ) else image_name(path)
+    return name if path.is_file() else ""
