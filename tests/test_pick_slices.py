@@ -83,7 +83,10 @@ def slices_of(query: pd.DataFrame) -> list[tuple[str, int]]:
 def test_the_papers_strategy_is_what_it_is_by_definition_in_each_format(tmp_path: Path) -> None:
     expected = by_definition(7)
     for kind, further in ((".nii.gz", ()), (".npz", ()), ("3.npz", ("--channel", 2))):
-        query, said = pick(write(tmp_path / kind / "maps", kind), "--slices", 7, *further)
+        folder = write(tmp_path / kind / "maps", kind)
+        if kind.endswith("npz"):  # nnU-Net writes masks beside
+            write_nifti(folder / "fold_1/case_a.nii.gz", np.zeros(SHAPE, np.uint8), GRID)
+        query, said = pick(folder, "--slices", 7, *further)
         assert slices_of(query) == expected
         assert query["rank"].tolist() == list(range(7))
         assert "7 slices of" in said
@@ -158,6 +161,8 @@ def test_masks_to_draw_on_hold_the_ensembles_on_picked_slices_alone(tmp_path: Pa
     (lambda maps: (maps / "fold_1/case_b.nii.gz").unlink(), ["--slices", 2], "has no map of case_b (1 missing)"),
     (lambda maps: [(maps / f"fold_{k}").rename(maps.parent / f"f{k}") for k in (1, 2)], ["--slices", 2],
      "has 1 folders with maps"),
+    (lambda maps: write_nifti(maps / "fold_1/case_b.nii", np.zeros(SHAPE, np.float32), GRID), ["--slices", 2],
+     "case_b.nii is there as well; accepted is one map a volume"),
     (lambda maps: write_nifti(maps / "fold_1/case_b.nii.gz", np.full(SHAPE, 1.5, np.float32), GRID), ["--slices", 2],
      "holds 1.5 to 1.5; accepted are probabilities"),
     (lambda maps: write_nifti(maps / "fold_1/case_b.nii.gz", np.zeros((3, 4, 5), np.float32), GRID), ["--slices", 2],

@@ -48,11 +48,10 @@ class Scores(NamedTuple):
 def members_of(folder: Path) -> dict[str, list[Path]]:
     """Return the maps of each volume, by its name: one of each member, all members in order of their names.
 
-    Raises UserError where there are fewer than two members, or a member lacks a volume.
+    Raises UserError where there are fewer than two members, or a member lacks a volume or has two maps of one.
     """
     members = sorted(path for path in folder.iterdir() if path.is_dir())
-    maps = {member: {_name(path): path for path in sorted(member.iterdir()) if _name(path)} for member in members}
-    maps = {member: found for member, found in maps.items() if found}
+    maps = {member: found for member in members if (found := _maps_in(member))}
     if len(maps) < 2:
         raise UserError(
             f"{folder}: has {len(maps)} folders with maps; accepted are two or more, one a member or sample"
@@ -65,6 +64,21 @@ def members_of(folder: Path) -> dict[str, list[Path]]:
                 f"{member}: has no map of {missing[0]} ({len(missing)} missing), others have; all must have all"
             )
     return {name: [found[name] for found in maps.values()] for name in volumes}
+
+
+def _maps_in(member: Path) -> dict[str, Path]:
+    """Return the maps of a member by the names of their volumes.
+
+    Beside .npz, files of other kinds are what nnU-Net made of them: masks, not maps.
+    """
+    files = [path for path in sorted(member.iterdir()) if _name(path)]
+    packed = [path for path in files if path.name.endswith(NPZ)]
+    found: dict[str, Path] = {}
+    for path in packed or files:
+        other = found.setdefault(_name(path), path)
+        if other != path:
+            raise UserError(f"{path}: {other.name} is there as well; accepted is one map a volume")
+    return found
 
 
 def read_map(path: Path, channel: int | None) -> tuple[np.ndarray, Grid | None]:
