@@ -1,8 +1,5 @@
 """Picking by probability maps of any ensemble: by definition, whatever the format, and never what is annotated."""
 
-import contextlib
-import io
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +8,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from commands import typed
 from conftest import ROOT
 from rounds import ellipsoid
 from scans import grid_of, write_nifti
@@ -48,22 +46,9 @@ def write(folder: Path, kind: str = ".nii.gz") -> Path:
 
 
 def pick(folder: Path, *arguments: object, code: int = 0) -> tuple[pd.DataFrame, str]:
-    """Run the command in this process, where all that it imports is loaded already."""
-    table, said = folder.parent / "picked.tsv", io.StringIO()
-    given = ["pick_slices.py", *map(str, (folder, "--to", table, *arguments))]
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), contextlib.chdir(ROOT):
-        before, sys.argv = sys.argv, given
-        try:
-            runpy.run_path("workflow/pick_slices.py", run_name="__main__")
-            ended: object = 0
-        except SystemExit as error:
-            ended = error.code
-        finally:
-            sys.argv = before
-    said.write("" if ended == 0 else str(ended))
-    assert (ended == 0) == (code == 0), said.getvalue()
-    query = pd.read_csv(table, sep="\t", dtype={"volume": str}) if code == 0 else pd.DataFrame()
-    return query, said.getvalue()
+    table = folder.parent / "picked.tsv"
+    said = typed("workflow/pick_slices.py", folder, "--to", table, *arguments, code=code)
+    return pd.read_csv(table, sep="\t", dtype={"volume": str}) if code == 0 else pd.DataFrame(), said
 
 
 def by_definition(budget: int, without: set[tuple[str, int]] = frozenset()) -> list[tuple[str, int]]:

@@ -4,13 +4,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from commands import typed
 from conftest import ROOT
 from rounds import ellipsoid, scan
 from slicesampling import NOT_ANNOTATED, UserError
@@ -135,28 +135,29 @@ def test_what_is_not_there_is_one_line(tmp_path: Path, change: dict[str, object]
         export_dataset(**arguments)
 
 
-def python(*arguments: object, code: int = 0) -> str:
-    done = subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, check=False)
-    assert done.returncode == code, done.stderr
-    return done.stdout + done.stderr
-
-
 def test_masks_of_others_are_evaluated_as_ours(tmp_path: Path) -> None:
     results, shifted = make_run(tmp_path), ellipsoid(SHAPE, 0.1)
     affine = nibabel.load(results / "preprocessed/shard0/t/image.nii").affine
     (tmp_path / "theirs").mkdir()
     nibabel.save(nibabel.Nifti1Image(shifted.T.astype(np.uint8), affine), tmp_path / "theirs/t.nii.gz")
     (tmp_path / "theirs/plans.json").touch()
-    command = ["workflow/evaluate_masks.py", tmp_path / "theirs", "--results", results, "--to", tmp_path / "m.tsv"]
-    assert "1 volumes, mean dice 0." in python(*command)
+    command: list[object] = [
+        "workflow/evaluate_masks.py",
+        tmp_path / "theirs",
+        "--results",
+        results,
+        "--to",
+        tmp_path / "m.tsv",
+    ]
+    assert "1 volumes, mean dice 0." in typed(*command)
     table = pd.read_csv(tmp_path / "m.tsv", sep="\t").iloc[0]
     expected = segmentation_metrics(shifted, structure("t"), SPACING)._asdict()
     assert {name: table[name] for name in expected} == pytest.approx(expected)
     for content, message in ((3 * shifted, "holds 3; accepted are 0 and 1"), (shifted[:5], "is on neither grid")):
         nibabel.save(nibabel.Nifti1Image(content.T.astype(np.uint8), affine), tmp_path / "theirs/t.nii.gz")
-        assert message in python(*command, code=1)
+        assert message in typed(*command, code=1)
     (tmp_path / "theirs/t.nii.gz").rename(tmp_path / "theirs/unknown.nii.gz")
-    assert "has no volume unknown; it has a.1, b, c" in python(*command, code=1)
+    assert "has no volume unknown; it has a.1, b, c" in typed(*command, code=1)
 
 
 READ = """
@@ -206,4 +207,4 @@ def test_nnunet_takes_the_slices_as_they_are_trains_and_is_evaluated(tmp_path: P
     assert plans["configurations"]["3d_fullres"]["spacing"] == list(SPACING)
 
     command = ["workflow/evaluate_masks.py", tmp_path / "nn/predicted", "--results", tmp_path / "results"]
-    assert "1 volumes, mean dice" in python(*command, "--to", tmp_path / "metrics.tsv")
+    assert "1 volumes, mean dice" in typed(*command, "--to", tmp_path / "metrics.tsv")

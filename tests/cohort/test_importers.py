@@ -1,18 +1,17 @@
 """Each published layout, made small, gives the cases it should; real data where at hand."""
 
-import io
 import json
-import runpy
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from commands import typed
 from conftest import REAL, ROOT, real_ct
 from scans import IDENTITY, rectangle, write_dicom, write_nifti, write_series, write_structures
 from slicesampling import UserError
@@ -194,19 +193,7 @@ def test_a_broken_dataset_json_is_one_line(tmp_path, content):
 SCRIPT = str(ROOT / "workflow/import_cohort.py")
 
 
-def command(*arguments: str | Path, code: int = 0) -> str:
-    """What the command prints, run in this process, which has imported already what it needs."""
-    printed, ended = io.StringIO(), 0
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), redirect_stderr(printed):
-        patch.setattr(sys, "argv", [SCRIPT, *map(str, arguments)])
-        patch.setattr(sys, "path", list(sys.path))
-        try:
-            runpy.run_path(SCRIPT, run_name="__main__")
-        except SystemExit as end:  # with a message, as Python prints it, or without
-            print(end.code)
-            ended = 1 if isinstance(end.code, str) else int(end.code or 0)
-    assert ended == code, printed.getvalue()
-    return printed.getvalue()
+command = partial(typed, "workflow/import_cohort.py")
 
 
 def test_a_fault_is_one_line_and_an_exit_code(tmp_path):
