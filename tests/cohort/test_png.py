@@ -134,24 +134,23 @@ def test_sixteen_bits_need_a_white(tmp_path: Path) -> None:
     assert "above --white 1000" in command(*arguments(tmp_path, "head", "--white", "1000"), code=1)
 
 
-def test_a_changed_or_cut_file_is_refused_or_the_same(tmp_path: Path) -> None:
-    plane, random = grey(volume()[0], 255)[0], np.random.default_rng(3)
+def test_each_changed_bit_and_each_cut_is_refused_or_harmless(tmp_path: Path) -> None:
+    """Without a look at the checksums, changes near the end of the pixels pass as other pixels."""
+    plane = np.random.default_rng(3).integers(0, 9, (12, 10), dtype=np.uint8)
     path = tmp_path / "slice1.png"
     Image.fromarray(plane).save(path)
     content = path.read_bytes()
+    flipped = [(k, bytes([content[k] ^ 1 << bit])) for k in range(len(content)) for bit in range(8)]
+    damaged = [content[:k] + other + content[k + 1 :] for k, other in flipped]
+    damaged += [content[:k] for k in range(len(content))]
     refused: list[str] = []
-    for number in range(600):
-        changed = bytearray(content)
-        if number % 2:
-            changed[random.integers(len(content))] ^= 1 << random.integers(8)
-        else:
-            del changed[random.integers(len(content)) :]
-        path.write_bytes(bytes(changed))
+    for changed in damaged:
+        path.write_bytes(changed)
         try:
             np.testing.assert_array_equal(read_png(path), plane)
         except UserError as error:
             refused.append(str(error))
-    assert len(refused) > 500
+    assert len(refused) > 0.9 * len(damaged)
     assert "\n" not in "".join(refused)
 
 
