@@ -260,7 +260,13 @@ def where_people_are():
         return "People have ended the loop: the models are trained until convergence, and all volumes are segmented."
     if Path(f"results/work_lists/{PROGRESS.open}.tsv").exists():
         return waiting("results/work_lists", Answers(ANSWERS), PROGRESS.open)
-    return f"{len(PROGRESS.closed)} rounds of annotation are closed; this run makes the work list of the next one."
+    closed = len(PROGRESS.closed)
+    rounds = (
+        "1 round of annotation is"
+        if closed == 1
+        else f"{closed} rounds of annotation are"
+    )
+    return f"{rounds} closed; this run makes the work list of the next one."
 
 
 if workflow.is_main_process:
