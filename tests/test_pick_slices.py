@@ -71,6 +71,7 @@ def test_the_papers_strategy_is_what_it_is_by_definition_in_each_format(tmp_path
         folder = write(tmp_path / kind / "maps", kind)
         if kind.endswith("npz"):  # nnU-Net writes masks beside
             write_nifti(folder / "fold_1/case_a.nii.gz", np.zeros(SHAPE, np.uint8), GRID)
+            assert "and no channel -1" in pick(folder, "--slices", 7, "--channel", -1, code=1)[1]
         query, said = pick(folder, "--slices", 7, *further)
         assert slices_of(query) == expected
         assert query["rank"].tolist() == list(range(7))
@@ -157,6 +158,8 @@ def test_masks_to_draw_on_hold_the_ensembles_on_picked_slices_alone(tmp_path: Pa
     (lambda maps: None, ["--slices", 2, "--strategy", "best"], "accepted are uvs, rvs, uss, rss"),
     (lambda maps: None, ["--slices", 2, "--strategy", "{unit: slice, rule: fast}"], "'fast'; accepted with unit slice"),
     (lambda maps: None, ["--slices", 2, "--strategy", "{unit: slice, rule: k_centre}"], "features of a network"),
+    (lambda maps: None, ["--slices", 2, "--distance", 0], "--distance 0, --dilation 11: accepted are"),
+    (lambda maps: None, ["--slices", 2, "--dilation", 4], "--distance 5, --dilation 4: accepted are"),
     (lambda maps: None, ["--slices", 2, "--annotated", "tests"], "--ignore says which value"),
     (lambda maps: None, ["--slices", 2, "--annotated", "README.md"], "volume and slice"),
     (lambda maps: None, ["--slices", 2, "--annotated", "nowhere.tsv"], "nowhere.tsv: No such file"),

@@ -1,7 +1,6 @@
 """Serve the page on which people annotate the slices of the open round; see --help."""
 
 import argparse
-import contextlib
 import logging
 import sys
 from pathlib import Path
@@ -38,8 +37,11 @@ def main() -> None:
     parser.add_argument("--port", type=int, help=f"of this machine (default: {PORT}, or a free one)")
     options = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
-    with contextlib.suppress(KeyboardInterrupt), faults_in_one_line():
-        run(options)
+    try:
+        with faults_in_one_line():
+            run(options)
+    except KeyboardInterrupt:
+        print()
 
 
 def run(options: argparse.Namespace) -> None:

@@ -55,7 +55,9 @@ def main() -> None:
         "pool, for people to annotate",
     )
     parser.add_argument(
-        "--liver-values", default="", help="dicom, pairs: what is liver in mask files with several labels, such as 1,2"
+        "--liver-values",
+        default="",
+        help="dicom, pairs, png: what is liver in mask files with several labels, such as 1,2",
     )
     geometry = parser.add_argument_group("png, whose files say nothing of it")
     geometry.add_argument(

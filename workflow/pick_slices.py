@@ -16,7 +16,7 @@ from slicesampling.annotation.strategies import STRATEGIES, Strategy, combinatio
 from slicesampling.cohort.formats import gridded, read_file, scaled
 from slicesampling.cohort.kinds import IMAGE_SUFFIXES, image_name
 from slicesampling.jobs.command import faults_in_one_line
-from slicesampling.jobs.files import replacing
+from slicesampling.jobs.files import replacing, require_new
 from slicesampling.jobs.randomness import generator
 from slicesampling.jobs.tsv import read_table, write_table
 from slicesampling.learning.ensembles import Scores, ensemble_scores, mean_mask, members_of
@@ -69,8 +69,13 @@ def run(options: argparse.Namespace) -> None:
     budget = options.slices if strategy.slices else options.volumes
     if budget is None or budget < 1:
         raise UserError(f"--{strategy.unit}s: strategy {name} picks {strategy.unit}s; say how many, from 1")
-    if options.export and options.export.exists() and any(options.export.iterdir()):
-        raise UserError(f"{options.export}: is there already; accepted: a new or an empty folder")
+    if options.distance < 1 or options.dilation < 1 or options.dilation % 2 == 0:
+        raise UserError(
+            f"--distance {options.distance}, --dilation {options.dilation}: accepted are a number from 1, "
+            "and an odd one"
+        )
+    if options.export:
+        require_new(options.export)
     maps = members_of(options.folder)
     done = annotated(options.annotated, options.ignore)
     unknown = sorted(set(done["volume"]) - set(maps))

@@ -1,7 +1,6 @@
 """Serve a page on which the volumes of a run that has ended can be looked at; see --help."""
 
 import argparse
-import contextlib
 import logging
 import secrets
 import sys
@@ -33,9 +32,12 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     token = secrets.token_urlsafe(32)
-    with contextlib.suppress(KeyboardInterrupt), faults_in_one_line():
-        run = Run(options.results, entropy_maps(options.results, read_configuration(options.configfile)))
-        listen(make_viewer(run, token), token, options.port)
+    try:
+        with faults_in_one_line():
+            run = Run(options.results, entropy_maps(options.results, read_configuration(options.configfile)))
+            listen(make_viewer(run, token), token, options.port)
+    except KeyboardInterrupt:
+        print()
 
 
 def entropy_maps(results: Path, config: dict[str, Any]) -> Callable[[str, str], np.ndarray]:

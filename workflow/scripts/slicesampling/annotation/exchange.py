@@ -23,7 +23,7 @@ from .. import STRUCTURE as NAME_OF_STRUCTURE
 from ..cohort.formats import gridded, read_file, scaled
 from ..cohort.grids import Grid, upright
 from ..cohort.volumes import all_volume_folders, load_preprocessed
-from ..jobs.files import replacing, write_text
+from ..jobs.files import replacing, require_new, write_text
 from ..jobs.tsv import read_table, write_table
 from .answers import (
     ANNOTATOR,
@@ -80,8 +80,7 @@ def export_round(folder: str | Path, results: str | Path, answers: Answers) -> s
     UserError where nothing waits, or where `folder` holds anything.
     """
     folder, results = Path(folder), Path(results)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: is there already; accepted: a new or an empty folder, so that no drawing is lost")
+    require_new(folder, ", so that no drawing is lost")
     answers.refresh()
     name = open_round(results / "work_lists", answers)
     if name is None:

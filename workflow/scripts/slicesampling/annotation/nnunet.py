@@ -24,7 +24,7 @@ from .. import NOT_ANNOTATED, STRUCTURE, UserError
 from ..cohort.formats import gridded
 from ..cohort.table import split_volumes
 from ..cohort.volumes import all_volume_folders, load_preprocessed, sound
-from ..jobs.files import replacing, write_text
+from ..jobs.files import replacing, require_new, write_text
 from ..jobs.tsv import read_table
 from .annotators import annotated_masks
 from .ledger import annotated_slices
@@ -34,6 +34,9 @@ FOLDS = 5
 
 FIRST_DATASET = 500
 """Numbers of data sets below belong to published ones by nnU-Net's custom."""
+
+CONFIGURATION = "3d_fullres"
+"""Of nnU-Net, in the printed commands."""
 
 LOWEST, HIGHEST = np.iinfo(np.int16).min, np.iinfo(np.int16).max
 PERCENTILES = {"percentile_00_5": 0.5, "median": 50.0, "percentile_99_5": 99.5}
@@ -47,8 +50,7 @@ def export_dataset(
     answers: the folder of people's answers, which are taken where they closed a round of this name. Raises UserError
     where `folder` holds anything, or the run has no such ledger or no validation volume.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: is there already; accepted: a new or an empty folder")
+    require_new(folder)
     if not FIRST_DATASET <= number <= 999:
         raise UserError(f"--dataset {number}: accepted are {FIRST_DATASET} to 999")
     path = results / f"annotations/seed{seed}/{ledger}.tsv"
@@ -108,9 +110,7 @@ def description(name: str, ledger: str, seed: int, count: int) -> dict[str, Any]
     }
 
 
-def commands(
-    folder: Path, number: int, name: str, spacing: tuple[float, ...], has_test: bool, configuration: str = "3d_fullres"
-) -> list[str]:
+def commands(folder: Path, number: int, name: str, spacing: tuple[float, ...], has_test: bool) -> list[str]:
     """Return the lines to type to prepare the data set, train on it and predict; `spacing` (z, y, x) is kept."""
     where = folder.resolve()
     exports = [
@@ -123,9 +123,9 @@ def commands(
     members = " ".join(map(str, range(FOLDS)))
     return [
         *exports,
-        f"nnUNetv2_plan_and_preprocess -d {number} -c {configuration} -overwrite_target_spacing {kept}",
-        f"for member in {members}; do nnUNetv2_train {number} {configuration} $member; done",
-        f"nnUNetv2_predict -d {number} -c {configuration} -f {members} -i {images} -o {predicted}",
+        f"nnUNetv2_plan_and_preprocess -d {number} -c {CONFIGURATION} -overwrite_target_spacing {kept}",
+        f"for member in {members}; do nnUNetv2_train {number} {CONFIGURATION} $member; done",
+        f"nnUNetv2_predict -d {number} -c {CONFIGURATION} -f {members} -i {images} -o {predicted}",
     ]
 
 

@@ -1,7 +1,7 @@
 """Published data sets with a layout of their own: where images and masks lie, what is liver, and whom to cite.
 
 Each is a description, which `find_published` follows. Layouts and label values follow what is published of the data
-sets, those of AbdomenCT-1K and BTCV from memory; none was tried on the data themselves.
+sets. Those of AbdomenCT-1K and BTCV could not be confirmed, and none was tried on the data themselves.
 """
 
 from collections.abc import Callable

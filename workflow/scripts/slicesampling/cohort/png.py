@@ -1,6 +1,8 @@
 """Volumes and masks as one PNG a slice, which hold no geometry and no Hounsfield units: both have to be said."""
 
+import itertools
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,7 +60,10 @@ def write_volume(folder: Path, images: Path, masks: Path | None, stacking: Stack
     The last number of a file's name says which slice it is; numbers must be consecutive, and those of masks the same.
     Raises UserError, and then writes nothing.
     """
-    values = _stacked(images)
+    if folder.exists():
+        raise UserError(f"{folder}: is there already; remove it, or name another folder by --volumes")
+    slices = _by_number(images)
+    values = _stacked(slices.values())
     white = stacking.white
     if white is None:
         if values.dtype != np.uint8:
@@ -70,13 +75,17 @@ def write_volume(folder: Path, images: Path, masks: Path | None, stacking: Stack
     hu = np.rint(low + values.astype(np.float32) * ((high - low) / white)).astype(np.int16)
     labels = None
     if masks is not None:
-        labels = _stacked(masks, list(_by_number(images)))
+        drawn = _by_number(masks)
+        if list(drawn) != list(slices):
+            raise UserError(
+                f"{masks}: masks {min(drawn)} to {max(drawn)} for slices {min(slices)} to {max(slices)}; there must be "
+                "one a slice"
+            )
+        labels = _stacked(drawn.values())
         if labels.shape != values.shape:
             raise UserError(f"{masks}: has {labels.shape[1:]} rows and columns, but its images have {values.shape[1:]}")
     grid = Grid(values.shape, np.diag([*stacking.spacing, 1.0]))
     upwards = slice(None, None, -1 if stacking.first == HEAD else 1)
-    if folder.exists():
-        raise UserError(f"{folder}: is there already; remove it, or name another folder by --volumes")
     with replacing(folder) as temporary:
         temporary.mkdir(parents=True)
         nibabel.save(gridded(hu[upwards], grid), temporary / "image.nii.gz")
@@ -97,24 +106,17 @@ def _by_number(folder: Path) -> dict[int, Path]:
             raise UserError(f"{path}: has the number of {other.name}; each slice needs its own")
     if len(found) < 2:
         raise UserError(f"{folder}: {len(found)} PNG files; a volume has two slices or more")
-    missing = sorted(set(range(min(found), max(found))) - set(found))
+    missing = max(found) - min(found) + 1 - len(found)
     if missing:
-        raise UserError(
-            f"{folder}: no slice {missing[0]} between {min(found)} and {max(found)} ({len(missing)} missing)"
-        )
+        first = next(number for number in itertools.count(min(found)) if number not in found)
+        raise UserError(f"{folder}: no slice {first} between {min(found)} and {max(found)} ({missing} missing)")
     return {number: found[number] for number in sorted(found)}
 
 
-def _stacked(folder: Path, numbers: list[int] | None = None) -> np.ndarray:
-    """Return the slices of a folder by their numbers, which must be `numbers` if given: (slice, row, column)."""
-    files = _by_number(folder)
-    if numbers is not None and list(files) != numbers:
-        raise UserError(
-            f"{folder}: masks {min(files)} to {max(files)} for slices {numbers[0]} to {numbers[-1]}; there must be one "
-            "a slice"
-        )
+def _stacked(files: Collection[Path]) -> np.ndarray:
+    """Return the pictures of slices in their order: (slice, row, column)."""
     planes: list[np.ndarray] = []
-    for path in files.values():
+    for path in files:
         plane = read_png(path)
         kind = np.uint8 if plane.dtype in (bool, np.uint8) else np.uint16
         if planes and (plane.shape, kind) != (planes[0].shape, planes[0].dtype):

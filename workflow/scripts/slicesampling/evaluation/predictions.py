@@ -7,7 +7,7 @@ import numpy as np
 from .. import UserError
 from ..cohort.formats import read_file, scaled
 from ..cohort.grids import resample_mask, upright
-from ..cohort.volumes import Preprocessed, load_native_mask, load_preprocessed
+from ..cohort.volumes import load_native_mask, load_preprocessed
 from .metrics import SegmentationMetrics, segmentation_metrics
 
 NATIVE, PREPROCESSED = GRIDS = ("native", "preprocessed")
@@ -40,7 +40,7 @@ def evaluated_file(path: Path, folder: Path, grid: str) -> SegmentationMetrics:
     if len(odd):
         raise UserError(f"{path}: holds {', '.join(f'{value:g}' for value in odd[:5])}; accepted are 0 and 1")
     mask = np.ascontiguousarray(values == 1)
-    volume: Preprocessed = load_preprocessed(folder)
+    volume = load_preprocessed(folder)
     if own.matches(volume.grid):
         return evaluated(folder, mask, grid)
     if own.matches(volume.native_grid):

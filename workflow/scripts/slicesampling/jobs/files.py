@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .. import UserError
+
 logger = logging.getLogger(__name__)
 
 
@@ -35,6 +37,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
         except OSError as error:
             error.filename = error.filename or str(path)  # a full disk does not say which file it was
             raise
+
+
+def require_new(folder: Path, why: str = "") -> None:
+    """Raise UserError, which ends with `why`, where a folder holds anything, or its name is that of a file."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: is there already; accepted: a new or an empty folder{why}")
 
 
 def write_text(path: str | Path, text: str) -> None:

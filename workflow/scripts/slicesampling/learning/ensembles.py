@@ -33,6 +33,7 @@ from .uncertainty import (
 NPZ = ".npz"
 PROBABILITIES = "probabilities"
 SLICES_AT_ONCE = 2
+"""Of 380 x 380 voxels: their intermediate results stay in the cache of a core."""
 TOLERANCE = 1e-3
 """How far beyond 0 and 1 a probability may lie, by rounding and resampling."""
 
@@ -177,7 +178,7 @@ def _of_class(path: Path, channel: int | None) -> np.ndarray:
     if channel is None and len(values) != 2:
         raise UserError(f"{path}: has {len(values)} classes; --channel says which is the structure, from 0")
     chosen = 1 if channel is None else channel
-    if chosen >= len(values):
+    if not 0 <= chosen < len(values):
         raise UserError(f"{path}: has {len(values)} classes, and no channel {chosen}")
     return np.asarray(values[chosen])
 

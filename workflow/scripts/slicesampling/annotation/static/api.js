@@ -53,6 +53,8 @@ export const thumbnail = (annotator, row) =>
     annotator, volume: row.volume, slice: row.slice, newest: Object.values(row.answers).map((a) => a.record).join(),
   })}`;
 
+const keyOf = (volume, axis, index) => `${axis} ${index} ${volume}`;
+
 // Planes by volume, axis (or model) and index; the least recently used ones go first.
 export class Planes {
   constructor(path = "plane", axis = "axis", Values = Int16Array) {
@@ -64,17 +66,17 @@ export class Planes {
   }
 
   now(volume, axis, index) {
-    const found = this.kept.get(`${axis} ${index} ${volume}`);
+    const found = this.kept.get(keyOf(volume, axis, index));
     return found instanceof this.Values ? found : null;
   }
 
   async get(volume, axis, index) {
-    this.running.delete(`${axis} ${index} ${volume}`); // now somebody waits for it
+    this.running.delete(keyOf(volume, axis, index)); // now somebody waits for it
     return this.#get([volume, axis, index]);
   }
 
   async #get([volume, axis, index], signal) {
-    const key = `${axis} ${index} ${volume}`;
+    const key = keyOf(volume, axis, index);
     let found = this.kept.get(key);
     if (!found) {
       found = this.#fetch(key, { volume, [this.axis]: axis, index }, signal);
@@ -104,17 +106,17 @@ export class Planes {
 
   // Fetch these [volume, axis, index] next, in this order; what was wanted before is forgotten, and not waited for.
   ahead(wanted) {
-    const keys = new Set(wanted.map(([volume, axis, index]) => `${axis} ${index} ${volume}`));
+    const keys = new Set(wanted.map((which) => keyOf(...which)));
     for (const [key, end] of this.running) if (!keys.has(key)) end.abort(), this.kept.delete(key);
-    this.wanted = wanted.filter(([volume, axis, index]) => !this.kept.has(`${axis} ${index} ${volume}`));
+    this.wanted = wanted.filter((which) => !this.kept.has(keyOf(...which)));
     this.#more();
   }
 
   #more() {
     while (this.running.size < AHEAD && this.wanted.length) {
-      const [volume, axis, index] = this.wanted.shift(), key = `${axis} ${index} ${volume}`, end = new AbortController();
+      const which = this.wanted.shift(), key = keyOf(...which), end = new AbortController();
       this.running.set(key, end);
-      this.#get([volume, axis, index], end.signal).catch(() => end.signal.aborted || (this.wanted = [])).finally(() => {
+      this.#get(which, end.signal).catch(() => end.signal.aborted || (this.wanted = [])).finally(() => {
         if (this.running.get(key) === end) this.running.delete(key);
         this.#more();
       });

@@ -11,7 +11,6 @@ import {
 import { PRESETS } from "./view.js";
 
 const POLL = 10000; // ms between two looks at what the others do
-const SHOWN = 300; // ms in which a slice is fetched and drawn, which nothing is to hold up that nobody waits for
 
 let trail = [], spot = -1; // slices in the order in which they were opened, and which of them is in work
 
@@ -51,7 +50,7 @@ async function endRound() {
 // By the list as it was last told, which is told anew where that does not do.
 async function goOn() {
   const known = desk.round?.open && nextFree();
-  if (known && (await take(known))) return void setTimeout(() => refresh().catch(() => {}), SHOWN);
+  if (known && (await take(known))) return void refresh().catch(() => {});
   for (;;) {
     await refresh();
     const row = desk.round.open ? nextFree() : null;
@@ -67,7 +66,7 @@ async function goOn() {
 async function take(row, back = false) {
   if (same(row, desk.open?.item) && !desk.open.answered) return true;
   onlyThis(row);
-  const tellLeft = await leave();
+  await leave();
   let opened;
   try {
     opened = await post("open", { annotator: desk.me, tab, volume: row.volume, slice: row.slice });
@@ -81,16 +80,14 @@ async function take(row, back = false) {
   }
   close();
   show(opened);
-  tellLeft();
   return true;
 }
 
-// Save what is drawn on the slice in work; return what gives it back to the others, where nothing is drawn.
 async function leave() {
-  const { keeper } = desk.open ?? {};
-  if (!keeper || desk.open.answered || desk.open.read_only) return () => {};
+  if (!desk.open || desk.open.answered || desk.open.read_only) return;
+  const { keeper } = desk.open;
   await keeper.flush();
-  return () => keeper.revision || post("leave", { ...keeper.which }).catch(() => {}); // else it comes back later
+  if (!keeper.revision) post("leave", { ...keeper.which }).catch(() => {}); // else it comes back later
 }
 
 function close() {
@@ -304,7 +301,7 @@ $("who").addEventListener("cancel", (event) => desk.me || event.preventDefault()
 $("who").addEventListener("close", async () => {
   const name = $("given").value.trim();
   if (!name || name === desk.me) return desk.me || askName();
-  await leave().then((tellLeft) => tellLeft(), () => {});
+  if (desk.open) await leave().catch(() => {});
   close();
   trail = [];
   spot = -1;
