@@ -15,8 +15,8 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))  # what they make to w
 sys.path.append(str(Path(__file__).parents[1] / "tests/annotation"))
 
 import torch
+from slicesampling.learning.compute import Compute, computing
 from slicesampling.learning.memory import peak_memory
-from slicesampling.learning.models import Compute, computing
 
 CPU = torch.device("cpu")
 

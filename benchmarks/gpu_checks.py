@@ -17,7 +17,7 @@ import torch
 from gpu_work import Rows, Setting, compute_in, made_volume
 from slicesampling import UserError
 from slicesampling.learning import inference
-from slicesampling.learning.models import Compute
+from slicesampling.learning.compute import Compute
 from slicesampling.learning.network import AnisotropicUNet, keep_mask
 from slicesampling.learning.tiling import TilePlan, plan_tiles, tile_starts
 from slicesampling.learning.training import weighted_soft_dice_loss

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import gpu_work
 import torch
 from gpu_work import Batch, LeftOut, Setting, compute_in, made_volume, synchronize
+from slicesampling.learning.compute import Compute
 from slicesampling.learning.geometry import Axes
-from slicesampling.learning.models import Compute
 from slicesampling.learning.network import AnisotropicUNet, Encoded, keep_mask
 from slicesampling.learning.training import weighted_soft_dice_loss as loss_of
 from torch import Tensor

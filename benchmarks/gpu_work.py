@@ -11,10 +11,10 @@ import common  # noqa: F401 - puts the library on the path
 import numpy as np
 import torch
 from slicesampling.learning.checkpoint import Checkpoint
+from slicesampling.learning.compute import Compute, computing
 from slicesampling.learning.geometry import Axes, axes
 from slicesampling.learning.inference import Predictor, sample
 from slicesampling.learning.memory import reset_peak_memory
-from slicesampling.learning.models import Compute, computing
 from slicesampling.learning.network import AnisotropicUNet
 from slicesampling.learning.patches import AnnotatedVolume, TrainingSet
 from slicesampling.learning.training import Settings, ValidationVolume, prepared_batches, steps_after, train

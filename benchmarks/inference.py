@@ -10,9 +10,9 @@ import json
 import common
 import numpy as np
 import torch
+from slicesampling.learning.compute import Compute
 from slicesampling.learning.geometry import Axes, axes
 from slicesampling.learning.inference import sample
-from slicesampling.learning.models import Compute
 from slicesampling.learning.network import AnisotropicUNet, parameter_count
 from slicesampling.learning.patches import extract, scale_intensities
 from slicesampling.learning.tiling import plan_tiles, tile_cost, tile_starts

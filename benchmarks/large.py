@@ -43,8 +43,8 @@ def preprocess(folder: Path, _: int) -> None:
 def sample(folder: Path, samples: int) -> None:
     import torch
     from slicesampling.cohort.volumes import load_preprocessed
+    from slicesampling.learning.compute import computing
     from slicesampling.learning.inference import sample
-    from slicesampling.learning.models import computing
     from slicesampling.learning.network import AnisotropicUNet
     from slicesampling.learning.uncertainty import slice_profiles, structure_region, volume_scores
 

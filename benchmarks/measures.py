@@ -13,7 +13,7 @@ import common
 import numpy as np
 import torch
 from slicesampling.learning import inference
-from slicesampling.learning.models import Compute
+from slicesampling.learning.compute import Compute
 from slicesampling.learning.network import AnisotropicUNet
 from slicesampling.learning.uncertainty import (
     Moments,

@@ -15,10 +15,11 @@ import pandas as pd
 import torch
 from scipy import stats
 from slicesampling.cohort.volumes import load_preprocessed, volume_folders
+from slicesampling.learning.compute import Compute
 from slicesampling.learning.geometry import axes
 from slicesampling.learning.inference import LIVER
-from slicesampling.learning.models import load_model
 from slicesampling.learning.network import AnisotropicUNet
+from slicesampling.learning.networks import load_model
 from slicesampling.learning.patches import extract, scale_intensities
 from torch import Tensor
 
@@ -45,7 +46,7 @@ def dice_of_run(folder: Path) -> pd.DataFrame:
     volumes = {name: load_preprocessed(folders[name]) for name in tested}
     rows = []
     for path in sorted(folder.glob("results/models/seed*/*-converged/model.pt")):
-        model = load_model(path, torch.device("cpu"))
+        model = load_model(path, Compute(torch.device("cpu")))
         for name, volume in volumes.items():
             size = model.network.geometry.output_size(volume.image.shape)
             shape = axes(a + 2 * b for a, b in zip(size, model.network.margin, strict=True))

@@ -114,6 +114,43 @@ def test_a_missing_key_is_named() -> None:
         check_configuration(config, SCHEMA)
 
 
+def nnunet(**changes: Any) -> dict[str, Any]:
+    """Return the configuration with nnU-Net, as Snakemake merges its file into that of the paper's network."""
+    config = load("config.yaml")
+    config["network"] |= load("nnunet.yaml")["network"] | changes
+    return config
+
+
+def test_a_network_has_its_own_keys_alone() -> None:
+    config = nnunet()
+    check_configuration(config, SCHEMA)
+    assert config["network"] == load("nnunet.yaml")["network"]
+    for kind, network in (("aunet", load("config.yaml")), ("nnunet", nnunet())):
+        check_configuration(network, SCHEMA)
+        assert network["network"]["kind"] == kind
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (nnunet(kind="unet"), "network.kind is 'unet'; accepted: aunet or nnunet"),
+        (nnunet(folds=1), "network.folds is 1; accepted: a whole number from 2"),
+        (nnunet(configuration="3d_lowres"), "network.configuration is '3d_lowres'; accepted: 3d_fullres or 2d"),
+        (nnunet(patch=[1, 2, 3]), "network.patch is no key; accepted: kind, configuration, planner"),
+        (nnunet(trainer={"iteration": "nnUNetTrainer"}), "network.trainer.converged is missing"),
+        (changed("network.kind", "nnunet"), "network.folds is missing"),
+        (
+            nnunet() | {"combinations": {"core": {"unit": "slice", "rule": "k_centre"}}, "strategies": ["uss", "core"]},
+            "strategies has core, which chooses by features of the network",
+        ),
+    ],
+)
+def test_a_fault_of_another_network_is_a_line(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check_configuration(config, SCHEMA)
+    assert message in str(caught.value)
+
+
 def test_automatic_slices_need_uvs() -> None:
     config = changed("strategies", ["rvs", "uss"])
     config["slices_per_iteration"] = "auto"

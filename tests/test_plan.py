@@ -1,6 +1,7 @@
 """Laws of the plan: it counts what the configuration asks for, and grows with it as the work does."""
 
 import copy
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,15 +10,17 @@ import torch
 import yaml
 from conftest import ROOT
 from slicesampling.cohort.grids import Grid, canonical_grid
-from slicesampling.learning.models import Compute
-from slicesampling.plan import IMPORTS, VOXEL_BYTES, Measured, data_path, estimate, preprocessed_shapes, training_length
+from slicesampling.cohort.volumes import VOXEL_BYTES
+from slicesampling.learning.compute import Compute
+from slicesampling.plan import STAGES, Measured, estimate, preprocessed_shapes
+from slicesampling.plan_aunet import AuNetCosts, data_path, training_length
+from slicesampling.plan_nnunet import NnUNetCosts
 from slicesampling.publication.tables import paper_values
 
 CPU = Compute(torch.device("cpu"), "float32", 4 * 2.0**30)
-MEASURED = Measured(
-    dict.fromkeys(IMPORTS, 3.0), {"files": 0.5, "device": 0.4}, 1e-11, 2e-11, 1e-8, 2e-8, 0.0, 0.01, 20_000
-)
 PAPER = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+AUNET = AuNetCosts(PAPER, CPU, {"files": 0.5, "device": 0.4}, 1e-11, 2e-11, 0.0, 20_000)
+MEASURED = Measured(dict.fromkeys(STAGES, 3.0), 1e-8, 2e-8, 0.01, AUNET)
 MODELS = ["initial", *(f"{s}-{k}" for s in PAPER["strategies"] for k in range(1, 6))] + [
     f"{name}-converged" for name in ("uvs-5", "rvs-5", "uss-5", "rss-5", "pool")
 ]
@@ -62,8 +65,13 @@ def test_the_papers_steps_lie_within_its_epochs(volumes: pd.DataFrame) -> None:
         assert validations == np.ceil(steps / 1000)
 
 
-def total(config: dict, volumes: pd.DataFrame, measured: Measured = MEASURED, jobs: int = 400) -> pd.DataFrame:
-    return estimate(config, measured, CPU, MODELS, volumes, jobs).stages
+def measured(config: dict = PAPER, start: float = 3.0, **changes: Any) -> Measured:
+    """Return what was measured with a configuration: `MEASURED`, but for the start of jobs and costs of the network."""
+    return MEASURED._replace(starts=dict.fromkeys(STAGES, start), network=AUNET._replace(config=config, **changes))
+
+
+def total(config: dict, volumes: pd.DataFrame, jobs: int = 400, **changes: Any) -> pd.DataFrame:
+    return estimate(config, measured(config, **changes), MODELS, volumes, jobs).stages
 
 
 def test_the_plan_grows_as_the_work_does(volumes: pd.DataFrame) -> None:
@@ -79,8 +87,7 @@ def test_the_plan_grows_as_the_work_does(volumes: pd.DataFrame) -> None:
     assert np.allclose(seeds.loc[models, columns], expected)
     assert (seeds.loc["preprocess"] == once.loc["preprocess"]).all()
 
-    slow = total(PAPER, volumes, MEASURED._replace(starts=dict.fromkeys(IMPORTS, 0.0), step={"files": 1.0}))
-    fast = total(PAPER, volumes, MEASURED._replace(starts=dict.fromkeys(IMPORTS, 0.0), step={"files": 0.5}))
+    slow, fast = (total(PAPER, volumes, start=0.0, step={"files": seconds}) for seconds in (1.0, 0.5))
     steps = (slow - fast).loc["train", "device_hours"] * 3600 / 0.5
     pool = volumes[volumes["split"] == "pool"].join(preprocessed_shapes(volumes, [1.5, 1.0, 1.0]))
     pool = pool.assign(liver=pool["liver_slices"] / pool["slices"])
@@ -90,8 +97,8 @@ def test_the_plan_grows_as_the_work_does(volumes: pd.DataFrame) -> None:
 
     more = copy.deepcopy(PAPER)
     more["uncertainty"]["samples"] = 40
-    without = MEASURED._replace(starts=dict.fromkeys(IMPORTS, 0.0), encode=0.0)
-    ratio = total(more, volumes, without)["device_hours"] / total(PAPER, volumes, without)["device_hours"]
+    double, single = (total(config, volumes, start=0.0, encode=0.0)["device_hours"] for config in (more, PAPER))
+    ratio = double / single
     assert ratio["uncertainty"] == pytest.approx(2, rel=0.02)  # other tiles may be better for more samples
     assert ratio["predict"] == pytest.approx(1)
 
@@ -100,10 +107,7 @@ def test_the_plan_takes_the_data_path_that_a_training_will_take(volumes: pd.Data
     """Volumes lie on the device where they fit: those of all models, of few volumes only, or none."""
     pool = preprocessed_shapes(volumes[volumes["split"] == "pool"], [1.5, 1.0, 1.0])
     whole = float((pool["z"] * pool["y"] * pool["x"]).sum()) * VOXEL_BYTES
-    hours = [
-        total(PAPER, volumes, MEASURED._replace(room=room)).loc["train", "device_hours"]
-        for room in (0, whole / 10, 1.01 * whole)
-    ]
+    hours = [total(PAPER, volumes, room=room).loc["train", "device_hours"] for room in (0, whole / 10, 1.01 * whole)]
     assert hours[0] > hours[1] > hours[2]
     few, all_ = (data_path(model, pool, PAPER, CPU, whole / 10) for model in ("rvs-2", "pool-converged"))
     assert (few, all_) == ("device", "files")
@@ -111,9 +115,30 @@ def test_the_plan_takes_the_data_path_that_a_training_will_take(volumes: pd.Data
 
 
 def test_workers_help_until_the_longest_chain(volumes: pd.DataFrame) -> None:
-    plan = estimate(PAPER, MEASURED, CPU, MODELS, volumes, 400)
+    plan = estimate(PAPER, MEASURED, MODELS, volumes, 400)
     assert plan.wall_hours(1) == pytest.approx(plan.stages["job_hours"].sum())
     assert plan.wall_hours(2) == pytest.approx(plan.wall_hours(1) / 2)
     assert plan.wall_hours(1000) == plan.longest_hours
-    waiting = estimate(PAPER | {"slices_per_iteration": "auto"}, MEASURED, CPU, MODELS, volumes, 400)
+    auto = PAPER | {"slices_per_iteration": "auto"}
+    waiting = estimate(auto, measured(auto), MODELS, volumes, 400)
     assert waiting.longest_hours > plan.longest_hours
+
+
+def test_nnunet_costs_what_its_trainers_say(volumes: pd.DataFrame) -> None:
+    """As many mini-batches for each member, whatever is annotated; a converged model by the same trainer costs none."""
+    network = yaml.safe_load((ROOT / "config/nnunet.yaml").read_text(encoding="utf-8"))["network"]
+    lengths = {network["trainer"]["iteration"]: (100, 250, 50), network["trainer"]["converged"]: (1000, 250, 50)}
+
+    def hours(**changes: Any) -> pd.DataFrame:
+        config = PAPER | {"network": network | changes}
+        costs = NnUNetCosts(config, CPU, 0.0, 0.2, 0.1, 0.0, 1e-6, lengths, 1)
+        found = MEASURED._replace(starts=dict.fromkeys(STAGES, 0.0), network=costs)
+        return estimate(config, found, MODELS, volumes, 400).stages
+
+    epoch = (250 * 0.2 + 50 * 0.1) / 3600
+    iterations, converged = len(MODELS) - 5, 5
+    assert hours().loc["train", "device_hours"] == pytest.approx(5 * epoch * (100 * iterations + 1000 * converged))
+    same = dict.fromkeys(("iteration", "converged"), network["trainer"]["iteration"])
+    assert hours(trainer=same).loc["train", "device_hours"] == pytest.approx(5 * epoch * 100 * (iterations + 1))
+    double = hours(folds=10)["device_hours"] / hours()["device_hours"]
+    assert double[["train", "uncertainty", "predict"]].to_numpy() == pytest.approx(2)

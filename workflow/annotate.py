@@ -80,8 +80,8 @@ def prepare_demo(config: dict, results: Path, folder: Path) -> None:
     for needed in (query, path, results / "preprocessed"):
         if not needed.exists():
             raise UserError(f"{needed}: is not there; run make demo first")
-    from slicesampling.learning.inference import write_proposals
-    from slicesampling.learning.models import computing, load_model
+    from slicesampling.learning.compute import computing
+    from slicesampling.learning.networks import load_model, write_proposals
 
     random = generator(seed, "uss", 1, "work list")
     asked = read_table(query).nsmallest(DEMO_SLICES, "rank")
@@ -95,7 +95,7 @@ def prepare_demo(config: dict, results: Path, folder: Path) -> None:
     link.symlink_to((results / "preprocessed").resolve())
     with replacing(folder / "results/proposals" / DEMO_ROUND) as proposals:
         proposals.mkdir()
-        write_proposals(load_model(path, compute.device), names, folders, compute, proposals)
+        write_proposals(load_model(path, compute), names, folders, proposals)
     write_table(folder / f"results/work_lists/{DEMO_ROUND}.tsv", asked)
 
 

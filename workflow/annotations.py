@@ -9,8 +9,9 @@ sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 from slicesampling import UserError
 from slicesampling.annotation.answers import Answers
 from slicesampling.annotation.exchange import export_round, import_round
-from slicesampling.annotation.nnunet import FIRST_DATASET, export_dataset
+from slicesampling.annotation.nnunet import export_dataset
 from slicesampling.annotation.rounds import open_round, waiting
+from slicesampling.cohort.nnunet import NUMBER
 from slicesampling.jobs.command import faults_in_one_line
 
 NNUNET = "nnunet"
@@ -38,7 +39,7 @@ def main() -> None:
             )
             parser_of.add_argument("--ledger", metavar="NAME", help=f"{NNUNET}: what has been annotated by then: uss-5")
             parser_of.add_argument("--seed", type=int, default=1, help=NNUNET)
-            parser_of.add_argument("--dataset", type=int, default=FIRST_DATASET, help=f"{NNUNET}: its number")
+            parser_of.add_argument("--dataset", type=int, default=NUMBER, help=f"{NNUNET}: its number")
         if function is import_:
             parser_of.add_argument("--annotator", required=True, metavar="NAME", help="who has drawn")
     options = parser.parse_args()

@@ -45,15 +45,15 @@ def entropy_maps(results: Path, config: dict[str, Any]) -> Callable[[str, str], 
     folders = all_volume_folders(results)
 
     def entropy(model: str, volume: str) -> np.ndarray:
-        from slicesampling.learning.inference import sample  # torch, which takes seconds, only where it is needed
-        from slicesampling.learning.models import computing, load_model
+        from slicesampling.learning.compute import computing  # torch, which takes seconds, only where it is needed
+        from slicesampling.learning.networks import load_model
 
         seed, name = model.split("/")
         compute = computing(config["compute"])
-        loaded = load_model(results / "models" / model / "model.pt", compute.device)
+        loaded = load_model(results / "models" / model / "model.pt", compute)
         key = (int(seed.removeprefix("seed")), name, volume, "uncertainty")
         image = load_preprocessed(folders[volume]).image
-        sampled = sample(loaded.network, image, loaded.window, compute, config["uncertainty"]["samples"], key)
+        sampled = loaded.sample(image, config["uncertainty"]["samples"], key)
         return sampled.measures["predictive_entropy"].cpu().numpy()
 
     return entropy

@@ -14,8 +14,9 @@ from slicesampling.annotation.answers import NO_STRUCTURE, Answers
 from slicesampling.annotation.work import Work
 from slicesampling.cohort.volumes import load_preprocessed, read_canonical_mask, volume_folders
 from slicesampling.jobs.tsv import read_table
-from slicesampling.learning.inference import LIVER, Predictor
-from slicesampling.learning.models import Compute, load_model
+from slicesampling.learning.compute import Compute
+from slicesampling.learning.inference import LIVER
+from slicesampling.learning.networks import load_model
 
 COMMAND = [sys.executable, "-u", str(ROOT / "workflow/annotate.py"), *SMALLEST, "--port", "0"]
 
@@ -60,11 +61,10 @@ def test_a_run_that_has_ended_is_there_to_try_and_stays_as_it_is(run: Path, tmp_
     assert set(asked["people"]) == {1}
     proposals = {path.name.removesuffix(".nii.gz"): path for path in folder.glob("results/proposals/uss-1/*")}
     assert set(proposals) == set(asked.loc[asked["start"] == "proposal", "volume"])
-    model = load_model(run / "results/models/seed1/initial/model.pt", torch.device("cpu"))
-    predict = Predictor(model.network, model.window, Compute(torch.device("cpu"), tile_memory=2**30))
+    model = load_model(run / "results/models/seed1/initial/model.pt", Compute(torch.device("cpu"), tile_memory=2**30))
     for volume, path in proposals.items():
         image = load_preprocessed(volume_folders(run.glob("results/preprocessed/shard*[0-9]"))[volume]).image
-        assert (read_canonical_mask(path) == (predict(torch.tensor(image)) > LIVER).numpy()).all()
+        assert (read_canonical_mask(path) == (model.probability(torch.tensor(image)) > LIVER).numpy()).all()
 
     work = Work(folder / "results", folder / "annotations", 20)
     opened = work.open("Anna", "tab")

@@ -14,8 +14,9 @@ from commands import typed
 from conftest import ROOT
 from rounds import ellipsoid, scan
 from slicesampling import NOT_ANNOTATED, UserError
-from slicesampling.annotation.nnunet import FOLDS, Fingerprint, export_dataset
+from slicesampling.annotation.nnunet import FOLDS, export_dataset
 from slicesampling.cohort.grids import Grid
+from slicesampling.cohort.nnunet import Fingerprint
 from slicesampling.cohort.volumes import Preprocessed, save_preprocessed
 from slicesampling.evaluation.metrics import segmentation_metrics
 from slicesampling.jobs.tsv import write_table

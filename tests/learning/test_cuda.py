@@ -26,9 +26,11 @@ from slicesampling.cohort.grids import Grid
 from slicesampling.cohort.volumes import Preprocessed, save_preprocessed
 from slicesampling.jobs import job
 from slicesampling.jobs.tsv import write_table
+from slicesampling.learning.aunet import build_network
 from slicesampling.learning.checkpoint import Checkpoint
+from slicesampling.learning.compute import Compute, computing, device_name
 from slicesampling.learning.inference import sample
-from slicesampling.learning.models import build_network, computing, device_name, load_model
+from slicesampling.learning.networks import load_model
 from slicesampling.learning.progress import Progress
 from slicesampling.learning.training import INFERENCE_BYTES, train
 from test_training import NETWORK, SETTINGS, Interruption, problem, same, timeless
@@ -284,13 +286,14 @@ class Scripts:
         ledger = [(volume.name, z) for volume in training_set.volumes for z in volume.slices]
         write_table(self.folder / "ledger.tsv", pd.DataFrame(ledger, columns=["volume", "slice"]))
 
-    def run(self, script: str, section: dict[str, Any], output: Path, file: str = "", **params: Any) -> None:
+    def run(self, script: str, section: dict[str, Any], output: Path, **params: Any) -> None:
         """Run one as Snakemake does; `output` is the folder of the files that it makes."""
         names = ("model.pt", "history.tsv", "masks", "calibration.tsv", "slices.tsv", "volumes.tsv")
         snakemake = SimpleNamespace(
             input=SimpleNamespace(
                 ledger=self.folder / "ledger.tsv",
                 answers=[],
+                begun=[],
                 volumes=[self.folder / "volumes"],
                 model=output / "model.pt",
             ),
@@ -304,17 +307,15 @@ class Scripts:
                 job, "start", lambda _: sys.stderr
             )  # no log file, so that this process's output stays its own
             path = ROOT / f"workflow/scripts/{script}.py"
-            runpy.run_path(str(path), {"snakemake": snakemake, "__real_file__": file})
+            runpy.run_path(str(path), {"snakemake": snakemake})
 
-    def train(
-        self, section: dict[str, Any], output: Path, file: str = "", epochs: int | None = SETTINGS.epochs
-    ) -> None:
+    def train(self, section: dict[str, Any], output: Path, epochs: int | None = SETTINGS.epochs) -> None:
         training = SETTINGS._asdict()
         end = {"epochs": epochs, "patience": training.pop("patience")}
         del training["epochs"]
         checkpoint, validation = output / "checkpoint.pt", ["val"]
         params = {"checkpoint": checkpoint, "validation": validation, "network": NETWORK, "training": training}
-        self.run("train", section, output, file, **params, end=end)
+        self.run("train", section, output, **params, end=end)
 
     def infer(self, section: dict[str, Any], output: Path) -> None:
         self.run("predict", section, output, volumes=["a", "val"], dilation=3)
@@ -335,7 +336,7 @@ def test_the_scripts_make_the_same_files_on_a_gpu(on_cpu: dict[str, Any], tmp_pa
     for path in sorted((tmp_path / "cpu").rglob("*.*")):
         if path.name.startswith(("calibration", "slices", "volumes")) or path.suffix == ".gz":
             assert (tmp_path / "cuda" / path.relative_to(tmp_path / "cpu")).read_bytes() == path.read_bytes(), path
-    model = load_model(tmp_path / "cuda/model.pt", CPU)  # in a process that has no GPU
+    model = load_model(tmp_path / "cuda/model.pt", Compute(CPU))  # in a process that has no GPU
     assert all(torch.equal(value, on_cpu["state"][name]) for name, value in model.network.state_dict().items())
 
 
@@ -349,7 +350,7 @@ from test_cuda import SECTION, Scripts
 
 folder = Path({folder!r})
 with fake_cuda() as cuda:
-    Scripts(folder).train(SECTION | {{"training_processes": 2, "training_data": "files"}}, folder, __file__, epochs=1)
+    Scripts(folder).train(SECTION | {{"training_processes": 2, "training_data": "files"}}, folder, epochs=1)
     (folder / ("used" + os.environ["RANK"])).write_text(" ".join(str(device) for device in cuda.used))
 """
 

@@ -9,8 +9,8 @@ import torch
 from conftest import peak_bytes
 from slicesampling import UserError
 from slicesampling.jobs.randomness import seed_of
+from slicesampling.learning.compute import PRECISIONS, Compute
 from slicesampling.learning.inference import LIVER, Predictor, sample, slice_features
-from slicesampling.learning.models import PRECISIONS, Compute
 from slicesampling.learning.network import AnisotropicUNet, keep_mask
 from slicesampling.learning.patches import extract, scale_intensities
 from slicesampling.learning.tiling import plan_tiles, tile_cost

@@ -22,16 +22,18 @@ from hypothesis import strategies as st
 from slicesampling import NOT_ANNOTATED, UserError
 from slicesampling.jobs.randomness import generator
 from slicesampling.learning import training
+from slicesampling.learning.aunet import build_network, save_model
 from slicesampling.learning.checkpoint import Checkpoint, Terminated
-from slicesampling.learning.models import Compute, build_network, device_name, load_model, save_model
+from slicesampling.learning.compute import Compute, device_name
 from slicesampling.learning.network import AnisotropicUNet, Encoded
+from slicesampling.learning.networks import load_model
 from slicesampling.learning.patches import AnnotatedVolume, TrainingSet
 from slicesampling.learning.progress import Progress
 from slicesampling.learning.training import Settings, ValidationVolume, train, validate, weighted_soft_dice_loss
 
 SETTINGS = Settings((2, 12, 12), 2, 1e-2, 3, (-1000.0, 1000.0), epochs=3, steps=None, patience=None)
 CPU = Compute(torch.device("cpu"), "float32", 2.0**28)
-NETWORK = {"filters": [4, 6], "in_plane_levels": 1, "dropout": 0.25}
+NETWORK = {"kind": "aunet", "filters": [4, 6], "in_plane_levels": 1, "dropout": 0.25}
 
 
 def loss(probability, label, weight) -> float:
@@ -400,7 +402,7 @@ def test_validation_is_the_mean_jaccard_of_whole_volumes() -> None:
 def test_a_model_survives_its_file(tmp_path: Path) -> None:
     result = run(tmp_path)
     save_model(tmp_path / "model.pt", NETWORK, [-1000, 1000], result)
-    model = load_model(tmp_path / "model.pt", torch.device("cpu"))
+    model = load_model(tmp_path / "model.pt", CPU)
     assert model.window == (-1000, 1000)
     assert all(torch.equal(value, result["state"][name]) for name, value in model.network.state_dict().items())
 

@@ -21,6 +21,7 @@ from slicesampling.annotation.answers import Answers
 from slicesampling.annotation.rounds import progress, waiting
 from slicesampling.phantom.sites import plan_cohort
 from slicesampling.annotation.strategies import strategies_of
+from slicesampling.learning.kinds import kind_of
 from slicesampling.publication.layout import MANY
 
 try:
@@ -53,6 +54,7 @@ except UserError as error:
 USED = used(COHORT)
 LABELLED = set(USED.loc[USED["label"] != "", "volume"])
 STRATEGIES = strategies_of(config)
+KIND = kind_of(config)
 ITERATIONS = range(1, config["iterations"] + 1)
 LAST = config["iterations"]
 GPU = 1  # devices of a training, uncertainty or prediction job
@@ -178,6 +180,11 @@ def query_inputs(wildcards):
         inputs["closed"] = closed_table(previous(wildcards))
     return inputs
 
+
+if workflow.is_main_process and KIND.unread:
+    logger.info(
+        f"network.kind is {config['network']['kind']}: not read are {', '.join(KIND.unread)}"
+    )
 
 QUERIES = [
     SimpleNamespace(seed=seed, strategy=strategy, iteration=iteration)
@@ -316,6 +323,8 @@ PLOTS = {
 }
 
 SHOWN_SEED = config["seeds"][0]
+# Figure 1 draws the paper's network.
+DRAWN = config["network"]["kind"] == "aunet"
 # The strategy whose model figure 5 shows: the paper's proposal where it is run.
 SHOWN_STRATEGY = "uss" if "uss" in config["strategies"] else config["strategies"][0]
 
@@ -338,7 +347,7 @@ TESTED = bool(shards("test", "{shard}"))
 def publications():
     """All tables, figures and pages that this configuration can fill."""
     figures = [
-        "figure1_network",
+        *(["figure1_network"] if DRAWN else []),
         *(["figure2_uncertainty_profile"] if "uss" in config["strategies"] else []),
         "figure3_excluded_cases",
         "figure5_probability_maps",
@@ -367,7 +376,7 @@ def jobs_in_all():
     a_seed = (
         2 + sliced + 2 * queries + 1
     )  # initial and pool ledger, budget, queries and answers, learning curves
-    figures = 5 + ("uss" in config["strategies"])
+    figures = 4 + DRAWN + ("uss" in config["strategies"])
     summaries = 4 + bool(SCORED_MODELS)
     once = summaries + len(TABLES) + len(PLOTS) + figures + 5  # five pages
     cohort = 2 + (config["cohort"] == "phantom")  # check, reference slices

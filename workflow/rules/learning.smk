@@ -8,7 +8,7 @@ usually includes: 1 initial, strategies × iterations, strategies + 1 converged 
 
 
 rule train:
-    """Train {wildcards.model} from scratch on its ledger: {params.end} (epochs, steps, patience), Adam, weighted soft Dice.
+    """Train {wildcards.model} from scratch on its ledger; it ends by {params.end}.
 
     A converged model is the training of the last iteration carried on, and goes on where that one ended.
     """
@@ -44,20 +44,17 @@ rule train:
         checkpoint="results/checkpoints/seed{seed}/{model}.pt",
         validation=split_volumes(USED, "val"),
         network=config["network"],
-        training={
-            name: value
-            for name, value in config["training"].items()
-            if name not in ("iteration", "converged")
-        },
-        end=lambda wildcards: config["training"][
-            "converged" if wildcards.model.endswith("-converged") else "iteration"
-        ],
+        training=KIND.training(config),
+        end=lambda wildcards: KIND.end(
+            config,
+            "converged" if wildcards.model.endswith("-converged") else "iteration",
+        ),
     script:
         "../scripts/train.py"
 
 
 rule uncertainty:
-    """Draw {params.settings[samples]} Monte Carlo dropout samples of a shard of the pool; write profiles and scores."""
+    """Score a shard of the pool by {params.title}; write profiles of slices and scores of volumes."""
     input:
         model=rules.train.output.model,
         volumes=lambda wildcards: preprocessed(
@@ -88,6 +85,7 @@ rule uncertainty:
     params:
         volumes=lambda wildcards: volumes_in(wildcards.shard, "uncertainty"),
         settings={name: config["uncertainty"][name] for name in ("samples", "dilation")},
+        title=KIND.samples(config),
     script:
         "../scripts/uncertainty.py"
 

@@ -153,7 +153,7 @@ rule review:
 
 # What needs neither a second strategy nor a model of the whole data pool, and test volumes only where there are some.
 PEOPLES_TABLES = ["table1_cohort", "table3_training_steps"]
-PEOPLES_FIGURES = ["figure1_network", "figure3_excluded_cases"]
+PEOPLES_FIGURES = [*(["figure1_network"] if DRAWN else []), "figure3_excluded_cases"]
 if LAST > 0:
     PEOPLES_FIGURES += ["selected_slices"]
 if TESTED:

@@ -196,6 +196,7 @@ rule probability_maps_figure:
         seed=SHOWN_SEED,
         model=f"{SHOWN_STRATEGY}-{LAST}-converged",
         samples=config["uncertainty"]["samples"],
+        title=KIND.samples(config),
     script:
         "../scripts/probability_maps_figure.py"
 

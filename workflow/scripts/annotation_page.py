@@ -31,7 +31,7 @@ tested = pd.concat(
 rows = []
 for model, ledger, history in zip(params.models, inputs.ledgers, inputs.histories, strict=True):
     annotated, validations = read_table(ledger), pd.read_csv(history, sep="\t")
-    best = validations.loc[validations["validation_jaccard"].idxmax()]
+    best = validations[validations["chosen"]].iloc[0]
     row = {"model": model, "slices": len(annotated), "liver_slices": int(annotated["liver"].sum())}
     row |= costs.loc[model].to_dict() if model in costs.index else dict.fromkeys(costs, 0.0)
     row |= {"validation_dice": best["validation_dice"], "validation_jaccard": best["validation_jaccard"]}

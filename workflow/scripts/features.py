@@ -5,13 +5,13 @@ import torch
 from slicesampling.annotation.features import write_features
 from slicesampling.cohort.volumes import load_preprocessed, sound, volume_folders
 from slicesampling.jobs.job import start
-from slicesampling.learning.inference import slice_features
-from slicesampling.learning.models import computing, load_model
+from slicesampling.learning.compute import computing
+from slicesampling.learning.networks import load_model
 from slicesampling.learning.prefetch import read_ahead
 
 start(snakemake)
 compute = computing(snakemake.config["compute"])
-model = load_model(snakemake.input.model, compute.device)
+model = load_model(snakemake.input.model, compute)
 folders = volume_folders(snakemake.input.volumes)
 features: dict[str, np.ndarray] = {}
 
@@ -21,5 +21,5 @@ def read(name: str) -> torch.Tensor:
 
 
 for name, image in read_ahead(sound(snakemake.params.volumes, folders), read, compute.device):
-    features[name] = slice_features(model.network, image, model.window, compute)
+    features[name] = model.slice_features(image)
 write_features(snakemake.output[0], features)

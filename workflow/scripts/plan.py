@@ -6,7 +6,7 @@ import pandas as pd
 from slicesampling import UserError
 from slicesampling.jobs.job import start
 from slicesampling.jobs.tsv import read_table
-from slicesampling.learning.models import computing
+from slicesampling.learning.compute import computing
 from slicesampling.plan import describe, estimate, measure
 
 terminal = start(snakemake)
@@ -22,8 +22,6 @@ size = volumes["slices"] * volumes["rows"] * volumes["columns"]
 typical = volumes.loc[(size - size.median()).abs().idxmin()]
 measured = measure(config, compute, typical.astype(str).to_dict())
 logging.info("measured on %s: %s", typical["volume"], measured)
-text = describe(
-    estimate(config, measured, compute, params.models, volumes, params.jobs), measured, compute, params.workers
-)
+text = describe(estimate(config, measured, params.models, volumes, params.jobs), measured, params.workers)
 logging.info("\n%s", text)
 print(text, file=terminal)

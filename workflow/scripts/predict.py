@@ -8,13 +8,14 @@ from slicesampling.evaluation.calibration import COUNTS, reliability
 from slicesampling.jobs.files import replacing
 from slicesampling.jobs.job import start
 from slicesampling.jobs.tsv import joined, write_table
-from slicesampling.learning.inference import LIVER, Predictor
-from slicesampling.learning.models import computing, load_model
+from slicesampling.learning.compute import computing
+from slicesampling.learning.inference import LIVER
+from slicesampling.learning.networks import load_model
 from slicesampling.learning.prefetch import read_ahead
 
 start(snakemake)
 compute = computing(snakemake.config["compute"])
-model = load_model(snakemake.input.model, compute.device)
+model = load_model(snakemake.input.model, compute)
 folders = volume_folders(snakemake.input.volumes)
 counts = []
 
@@ -24,11 +25,10 @@ def read(name: str) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor(volume.image, device=compute.device), torch.tensor(volume.mask == 1, device=compute.device)
 
 
-predict = Predictor(model.network, model.window, compute)
 with replacing(snakemake.output.masks) as folder:
     folder.mkdir()
     for name, (image, reference) in read_ahead(sound(snakemake.params.volumes, folders), read, compute.device):
-        probability = predict(image)
+        probability = model.probability(image)
         write_mask(
             folder / f"{name}.nii.gz", (probability > LIVER).cpu().numpy(), load_preprocessed(folders[name]).grid
         )

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from slicesampling.cohort.volumes import load_preprocessed, volume_folders
 from slicesampling.jobs.job import start
-from slicesampling.learning.inference import sample
-from slicesampling.learning.models import computing, load_model
+from slicesampling.learning.compute import computing
+from slicesampling.learning.networks import load_model
 from slicesampling.learning.uncertainty import slice_uncertainty
 from slicesampling.publication.figures import probability_figure
 from slicesampling.publication.style import save_figure
@@ -21,9 +21,9 @@ rows = metrics[(metrics["seed"] == params.seed) & (metrics["model"] == params.mo
 name = rows.sort_values(["dice", "volume"])["volume"].iloc[0]
 volume = load_preprocessed(volume_folders(snakemake.input.volumes)[name])
 compute = computing(snakemake.config["compute"])
-model = load_model(snakemake.input.model, compute.device)
+model = load_model(snakemake.input.model, compute)
 key = (params.seed, params.model, name, "uncertainty")
-sampled = sample(model.network, volume.image, model.window, compute, params.samples, key, keep_mean=True)
+sampled = model.sample(volume.image, params.samples, key, keep_mean=True)
 profile = slice_uncertainty(sampled.measures["predictive_entropy"])
 mean, entropy = sampled.mean_probability.cpu().numpy(), sampled.measures["predictive_entropy"].cpu().numpy()
 liver = np.flatnonzero((mean[1] > 0.5).any(axis=(1, 2)) | volume.mask.any(axis=(1, 2)))

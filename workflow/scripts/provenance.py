@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 from slicesampling.jobs.files import write_text
 from slicesampling.jobs.job import start
-from slicesampling.learning.models import fingerprint, origin
+from slicesampling.learning.compute import fingerprint, origin
 from slicesampling.publication.overview import provenance_page
 
 start(snakemake)

@@ -9,26 +9,26 @@ from slicesampling.cohort.volumes import load_preprocessed, sound, volume_folder
 from slicesampling.jobs.files import replacing
 from slicesampling.jobs.job import start
 from slicesampling.jobs.tsv import write_table
-from slicesampling.learning.inference import LIVER, Predictor, sample
-from slicesampling.learning.models import computing, load_model
+from slicesampling.learning.compute import computing
+from slicesampling.learning.inference import LIVER
+from slicesampling.learning.networks import load_model
 from slicesampling.learning.uncertainty import slice_profiles, structure_region, volume_scores
 
 start(snakemake)
 params, wildcards = snakemake.params, snakemake.wildcards
 compute = computing(snakemake.config["compute"])
-model = load_model(snakemake.input.model, compute.device)
+model = load_model(snakemake.input.model, compute)
 folders = volume_folders([snakemake.input.volumes])
-predict = Predictor(model.network, model.window, compute)
 rows = []
 with replacing(snakemake.output.masks) as folder:
     folder.mkdir()
     for name in sound(params.volumes, folders):
         volume = load_preprocessed(folders[name])
         image = torch.tensor(volume.image, device=compute.device)
-        liver = (predict(image) > LIVER).cpu().numpy()
+        liver = (model.probability(image) > LIVER).cpu().numpy()
         write_mask(folder / f"{name}.nii.gz", liver, volume.grid)
         key = (int(wildcards.seed), wildcards.model, name, "uncertainty")
-        sampled = sample(model.network, image, model.window, compute, params.settings["samples"], key)
+        sampled = model.sample(image, params.settings["samples"], key)
         region = structure_region(sampled.liver, params.settings["dilation"])
         profiles = slice_profiles(sampled.measures, region)
         score = volume_scores(sampled.measures, profiles, region)["predictive_entropy"]

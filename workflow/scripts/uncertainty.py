@@ -1,4 +1,4 @@
-"""Sample a shard of the data pool with Monte Carlo dropout, and write slice profiles and volume scores."""
+"""Sample a shard of the data pool by a model, and write slice profiles and volume scores."""
 
 import logging
 
@@ -7,8 +7,8 @@ import torch
 from slicesampling.cohort.volumes import load_preprocessed, sound, volume_folders
 from slicesampling.jobs.job import start
 from slicesampling.jobs.tsv import joined, write_table
-from slicesampling.learning.inference import sample
-from slicesampling.learning.models import computing, load_model
+from slicesampling.learning.compute import computing
+from slicesampling.learning.networks import load_model
 from slicesampling.learning.prefetch import read_ahead
 from slicesampling.learning.uncertainty import (
     COUNTS,
@@ -23,7 +23,7 @@ from slicesampling.learning.uncertainty import (
 start(snakemake)
 params, wildcards = snakemake.params, snakemake.wildcards
 compute = computing(snakemake.config["compute"])
-model = load_model(snakemake.input.model, compute.device)
+model = load_model(snakemake.input.model, compute)
 folders = volume_folders(snakemake.input.volumes)
 slices, volumes = [], []
 
@@ -35,7 +35,7 @@ def read(name: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 for name, (image, reference) in read_ahead(sound(params.volumes, folders), read, compute.device):
     key = (int(wildcards.seed), wildcards.model, name, "uncertainty")
-    sampled = sample(model.network, image, model.window, compute, params.settings["samples"], key)
+    sampled = model.sample(image, params.settings["samples"], key)
     region = structure_region(sampled.liver, params.settings["dilation"])
     columns = slice_profiles(sampled.measures, region)
     score = volume_scores(sampled.measures, columns, region)

@@ -11,7 +11,8 @@ from snakemake.utils import update_config
 
 from . import UserError
 from .annotation.strategies import STRATEGIES, combination_faults, strategies_of
-from .learning.geometry import Geometry
+from .learning.geometry import Geometry, axes
+from .learning.kinds import KINDS, kind_of
 
 DEFAULTS = Path(__file__).parents[3] / "config/config.yaml"
 
@@ -40,6 +41,12 @@ def check_configuration(config: dict[str, Any], schema: str | Path) -> None:
     combinations = config.get("combinations")
     combinations = combinations if isinstance(combinations, dict) else {}
     content["properties"]["strategies"]["items"] = {"enum": [*STRATEGIES, *combinations]}
+    networks = content["$defs"]["networks"]
+    kind = own_network(config, networks)
+    if kind in KINDS:
+        content["properties"]["network"] = networks[kind]
+    else:
+        content["properties"]["network"]["properties"]["kind"] = {"enum": list(KINDS)}
     validator = jsonschema.Draft202012Validator(content)
     faults = list({message for error in validator.iter_errors(config) for message in fault_messages(error)})
     faults += [fault for name, given in combinations.items() for fault in combination_faults(name, given)]
@@ -47,6 +54,23 @@ def check_configuration(config: dict[str, Any], schema: str | Path) -> None:
         faults = contradictions(config)
     if faults:
         raise UserError("configuration: " + "\n  ".join(sorted(faults)))
+
+
+def own_network(config: dict[str, Any], networks: dict[str, Any]) -> Any:
+    """Return network.kind, after having taken from `network` what only other kinds have.
+
+    Snakemake lays files of keys over each other, and those of the paper's network are in `DEFAULTS`. networks: the
+    schema of each kind.
+    """
+    network = config.get("network")
+    if not isinstance(network, dict):
+        return None
+    kind = network.get("kind")
+    if kind in networks:
+        known = {name for schema in networks.values() for name in schema["properties"]}
+        for name in known - set(networks[kind]["properties"]):
+            network.pop(name, None)
+    return kind
 
 
 def fault_messages(error: jsonschema.ValidationError) -> list[str]:
@@ -106,19 +130,8 @@ def contradictions(config: dict[str, Any]) -> list[str]:
     """Return the faults of a configuration whose keys are fine each, but do not fit each other."""
     faults = []
     network, training = config["network"], config["training"]
-    levels = len(network["filters"])
-    if network["in_plane_levels"] > levels:
-        faults.append(
-            f"network.in_plane_levels is {network['in_plane_levels']}; accepted: up to {levels}, the levels in filters"
-        )
-    else:
-        geometry = Geometry(levels, network["in_plane_levels"])
-        patch = tuple(training["patch"])
-        if geometry.output_size(patch) != patch:
-            faults.append(
-                f"training.patch is {list(patch)}; accepted by this network: {list(geometry.output_size(patch))}, and "
-                f"sizes that differ from it by multiples of {list(geometry.stride)}"
-            )
+    if network["kind"] == "aunet":
+        faults += geometry_contradictions(network, training["patch"])
     processes = config["compute"]["training_processes"]
     if training["batch_size"] % processes:
         faults.append(
@@ -132,6 +145,13 @@ def contradictions(config: dict[str, Any]) -> list[str]:
             faults.append(
                 f"training.{name} never ends: {', '.join(training[name])} are all null; accepted: a number for one"
             )
+    if not kind_of(config).features:
+        faults += [
+            f"strategies has {name}, which chooses by features of the network; accepted with network.kind "
+            f"{network['kind']}: others, such as uss"
+            for name, strategy in strategies_of(config).items()
+            if strategy.how.features
+        ]
     sliced = any(strategy.slices for strategy in strategies_of(config).values())
     if config["slices_per_iteration"] == "auto" and sliced and "uvs" not in config["strategies"]:
         faults.append(
@@ -141,6 +161,23 @@ def contradictions(config: dict[str, Any]) -> list[str]:
     if config["cohort"] == "phantom" and "phantom" not in config:
         faults.append("phantom is missing, but cohort is phantom")
     return faults + (people_contradictions(config) if config["annotator"] == "people" else [])
+
+
+def geometry_contradictions(network: dict[str, Any], patch: list[int]) -> list[str]:
+    """Return how the settings of the paper's network contradict each other, or the patch (z, y, x)."""
+    levels = len(network["filters"])
+    if network["in_plane_levels"] > levels:
+        return [
+            f"network.in_plane_levels is {network['in_plane_levels']}; accepted: up to {levels}, the levels in filters"
+        ]
+    geometry = Geometry(levels, network["in_plane_levels"])
+    fitting = list(geometry.output_size(axes(patch)))
+    if fitting == patch:
+        return []
+    return [
+        f"training.patch is {patch}; accepted by this network: {fitting}, and sizes that differ from it by multiples "
+        f"of {list(geometry.stride)}"
+    ]
 
 
 def people_contradictions(config: dict[str, Any]) -> list[str]:

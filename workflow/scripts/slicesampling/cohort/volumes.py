@@ -12,6 +12,9 @@ from ..jobs import files
 from .formats import gridded, read_file, read_nifti
 from .grids import Grid, upright
 
+VOXEL_BYTES = 3
+"""Of a preprocessed volume: HU as int16, the mask as uint8."""
+
 
 @dataclass(frozen=True)
 class Preprocessed:

@@ -29,11 +29,11 @@ def ledger_columns(path: Path) -> dict[str, Any]:
 
 
 def training_row(history: pd.DataFrame) -> dict[str, Any]:
-    """Return the step of the best validation (the earliest of equals, as in training), the steps in all, and on what
-    device and in what precision, several where a training went on elsewhere."""
-    best = history["validation_jaccard"].to_numpy().argmax()
+    """Return the step whose state was chosen for the model, the steps in all, and on what device and in what precision,
+    several where a training went on elsewhere."""
+    (best,) = history.loc[history["chosen"], "step"]
     computed = {name: " + ".join(history[name].astype(str).unique()) for name in ("device", "precision")}
-    return {"best_step": int(history["step"].iloc[best]), "steps": int(history["step"].iloc[-1]), **computed}
+    return {"best_step": int(best), "steps": int(history["step"].iloc[-1]), **computed}
 
 
 def annotation_counts(

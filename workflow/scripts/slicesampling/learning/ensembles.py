@@ -6,7 +6,7 @@ A file is NIfTI (NRRD, MetaImage) with the probability of the structure, or what
 
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from .. import UserError, one_line
 from ..cohort.formats import read_file, scaled
 from ..cohort.grids import Grid
 from ..cohort.kinds import image_name
-from .inference import LIVER
+from .inference import LIVER, Sampled
 from .prefetch import read_ahead
 from .uncertainty import (
     MEASURES,
@@ -112,13 +112,13 @@ def ensemble_scores(
     slices, volumes = [], []
     stream = _read_all(list(maps.values()), channel)
     for name, paths in maps.items():
-        structure, measures = _measured(name, paths, stream)
-        region = structure_region(structure, dilation)
-        columns = slice_profiles(measures, region)
-        seen = slice_counts(structure, None)["structure_voxels"]
-        rows = {"volume": name, "slice": range(len(structure)), "structure_voxels": seen, **columns}
+        found = sampled(_of_volume(name, paths, stream))
+        region = structure_region(found.liver, dilation)
+        columns = slice_profiles(found.measures, region)
+        seen = slice_counts(found.liver, None)["structure_voxels"]
+        rows = {"volume": name, "slice": range(len(found.liver)), "structure_voxels": seen, **columns}
         slices.append(pd.DataFrame(rows))
-        volumes.append({"volume": name, **volume_scores(measures, columns, region)})
+        volumes.append({"volume": name, **volume_scores(found.measures, columns, region)})
         said(name)
     return Scores(pd.concat(slices, ignore_index=True), pd.DataFrame(volumes))
 
@@ -132,29 +132,41 @@ def mean_mask(paths: Sequence[Path], channel: int | None) -> tuple[np.ndarray, G
     return total > LIVER * len(paths), grid
 
 
-def _measured(name: str, paths: Sequence[Path], stream: Iterator[np.ndarray]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return where the mean probability says structure, bool (z, y, x), and each of `MEASURES` (z, y, x).
+def sampled(maps: Iterable[Tensor], keep_mean: bool = False) -> Sampled:
+    """Return what maps of a volume's probability of the structure, float32 (z, y, x), say together, on the CPU.
 
-    A few slices at a time, whose intermediate results stay in the processor's cache.
+    One after the other, and of each a few slices at a time, whose intermediate results stay in the processor's cache.
     """
-    shape: tuple[int, ...] = ()
     running: list[RunningMoments] = []
-    for path in paths:
-        values = next(stream)
+    shape = torch.Size()
+    for values in maps:
+        parts = values.split(SLICES_AT_ONCE)
         if not running:
-            shape, running = values.shape, [RunningMoments() for _ in range(0, len(values), SLICES_AT_ONCE)]
-        if values.shape != shape:
-            raise UserError(f"{path}: has {values.shape} voxels, the first map of {name} {shape}")
-        for part, of_part in zip(torch.from_numpy(values).split(SLICES_AT_ONCE), running, strict=True):
+            shape, running = values.shape, [RunningMoments() for _ in parts]
+        for part, of_part in zip(parts, running, strict=True):
             of_part.add(torch.stack([1 - part, part]))
     structure = torch.empty(shape, dtype=torch.bool)
     measures = {measure: torch.empty(shape) for measure in MEASURES}
+    mean = torch.empty((2, *shape)) if keep_mean else None
     for k, of_part in enumerate(running):
         known, place = of_part.result(), slice(k * SLICES_AT_ONCE, (k + 1) * SLICES_AT_ONCE)
         structure[place] = known.probability[1] > LIVER
         for measure, function in MEASURES.items():
             measures[measure][place] = function(known)
-    return structure, measures
+        if mean is not None:
+            mean[:, place] = known.probability
+    return Sampled(measures, structure, mean)
+
+
+def _of_volume(name: str, paths: Sequence[Path], stream: Iterator[np.ndarray]) -> Iterator[Tensor]:
+    """Yield the next maps of a stream, those of one volume, which must have the same number of voxels."""
+    shape: tuple[int, ...] = ()
+    for path in paths:
+        values = next(stream)
+        shape = shape or values.shape
+        if values.shape != shape:
+            raise UserError(f"{path}: has {values.shape} voxels, the first map of {name} {shape}")
+        yield torch.from_numpy(values)
 
 
 def _read_all(groups: Sequence[Sequence[Path]], channel: int | None) -> Iterator[np.ndarray]:

@@ -1,9 +1,8 @@
 """Prediction of whole volumes in tiles, with and without Monte Carlo dropout (eq. 1)."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -11,11 +10,10 @@ import torch
 from torch import Tensor
 
 from .. import UserError
-from ..cohort.volumes import load_preprocessed, write_mask
 from ..jobs.randomness import seed_of
+from .compute import Compute
 from .geometry import Axes, axes
 from .memory import ran_out_of_memory
-from .models import Compute, Model
 from .network import AnisotropicUNet, Encoded, keep_mask
 from .patches import extract, scale_intensities
 from .tiling import TilePlan, plan_tiles, tile_starts
@@ -77,21 +75,6 @@ class Predictor:
             return probability
 
         return _with_smaller_tiles(attempt, self.compute)
-
-
-def write_proposals(
-    model: Model, volumes: Iterable[str], folders: Mapping[str, Path], compute: Compute, to: Path
-) -> None:
-    """Write VOLUME.nii.gz in the folder `to` for each of `volumes`: the model's mask on the preprocessed grid.
-
-    folders: volume → its preprocessed folder.
-    """
-    predict = Predictor(model.network, model.window, compute)
-    for name in volumes:
-        volume = load_preprocessed(folders[name])
-        probability = predict(torch.tensor(volume.image, device=compute.device))
-        write_mask(to / f"{name}.nii.gz", (probability > LIVER).cpu().numpy(), volume.grid)
-        logger.info("%s segmented", name)
 
 
 class Sampled(NamedTuple):

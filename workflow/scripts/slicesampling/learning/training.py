@@ -14,10 +14,10 @@ from torch import Tensor
 from .. import NOT_ANNOTATED, UserError
 from ..jobs.randomness import generator, seed_of
 from .checkpoint import Checkpoint, Terminated, Termination
+from .compute import Compute, device_name
 from .geometry import Axes
 from .inference import LIVER, Predictor
 from .memory import free_memory, peak_memory, ran_out_of_memory, reset_peak_memory
-from .models import Compute, device_name
 from .network import AnisotropicUNet
 from .patches import Tile, TrainingSet
 from .prefetch import read_ahead

@@ -335,9 +335,9 @@ def penalties_figure(penalties: pd.DataFrame, metric: str) -> Figure:
 
 @styled
 def learning_curve_figure(history: pd.DataFrame, title: str) -> Figure:
-    """Draw loss and validation scores of one training against the step, and mark the best model.
+    """Draw loss and validation scores of one training against the step, and mark the model.
 
-    history: rows of `step`, `loss`, `validation_jaccard`, `validation_dice`. The best is the earliest largest Jaccard.
+    history: rows of `step`, `loss`, `validation_jaccard`, `validation_dice`; `chosen` is true in the model's row.
     """
     figure = Figure(figsize=(COLUMN, 2.9), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
@@ -347,11 +347,11 @@ def learning_curve_figure(history: pd.DataFrame, title: str) -> Figure:
     upper.set_title(wrapped(title, COLUMN - 0.6))
     lower.plot(history["step"], history["validation_dice"], color="#CC79A7", marker=marker, label="Dice")
     lower.plot(history["step"], history["validation_jaccard"], color="#332288", marker=marker, label="Jaccard index")
-    best = history.iloc[int(history["validation_jaccard"].to_numpy().argmax())]
+    model = history[history["chosen"]].iloc[0]
     for axes in (upper, lower):
-        axes.axvline(best["step"], color="0.5", lw=0.8, ls=":", zorder=1)
-    found = f"best: step {best['step']:,.0f}".replace(",", "\u2009")
-    lower.plot(best["step"], best["validation_jaccard"], "*", color="black", ms=7, label=found, zorder=4)
+        axes.axvline(model["step"], color="0.5", lw=0.8, ls=":", zorder=1)
+    found = f"model: step {model['step']:,.0f}".replace(",", "\u2009")
+    lower.plot(model["step"], model["validation_jaccard"], "*", color="black", ms=7, label=found, zorder=4)
     lower.set(ylabel="validation score", xlabel="training step")
     lower.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
     lower.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}".replace(",", "\u2009"))

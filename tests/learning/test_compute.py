@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from slicesampling import UserError
-from slicesampling.learning.models import CPU_TILE_GIB, DEVICE_SHARE, PRECISIONS, Compute, computing, fingerprint
+from slicesampling.learning.compute import CPU_TILE_GIB, DEVICE_SHARE, PRECISIONS, Compute, computing, fingerprint
 
 AUTO = {"device": "auto", "precision": "auto", "threads": 1, "tile_gib": "auto", "training_data": "auto"}
 FREE = 10 * 2**30

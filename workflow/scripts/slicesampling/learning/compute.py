@@ -1,4 +1,4 @@
-"""Trained models as files, and the device they run on."""
+"""Where and how networks are computed, and what results depend on beside the configuration."""
 
 import contextlib
 import ctypes
@@ -15,10 +15,7 @@ import numpy as np
 import torch
 
 from .. import UserError
-from ..jobs.files import replacing
-from .checkpoint import write_state
 from .memory import available_memory
-from .network import AnisotropicUNet
 from .processes import local_rank
 
 logger = logging.getLogger(__name__)
@@ -128,36 +125,6 @@ def _keep_freed_memory() -> None:
         trim_threshold, mmap_max = -1, -4  # of malloc.h
         libc.mallopt(mmap_max, 0)
         libc.mallopt(trim_threshold, 2**31 - 1)
-
-
-class Model(NamedTuple):
-    """A trained network, ready for inference, and the HU `window` that its intensities were scaled by."""
-
-    network: AnisotropicUNet
-    window: tuple[float, float]
-
-
-def build_network(settings: dict[str, Any], device: torch.device) -> AnisotropicUNet:
-    """Return an untrained network for the `network` section of the configuration."""
-    return AnisotropicUNet(settings["filters"], settings["in_plane_levels"], settings["dropout"]).to(device)
-
-
-def save_model(path: str | Path, settings: dict[str, Any], window: list[float], run: dict[str, Any]) -> None:
-    """Write the best state of a training `run` with what is needed to use it, and how it was computed, by rename."""
-    content = {"network": settings, "window": list(window), "best_step": run["best_step"], "state": run["state"]}
-    (best,) = (row for row in run["history"] if row["step"] == run["best_step"])
-    content |= {"device": best["device"], "precision": best["precision"]}
-    with replacing(path) as temporary:
-        write_state(temporary, content)
-
-
-def load_model(path: str | Path, device: torch.device) -> Model:
-    """Return the model that `save_model` wrote, in inference mode on `device`."""
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    network = build_network(content["network"], device)
-    network.load_state_dict(content["state"])
-    low, high = content["window"]
-    return Model(network.eval(), (low, high))
 
 
 def fingerprint(*parts: Any) -> str:

@@ -1,0 +1,158 @@
+"""Labelled volumes as a data set for nnU-Net (version 2). Slices that are not annotated carry its ignore label.
+
+    nnUNet_raw/DATASET/imagesTr, labelsTr        volumes with annotated slices, and those for validation
+    nnUNet_raw/DATASET/imagesTs                  the test volumes
+    nnUNet_raw/DATASET/dataset.json
+    nnUNet_preprocessed/DATASET/splits_final.json, dataset_fingerprint.json
+
+All volumes are on the preprocessed grid, and nnU-Net has to keep it: between two slices that are not annotated a single
+one would be thinned or lost by resampling. The fingerprint is ours because nnU-Net takes ignored voxels for foreground
+in its intensity statistics (2.8.1); it keeps one that is there.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import NOT_ANNOTATED, STRUCTURE, UserError
+from ..jobs.files import write_text
+from .formats import gridded
+from .volumes import load_preprocessed
+
+NUMBER = 500
+"""Of a data set. Numbers below belong to published ones by nnU-Net's custom."""
+
+CONFIGURATION = "3d_fullres"
+"""Of nnU-Net, where none is asked for."""
+
+LOWEST, HIGHEST = np.iinfo(np.int16).min, np.iinfo(np.int16).max
+PERCENTILES = {"percentile_00_5": 0.5, "median": 50.0, "percentile_99_5": 99.5}
+
+
+class Labelled(NamedTuple):
+    """A volume by name, its preprocessed folder, and its mask, uint8 (z, y, x), `NOT_ANNOTATED` where nobody said."""
+
+    name: str
+    folder: Path
+    label: np.ndarray
+
+
+def dataset_name(number: int) -> str:
+    """Return the name of a data set as nnU-Net wants it."""
+    return f"Dataset{number:03}_{STRUCTURE.capitalize()}"
+
+
+def partial_label(mask: np.ndarray, slices: np.ndarray) -> np.ndarray:
+    """Return a mask (z, y, x) of which only `slices` are annotated."""
+    label = np.full(mask.shape, NOT_ANNOTATED, np.uint8)
+    label[slices] = mask[slices]
+    return label
+
+
+def write_dataset(
+    folder: Path,
+    name: str,
+    about: str,
+    training: Iterable[Labelled],
+    validation: Iterable[Labelled],
+    test: Mapping[str, Path],
+    folds: int,
+) -> tuple[float, ...]:
+    """Write a data set into a folder, and return the spacing (z, y, x) in mm of its volumes.
+
+    about: a sentence for dataset.json; test: volume → its preprocessed folder. All `folds` hold the same split, so that
+    their models are an ensemble. Images are links to those of the run where the file system allows it. Raises UserError
+    where no annotated slice holds the structure.
+    """
+    raw, preprocessed = (folder / f"nnUNet_{kind}" / name for kind in ("raw", "preprocessed"))
+    for kind in ("imagesTr", "labelsTr", "imagesTs"):
+        (raw / kind).mkdir(parents=True)
+    preprocessed.mkdir(parents=True)
+    known_intensities = Fingerprint()
+    split: dict[str, list[str]] = {}
+    spacing: tuple[float, ...] = ()
+    for part, volumes in (("train", training), ("val", validation)):
+        split[part] = []
+        for volume in volumes:
+            split[part].append(volume.name)
+            loaded = load_preprocessed(volume.folder)
+            spacing = tuple(float(step) for step in loaded.grid.spacing)
+            _link(volume.folder / "image.nii", raw / f"imagesTr/{volume.name}_0000.nii")
+            gridded(volume.label, loaded.grid).to_filename(raw / f"labelsTr/{volume.name}.nii")
+            known_intensities.add(loaded.image, volume.label, spacing)
+    for volume_name, where in test.items():
+        _link(where / "image.nii", raw / f"imagesTs/{volume_name}_0000.nii")
+    _write_json(raw / "dataset.json", description(name, about, len(split["train"]) + len(split["val"])))
+    _write_json(preprocessed / "splits_final.json", [split] * folds)
+    _write_json(preprocessed / "dataset_fingerprint.json", known_intensities.content())
+    return spacing
+
+
+def description(name: str, about: str, count: int) -> dict[str, Any]:
+    """Return dataset.json, with the highest label as nnU-Net's ignore label."""
+    return {
+        "name": name,
+        "description": about,
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0, STRUCTURE: 1, "ignore": NOT_ANNOTATED},
+        "numTraining": count,
+        "file_ending": ".nii",
+        "overwrite_image_reader_writer": "SimpleITKIO",
+    }
+
+
+class Fingerprint:
+    """What nnU-Net wants to know of its training volumes, with the intensities of annotated foreground alone.
+
+    nnU-Net draws as many voxels of each case; here each case has the same weight, and nothing is drawn.
+    """
+
+    def __init__(self) -> None:
+        self._shapes: list[list[int]] = []
+        self._spacings: list[list[float]] = []
+        self._shares = np.zeros(HIGHEST - LOWEST + 1)
+
+    def add(self, image: np.ndarray, label: np.ndarray, spacing: Any) -> None:
+        """Take a case into account: HU int16 and its label, (z, y, x), and the spacing (z, y, x) in mm."""
+        self._shapes.append([int(n) for n in image.shape])
+        self._spacings.append([float(step) for step in spacing])
+        found = image[label == 1].astype(np.int64)
+        if len(found):
+            self._shares += np.bincount(found - LOWEST, minlength=len(self._shares)) / len(found)
+
+    def content(self) -> dict[str, Any]:
+        """Return dataset_fingerprint.json. Raises UserError where no annotated slice holds the structure."""
+        total = self._shares.sum()
+        if not total:
+            raise UserError(f"no annotated slice holds {STRUCTURE}; nnU-Net needs some to scale intensities")
+        shares, values = self._shares / total, np.arange(LOWEST, HIGHEST + 1)
+        present = values[shares > 0]
+        mean = float(shares @ values)
+        found = {"mean": mean, "std": float(np.sqrt(shares @ (values - mean) ** 2))}
+        found |= {"min": float(present[0]), "max": float(present[-1])}
+        below = np.cumsum(shares)
+        for name, percent in PERCENTILES.items():
+            found[name] = float(values[np.searchsorted(below, percent / 100 * (1 - 1e-12))])
+        return {
+            "spacings": self._spacings,
+            "shapes_after_crop": self._shapes,
+            "foreground_intensity_properties_per_channel": {"0": found},
+            "median_relative_size_after_cropping": 1.0,
+        }
+
+
+def _link(source: Path, target: Path) -> None:
+    """Let `target` be the file `source`, which is only ever replaced as a whole; a copy on another disk."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _write_json(path: Path, content: Any) -> None:
+    write_text(path, json.dumps(content, indent=1) + "\n")

@@ -1,0 +1,236 @@
+"""What a run costs with the paper's network: steps and tiles, from a few that are timed on this machine."""
+
+import contextlib
+import time
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from .annotation.ledger import slice_budget
+from .annotation.strategies import strategies_of
+from .cohort.volumes import VOXEL_BYTES, Preprocessed
+from .learning.aunet import build_network, save_model
+from .learning.checkpoint import Checkpoint
+from .learning.compute import Compute, device_name
+from .learning.geometry import axes
+from .learning.inference import sample
+from .learning.memory import free_memory
+from .learning.patches import AnnotatedVolume, TrainingSet
+from .learning.progress import Progress
+from .learning.tiling import Architecture, plan_tiles, tile_cost
+from .learning.training import INFERENCE_BYTES, Settings, ValidationVolume, train
+from .publication.tables import paper_values
+
+MEASURED_STEPS = 6
+"""Steps of training that are timed, after as many to warm up."""
+PAPER_INTERVAL, PAPER_PATIENCE = 1000, 100
+"""Steps between two validations in the paper, and the patience that stands for its "until convergence"."""
+IMPORTS = {
+    "train": "slicesampling.learning.aunet, torch._dynamo",  # the optimizer imports the latter
+    "uncertainty": "slicesampling.learning.aunet, slicesampling.cohort.volumes",
+}
+"""What a job of training, and of inference, imports."""
+
+
+class EnoughTimed(Exception):  # noqa: N818 - nothing is wrong
+    """Enough steps have been timed."""
+
+
+class AuNetCosts(NamedTuple):
+    """Seconds of a training step whose volumes lie in files or on the device, and of one multiply-accumulate of the
+    deterministic and of the stochastic part; bytes that are left on the device for training volumes, and of a model."""
+
+    config: dict[str, Any]
+    compute: Compute
+    step: dict[str, float]
+    encode: float
+    decode: float
+    room: float
+    model_bytes: int
+
+    def training(self, models: Sequence[str], pool: pd.DataFrame, val: pd.DataFrame) -> dict[str, float]:
+        validation = self.prediction(val)
+        seconds = {}
+        for model in models:
+            steps, validations = training_length(model, pool, self.config)
+            carried_on = model.removesuffix("-converged")
+            if carried_on in models and carried_on != model:
+                done = training_length(carried_on, pool, self.config)
+                steps, validations = max(steps - done[0], 0), max(validations - done[1], 0)
+            step = self.step.get(data_path(model, pool, self.config, self.compute, self.room), self.step["files"])
+            seconds[model] = steps * step + validations * validation
+        return seconds
+
+    def sampling(self, volumes: pd.DataFrame) -> float:
+        return self._inference(volumes, self.config["uncertainty"]["samples"])
+
+    def features(self, volumes: pd.DataFrame) -> float:
+        return self._inference(volumes, 0)
+
+    def prediction(self, volumes: pd.DataFrame) -> float:
+        return self._inference(volumes, 1)
+
+    def rates(self) -> str:
+        rates = [f"{1 / seconds:.3g} training steps a second from {place}" for place, seconds in self.step.items()]
+        work = f"{1e-9 / self.decode:.3g} G multiply-accumulates a second in Monte Carlo samples"
+        return f"{device_name(self.compute.device)}, {self.compute.precision}: {', '.join([*rates, work])}"
+
+    def _inference(self, volumes: pd.DataFrame, samples: int) -> float:
+        """Return the seconds of so many samples of all volumes; 0: of the deterministic part alone."""
+        architecture, memory = _architecture(self.config), self.compute.memory_for_tiles()
+        itemsize = self.compute.dtype.itemsize
+
+        @cache
+        def seconds(z: int, y: int, x: int) -> float:
+            plan = plan_tiles((z, y, x), architecture, memory, samples, itemsize)
+            cost = tile_cost(architecture, plan.shape, itemsize)
+            work = cost.encode * self.encode + samples * cost.decode * self.decode
+            return float(np.prod([len(starts) for starts in plan.starts])) * work
+
+        return sum(seconds(z, y, x) for z, y, x in volumes[["z", "y", "x"]].to_numpy().tolist())
+
+
+def measure(config: dict[str, Any], compute: Compute, volume: Preprocessed, name: str, folder: Path) -> AuNetCosts:
+    """Time a few steps and samples on a volume, whose preprocessed folder is `folder`/`name`."""
+    elapsed: dict[str, float] = {}
+    step, room = {"files": _training_step(config, compute, volume, "files", folder / "checkpoint.pt")}, 0.0
+    if compute.device.type == "cuda":
+        room = free_memory(compute.device) - INFERENCE_BYTES
+        step["device"] = _training_step(config, compute, volume, "device", folder / "another.pt")
+    network = build_network(config["network"], compute.device).eval()
+    trained = {"step": 1, "device": device_name(compute.device), "precision": compute.precision}
+    run: dict[str, Any] = {"best_step": 1, "state": network.state_dict(), "history": [trained]}
+    save_model(folder / "model.pt", config["network"], config["training"]["window"], run)
+
+    architecture, window = _architecture(config), tuple(config["training"]["window"])
+    memory, itemsize = compute.memory_for_tiles(), compute.dtype.itemsize
+    plan = plan_tiles(volume.image.shape, architecture, memory, config["uncertainty"]["samples"], itemsize)
+    tile = volume.image[tuple(slice(size) for size in plan.shape)]
+    for what, count in (("warm up", 1), ("once", 1), ("more", 1 + plan.samples_at_once)):
+        started = time.perf_counter()
+        sample(network, tile, window, compute, count, ("plan",))
+        if compute.device.type == "cuda":
+            torch.cuda.synchronize()
+        elapsed[what] = time.perf_counter() - started
+    shape = plan_tiles(tile.shape, architecture, memory, 1, itemsize).shape
+    cost = tile_cost(architecture, shape, itemsize)
+    more, decode = 1 + plan.samples_at_once, (elapsed["more"] - elapsed["once"]) / plan.samples_at_once
+    if decode <= 0:  # the machine was busy meanwhile: as if both parts computed at one speed
+        decode = elapsed["more"] * cost.decode / (cost.encode + more * cost.decode)
+    return AuNetCosts(
+        config,
+        compute,
+        step,
+        encode=max(elapsed["once"] - decode, 0) / cost.encode,
+        decode=decode / cost.decode,
+        room=room,
+        model_bytes=(folder / "model.pt").stat().st_size,
+    )
+
+
+def _training_step(
+    config: dict[str, Any], compute: Compute, volume: Any, training_data: str, checkpoint: Path
+) -> float:
+    """Return the seconds of a training step on one fully annotated volume that lies in files or on the device, after a
+    warm-up."""
+    training = {name: value for name, value in config["training"].items() if name not in ("iteration", "converged")}
+    settings = Settings(**training, epochs=2 * MEASURED_STEPS, steps=None, patience=None)
+    settings = settings._replace(patch=axes(settings.patch), validation_interval=10**9)
+    times: list[float] = []
+
+    def count(now: Progress) -> None:
+        times.append(time.perf_counter())
+        if len(times) > 2 * MEASURED_STEPS:
+            raise EnoughTimed
+
+    annotated = AnnotatedVolume("plan", volume.image, volume.mask, np.arange(len(volume.image)))
+    with contextlib.suppress(EnoughTimed):
+        train(
+            build_network(config["network"], compute.device),
+            TrainingSet([annotated], settings.patch),
+            [ValidationVolume(volume.image, volume.mask)],
+            settings,
+            compute._replace(training_data=training_data),
+            ("plan",),
+            Checkpoint(checkpoint, "plan", minutes=1e9),
+            count,
+        )
+    return float(np.median(np.diff(times[len(times) // 2 :])))
+
+
+def _architecture(config: dict[str, Any]) -> Architecture:
+    return Architecture(tuple(config["network"]["filters"]), config["network"]["in_plane_levels"])
+
+
+def training_length(model: str, pool: pd.DataFrame, config: dict[str, Any]) -> tuple[float, float]:
+    """Return how many steps and validations a model takes, from the sizes of the pool's volumes.
+
+    pool: rows of z, y, x on the common grid and `liver`, the share of slices with liver. A training that ends by its
+    patience alone is taken to find its best model after as many times its patience as the paper's did (Table 3).
+    """
+    training, (depth, height, width) = config["training"], config["training"]["patch"]
+    planes = np.ceil(pool["y"] / height) * np.ceil(pool["x"] / width)
+    # A phase drawn at random makes one block more in (depth - 1) / depth of the cases.
+    tiles_of_volume = float((planes * ((pool["z"] + depth - 1) / depth)).mean())
+    tiles_of_slice = float(planes.mean())
+    budget: float = config["slices_per_iteration"]  # type: ignore[assignment]
+    if config["slices_per_iteration"] == "auto":
+        liver = round(float((pool["liver"] * pool["z"]).mean() * config["volumes_per_iteration"]))
+        budget = slice_budget(pd.DataFrame({"iteration": [1], "liver": [liver]}), config["annotation_time_ratio"])
+
+    name, *rest = model.removesuffix("-converged").split("-")
+    tiles = config["initial_volumes"] * tiles_of_volume
+    if name == "pool":
+        tiles = len(pool) * tiles_of_volume
+    elif rest:
+        strategy, iteration = strategies_of(config)[name], int(rest[0])
+        if strategy.slices:
+            asked = budget / float(pool["liver"].mean()) if strategy.until_liver else budget
+            tiles += iteration * asked * tiles_of_slice
+        else:
+            tiles += iteration * config["volumes_per_iteration"] * tiles_of_volume
+        tiles = min(tiles, len(pool) * tiles_of_volume)
+
+    end = training["converged" if model.endswith("-converged") else "iteration"]
+    ends = []
+    if end["epochs"] is not None:
+        ends.append(end["epochs"] * np.ceil(tiles / training["batch_size"]))
+    if end["steps"] is not None:
+        ends.append(end["steps"])
+    if end["patience"] is not None:
+        times = _papers_best_step("data pool" if name == "pool" else "iter. 5 (converged)")
+        validations = end["patience"] * (1 + times / PAPER_INTERVAL / PAPER_PATIENCE)
+        ends.append(validations * training["validation_interval"])
+    steps = float(min(ends))
+    return steps, float(np.ceil(steps / training["validation_interval"]))
+
+
+@cache
+def _papers_best_step(row: str) -> float:
+    values = paper_values()
+    chosen = (values["table"] == "table3_training_steps") & (values["row"] == row)
+    return float(values.loc[chosen, "value"].mean())
+
+
+def data_path(model: str, pool: pd.DataFrame, config: dict[str, Any], compute: Compute, room: float) -> str:
+    """Return where the training volumes of a model will lie, device or files, as `training.keep_near` decides it.
+
+    pool: rows of z, y, x on the common grid. Slices that are annotated alone are taken to lie in a volume each.
+    """
+    name, *rest = model.removesuffix("-converged").split("-")
+    volumes = config["initial_volumes"]
+    if name == "pool":
+        volumes = len(pool)
+    elif rest:
+        slices = config["slices_per_iteration"]
+        added = config["volumes_per_iteration"] if not strategies_of(config)[name].slices else slices
+        volumes += len(pool) if added == "auto" else int(rest[0]) * added
+    size = min(volumes, len(pool)) * float((pool["z"] * pool["y"] * pool["x"]).mean()) * VOXEL_BYTES
+    if compute.training_data != "auto":
+        return compute.training_data
+    return "device" if size <= room else "files"
