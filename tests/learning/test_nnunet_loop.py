@@ -24,7 +24,7 @@ from scipy.special import entr
 from slicesampling import UserError
 from slicesampling.learning.compute import Compute
 from slicesampling.learning.networks import load_model, train
-from slicesampling.learning.nnunet import DATASET, FINAL, KEPT, history_of, last_state, mean_history
+from slicesampling.learning.nnunet import DATASET, FINAL, KEPT, NnUNet, history_of, last_state, mean_history
 from test_networks import task
 
 INSTALLED = importlib.util.find_spec("nnunetv2") is not None
@@ -130,7 +130,7 @@ def by_commands(model: Path, images: Path, folder: Path, folds: str, *options: s
 def test_the_loop_runs_with_nnunet_and_says_what_nnunet_says(tmp_path: Path) -> None:
     done = subprocess.run(snakemake(tmp_path), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-6000:]
-    assert "network.kind is nnunet: not read are training, uncertainty.samples" in done.stderr
+    assert "network.kind is nnunet: not read are keys of other networks, training, uncertainty.samples" in done.stderr
     results = tmp_path / "results"
     metrics = pd.read_csv(results / "evaluation/metrics.tsv", sep="\t")
     models = {"initial", "uss-1", "uss-2", "uss-2-converged", "pool-converged"}
@@ -166,6 +166,15 @@ def test_the_loop_runs_with_nnunet_and_says_what_nnunet_says(tmp_path: Path) -> 
     np.testing.assert_allclose(sampled.measures["predictive_entropy"], entr(mean).sum(axis=0), atol=5e-4)
     sure = np.abs(mean[1] - 0.5) > 2e-4
     np.testing.assert_array_equal(sampled.liver[sure], mean[1][sure] > 0.5)
+
+    # With mirroring, no direction is preferred: what is said of a mirrored volume is what is said, mirrored.
+    content = torch.load(last, weights_only=True)
+    content["network"]["mirroring"] = True
+    mirroring = NnUNet(content, CPU)
+    one = mirroring.sample(image, 2, ("key",)).measures["predictive_entropy"]
+    other = mirroring.sample(np.flip(image, (0, 2)).copy(), 2, ("key",)).measures["predictive_entropy"]
+    np.testing.assert_allclose(other.flip((0, 2)), one, atol=5e-3)
+    assert np.abs(one - sampled.measures["predictive_entropy"]).max() > 1e-2
 
 
 @slow_with_nnunet

@@ -183,7 +183,7 @@ def query_inputs(wildcards):
 
 if workflow.is_main_process and KIND.unread:
     logger.info(
-        f"network.kind is {config['network']['kind']}: not read are {', '.join(KIND.unread)}"
+        f"network.kind is {config['network']['kind']}: not read are keys of other networks, {', '.join(KIND.unread)}"
     )
 
 QUERIES = [

@@ -76,19 +76,19 @@ def train(task: Task) -> list[dict[str, Any]]:
     A row for each validation: step, epoch, loss, validation_jaccard, validation_dice, device, precision, whether its
     state was `chosen` for the model, and what else the kind of network knows.
     """
-    history: list[dict[str, Any]] = _module(task.network).train(task)
+    history: list[dict[str, Any]] = _module(task.network["kind"]).train(task)
     return history
 
 
 def load_model(path: str | Path, compute: Compute) -> Trained:
-    """Return the model in a file, ready for inference."""
+    """Return the model in a file, ready for inference. One that does not say of which kind it is is the paper's."""
     content = torch.load(path, map_location="cpu", weights_only=True)
-    model: Trained = _module(content["network"]).load(content, compute)
+    model: Trained = _module(content["network"].get("kind", "aunet")).load(content, compute)
     return model
 
 
-def _module(network: Mapping[str, Any]) -> ModuleType:
-    return importlib.import_module(f".{KINDS[network['kind']].module}", __package__)
+def _module(kind: str) -> ModuleType:
+    return importlib.import_module(f".{KINDS[kind].module}", __package__)
 
 
 def write_proposals(model: Trained, volumes: Iterable[str], folders: Mapping[str, Path], to: Path) -> None:

@@ -206,7 +206,7 @@ def _write_dataset(task: Task, identity: str, folder: Path) -> None:
 def _train_fold(task: Task, number: int, fold: Path, common: Sequence[str], nnunet: "Processes") -> dict[str, Any]:
     """Return the last state of a member, which is trained before unless it is there."""
     state = last_state(fold)
-    if state is None or not (fold / FINAL).exists():
+    if not (fold / FINAL).exists():
         started = time.time()
         seed = seed_of(*task.key, "fold", number) % 2**63
         try:
@@ -217,8 +217,8 @@ def _train_fold(task: Task, number: int, fold: Path, common: Sequence[str], nnun
             raise
         task.progress(Progress(number + 1, task.network["folds"], 0, 0.0, None))
         state = last_state(fold)
-        if state is None:
-            raise UserError(f"{fold / FINAL}: is not what nnU-Net has left; the log says why")
+    if state is None or not (fold / FINAL).exists():
+        raise UserError(f"{fold / FINAL}: nnU-Net has not left it; the log says why")
     logger.info("fold %d is trained", number)
     return state
 
