@@ -1,0 +1,94 @@
+"""The study's question with two networks: keep what runs have measured, and compare.
+
+.venv/bin/python benchmarks/study_networks.py collect ../run nnU-Net     # add a run of config/study_networks.yaml
+.venv/bin/python benchmarks/study_networks.py compare                    # print the table, and draw the figure
+"""
+
+import argparse
+from pathlib import Path
+
+import common  # noqa: F401 - finds the library
+import pandas as pd
+import study
+from matplotlib.figure import Figure
+from slicesampling.publication.plots import box_statistics
+from slicesampling.publication.style import COLUMN, looks, save_figure, styled
+
+RECORD = study.STUDY / "networks.tsv.xz"
+COLUMNS = ["network", "seed", "strategy", "slices", "liver_slices", "volume", "dice", "rve", "msd", "hd"]
+ORDER = ["uss", "aware", "rss", "pool"]
+
+
+def collect(run: Path, network: str) -> None:
+    """Add the converged models of a run, or put them in the place of those of the same network, seed and strategy."""
+    tables = []
+    for path in sorted(run.glob("results/evaluation/seed*/*-converged/shard*.tsv")):
+        seed, model = path.parts[-3].removeprefix("seed"), path.parts[-2].removesuffix("-converged")
+        ledger = pd.read_csv(run / f"results/annotations/seed{seed}/{model}.tsv", sep="\t")
+        table = pd.read_csv(path, sep="\t").assign(network=network, seed=int(seed), strategy=model.split("-")[0])
+        tables.append(table.assign(slices=len(ledger), liver_slices=int(ledger["liver"].sum())))
+    new = pd.concat(tables)[COLUMNS]
+    if RECORD.exists():
+        keys = COLUMNS[:3]
+        old = pd.read_csv(RECORD, sep="\t")
+        new = pd.concat([old[~pd.MultiIndex.from_frame(old[keys]).isin(pd.MultiIndex.from_frame(new[keys]))], new])
+    study.write(new, RECORD)
+
+
+def compare() -> None:
+    """Print a row for each network and strategy, over all its seeds, and draw the Dice of all volumes."""
+    kept = pd.read_csv(RECORD, sep="\t")
+    kept["strategy"] = pd.Categorical(kept["strategy"], ORDER)
+    rows = []
+    for (network, strategy), table in kept.groupby(["network", "strategy"], observed=True):
+        row = {"network": network, "": strategy.upper() if strategy != "pool" else "data pool"}
+        row |= {"slices": table["slices"].mean(), "with liver": table["liver_slices"].mean()}
+        row["Dice (5th percentile)"] = f"{table['dice'].mean():.3f} ({table['dice'].quantile(0.05):.3f})"
+        row["RVE [%] (95th)"] = f"{table['rve'].mean():.1f} ({table['rve'].quantile(0.95):.1f})"
+        rows.append(row | {"MSD [mm]": f"{table['msd'].mean():.1f}", "HD [mm]": f"{table['hd'].mean():.0f}"})
+    print(pd.DataFrame(rows).to_markdown(index=False, floatfmt=".0f"))
+    save_figure(networks_figure(kept), study.STUDY / "networks")
+    (study.STUDY / "networks.pdf").unlink()
+
+
+@styled
+def networks_figure(kept: pd.DataFrame) -> Figure:
+    """Draw a box of the Dice for each network and strategy; whiskers from the 5th to the 95th percentile."""
+    networks, drawn = list(dict.fromkeys(kept["network"])), looks(ORDER[:-1])
+    figure = Figure(figsize=(COLUMN, 2.4), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(ORDER)
+    for place, network in enumerate(networks):
+        for number, strategy in enumerate(ORDER):
+            values = kept.loc[(kept["network"] == network) & (kept["strategy"] == strategy), "dice"]
+            look = drawn[strategy]
+            axes.bxp(
+                [box_statistics(values)],
+                positions=[place + (number - (len(ORDER) - 1) / 2) * width],
+                widths=0.8 * width,
+                showfliers=False,
+                showmeans=True,
+                patch_artist=True,
+                boxprops={"facecolor": look.colour, "alpha": 0.6, "label": look.label if place == 0 else None},
+                medianprops={"color": "black"},
+                meanprops={"marker": look.marker, "mfc": "white", "mec": "black", "ms": 4},
+            )
+    axes.set_xticks(range(len(networks)), networks)
+    axes.set(ylabel="Dice of 60 test volumes")
+    figure.legend(loc="outside lower center", ncols=len(ORDER))
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(required=True, dest="command")
+    collecting = commands.add_parser("collect")
+    collecting.add_argument("run", type=Path, help="the folder of a run")
+    collecting.add_argument("network", help="how it is called in the table")
+    commands.add_parser("compare")
+    given = parser.parse_args()
+    collect(given.run, given.network) if given.command == "collect" else compare()
+
+
+if __name__ == "__main__":
+    main()
