@@ -266,7 +266,8 @@ def experiment(setting: Setting) -> Rows:
         config = yaml.safe_load((Path(__file__).parents[1] / "config/config.yaml").read_text(encoding="utf-8"))
         if setting.device == "cpu":
             rehearse(config, setting.scale)
-            plan.IMPORTS = dict.fromkeys(plan.IMPORTS, "json")  # importing takes longer than all the rest
+            for module in (plan, plan.plan_aunet):
+                module.IMPORTS = dict.fromkeys(module.IMPORTS, "json")  # importing takes longer than all the rest
         compute = compute_in(setting.fast, setting)
         phantom = config["phantom"]
         cohort = plan_cohort(phantom, str(setting.folder))
@@ -285,16 +286,16 @@ def experiment(setting: Setting) -> Rows:
         models += [*(f"{name}-{last}-converged" for name in strategies), "pool-converged"]
         splits = {split: int((table["split"] == split).sum()) for split in ("pool", "val", "test")}
         jobs = sum(plan.job_counts(config, models, splits).values())
-        result = plan.estimate(config, times, compute, models, table, jobs)
+        result = plan.estimate(config, times, models, table, jobs)
         return {
             "volumes": len(table),
             "measured on": axes(grids[typical.name].shape),
             "jobs": jobs,
             "device hours": float(result.stages["device_hours"].sum()),
             f"hours with {WORKERS} jobs at a time": result.wall_hours(WORKERS),
-            **{f"training steps/s, {place}": 1 / seconds for place, seconds in times.step.items()},
-            "G MAC/s": 1e-9 / times.decode,
-            "text": plan.describe(result, times, compute, WORKERS),
+            **{f"training steps/s, {place}": 1 / seconds for place, seconds in times.network.step.items()},
+            "G MAC/s": 1e-9 / times.network.decode,
+            "text": plan.describe(result, times, WORKERS),
         }
 
     return {setting.fast: measured}
