@@ -39,7 +39,7 @@ def main() -> None:
             for number in range(given.row["volumes"]):
                 result = sample(network, image, (-1000, 1000), compute, given.row["samples"], (number,))
                 region = structure_region(result.liver)
-                volume_scores(result.measures, slice_profiles(result.measures, region), region)
+                volume_scores(slice_profiles(result.measures, region), region)
 
         time = common.seconds(work, 1 if given.row["volumes"] * given.row["samples"] > 80 else 3, compute.device)
         print(json.dumps({"seconds": time, "memory": common.peak_gib(compute.device)}))

@@ -57,7 +57,7 @@ def sample(folder: Path, samples: int) -> None:
     print(f"{volume.image.shape} voxels on the common grid,", end=" ")
     result = sample(network, volume.image, (-1000, 1000), compute, samples, ("large",))
     region = structure_region(result.liver)
-    volume_scores(result.measures, slice_profiles(result.measures, region), region)
+    volume_scores(slice_profiles(result.measures, region), region)
 
 
 def main() -> None:

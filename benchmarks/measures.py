@@ -17,7 +17,7 @@ from slicesampling.learning.compute import Compute
 from slicesampling.learning.network import AnisotropicUNet
 from slicesampling.learning.uncertainty import (
     Moments,
-    predictive_entropy,
+    selective_slice_uncertainty,
     slice_counts,
     slice_profiles,
     slice_uncertainty,
@@ -59,15 +59,16 @@ def main() -> None:
         sampled = inference.sample(network, image, WINDOW, compute, given.samples, ("key",))
         region = structure_region(sampled.liver)
         slice_counts(sampled.liver, reference)
-        volume_scores(sampled.measures, slice_profiles(sampled.measures, region), region)
+        volume_scores(slice_profiles(sampled.measures, region), region)
 
     def entropy_alone() -> None:
-        measures = {"predictive_entropy": lambda known: predictive_entropy(known.probability)}
+        measures = {"predictive_entropy": lambda known: known.entropy_of_mean}
         with mock.patch.object(inference, "moments", mean_alone), mock.patch.object(inference, "MEASURES", measures):
             sampled = inference.sample(network, image, WINDOW, compute, given.samples, ("key",))
         entropy = sampled.measures["predictive_entropy"]
-        slice_uncertainty(entropy)
-        volume_uncertainty(entropy, structure_region(sampled.liver))
+        region = structure_region(sampled.liver)
+        selective = selective_slice_uncertainty(entropy, region)
+        volume_uncertainty(slice_uncertainty(entropy), selective, region)
 
     def features() -> None:
         inference.slice_features(network, image, WINDOW, compute)

@@ -31,7 +31,7 @@ with replacing(snakemake.output.masks) as folder:
         sampled = model.sample(image, params.settings["samples"], key)
         region = structure_region(sampled.liver, params.settings["dilation"])
         profiles = slice_profiles(sampled.measures, region)
-        score = volume_scores(sampled.measures, profiles, region)["predictive_entropy"]
+        score = volume_scores(profiles, region)["predictive_entropy"]
         row = {"volume": name, "uncertainty": score, "liver_ml": liver.sum() * np.prod(volume.grid.spacing) / 1000}
         rows.append(row | {"most_uncertain_slice": int(profiles["predictive_entropy"].argmax())})
         logging.info("%s: %.5f", name, score)

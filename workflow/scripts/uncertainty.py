@@ -38,7 +38,7 @@ for name, (image, reference) in read_ahead(sound(params.volumes, folders), read,
     sampled = model.sample(image, params.settings["samples"], key)
     region = structure_region(sampled.liver, params.settings["dilation"])
     columns = slice_profiles(sampled.measures, region)
-    score = volume_scores(sampled.measures, columns, region)
+    score = volume_scores(columns, region)
     counts = slice_counts(sampled.liver, reference)  # missing where nobody has annotated
     rows = pd.DataFrame({"volume": name, "slice": range(len(image)), **counts, **columns})
     slices.append(rows.astype(dict.fromkeys(COUNTS, "Int64")))

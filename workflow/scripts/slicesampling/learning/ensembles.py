@@ -23,6 +23,7 @@ from .inference import LIVER, Sampled
 from .prefetch import read_ahead
 from .uncertainty import (
     MEASURES,
+    SLICES_AT_ONCE,
     RunningMoments,
     slice_counts,
     slice_profiles,
@@ -32,8 +33,6 @@ from .uncertainty import (
 
 NPZ = ".npz"
 PROBABILITIES = "probabilities"
-SLICES_AT_ONCE = 2
-"""Of 380 x 380 voxels: their intermediate results stay in the cache of a core."""
 TOLERANCE = 1e-3
 """How far beyond 0 and 1 a probability may lie, by rounding and resampling."""
 
@@ -118,7 +117,7 @@ def ensemble_scores(
         seen = slice_counts(found.liver, None)["structure_voxels"]
         rows = {"volume": name, "slice": range(len(found.liver)), "structure_voxels": seen, **columns}
         slices.append(pd.DataFrame(rows))
-        volumes.append({"volume": name, **volume_scores(found.measures, columns, region)})
+        volumes.append({"volume": name, **volume_scores(columns, region)})
         said(name)
     return Scores(pd.concat(slices, ignore_index=True), pd.DataFrame(volumes))
 
