@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from conftest import ROOT
 from slicesampling import NOT_ANNOTATED
 from slicesampling.cohort.grids import Grid
 from slicesampling.cohort.volumes import Preprocessed, read_canonical_mask, save_preprocessed
-from slicesampling.learning import kinds, networks
+from slicesampling.configuration import check_configuration
 from slicesampling.learning.compute import Compute
 from slicesampling.learning.inference import Predictor, sample
-from slicesampling.learning.kinds import KINDS, Kind
+from slicesampling.learning.kinds import KINDS, Kind, kind_of
 from slicesampling.learning.networks import Task, load_model, train, write_proposals
 from slicesampling.learning.patches import AnnotatedVolume
 from slicesampling.learning.progress import Progress
@@ -118,20 +119,27 @@ def test_the_network_of_the_documentation_learns_and_says_what_it_learnt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As it stands there, through the same seam."""
-    module_text, entry = re.findall(r"```python\n(.*?)```", (ROOT / "docs/networks.md").read_text(), re.DOTALL)
+    page = (ROOT / "docs/networks.md").read_text(encoding="utf-8")
+    module_text, entry = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (keys,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     module = types.ModuleType("slicesampling.learning.small")
     module.__package__ = "slicesampling.learning"
     exec(compile(module_text, "docs/networks.md", "exec"), vars(module))
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(kinds, "KINDS", dict(KINDS))
-    exec(compile(entry, "docs/networks.md", "exec"), {"KINDS": kinds.KINDS, "Kind": Kind})
-    monkeypatch.setattr(networks, "KINDS", kinds.KINDS)
-    config = {"network": {"kind": "small"}, "training": {"iteration": END}, "uncertainty": {"samples": 4}}
-    kind = kinds.kind_of(config)
-    assert kind.samples(config) == "4 Monte Carlo dropout samples"
+    monkeypatch.setitem(KINDS, "small", None)  # taken out again in the end
+    exec(compile(entry, "docs/networks.md", "exec"), {"KINDS": KINDS, "Kind": Kind})
+    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8"))
+    schema["$defs"]["networks"] |= yaml.safe_load(keys)
+    (tmp_path / "schema.yaml").write_text(yaml.safe_dump(schema), encoding="utf-8")
+    config = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+    config["network"] |= {"kind": "small", "width": 4}
+    check_configuration(config, tmp_path / "schema.yaml")
+    assert config["network"] == {"kind": "small", "width": 4, "dropout": 0.25}
+    kind = kind_of(config)
+    assert kind.samples(config) == "20 Monte Carlo dropout samples"
 
     end = kind.end(config, "iteration") | {"epochs": 60}
-    network = {"kind": "small", "width": 4, "dropout": 0.2}
+    network = config["network"]
     history = pd.DataFrame(train(task(tmp_path, network=network, training=kind.training(config), end=end)))
     assert history["loss"].iloc[-1] < 0.5 * history["loss"].iloc[0]
     assert history.loc[history["chosen"], "validation_dice"].iloc[0] > 0.7
