@@ -307,7 +307,7 @@ class Scripts:
                 job, "start", lambda _: sys.stderr
             )  # no log file, so that this process's output stays its own
             path = ROOT / f"workflow/scripts/{script}.py"
-            runpy.run_path(str(path), {"snakemake": snakemake})
+            runpy.run_path(str(path), {"snakemake": snakemake, "__real_file__": sys.argv[0]})
 
     def train(self, section: dict[str, Any], output: Path, epochs: int | None = SETTINGS.epochs) -> None:
         training = SETTINGS._asdict()

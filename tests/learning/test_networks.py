@@ -72,6 +72,7 @@ def task(folder: Path, kind: str = "aunet", **changes: object) -> Task:
         checkpoint=folder / "uss-1.pt",
         begun_checkpoint=folder / "uss-1.pt",
         model=folder / "model/model.pt",
+        script="",
         progress=lambda now: None,
     )
     return made._replace(**changes)

@@ -48,6 +48,7 @@ task = Task(
     checkpoint=checkpoint,
     begun_checkpoint=begun,
     model=Path(snakemake.output.model),
+    script=__real_file__,  # where Snakemake has put this script, with its inputs
     progress=report,
 )
 try:

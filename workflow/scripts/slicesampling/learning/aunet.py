@@ -1,7 +1,6 @@
 """The paper's network in the loop: its training on a task, its file, and its trained models."""
 
 import inspect
-import sys
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -71,7 +70,7 @@ def load(content: dict[str, Any], compute: Compute) -> AuNet:
 
 def train(task: Task) -> list[dict[str, Any]]:
     """Train a network; see `networks.train`. Several processes each run the script that calls it."""
-    launch(sys.argv[0], task.compute["training_processes"])
+    launch(task.script, task.compute["training_processes"])
     compute = computing(task.compute)
     volumes = [load_preprocessed(task.folders[name]) for name in task.validation]
     belongs_to = fingerprint(

@@ -51,6 +51,7 @@ class Task(NamedTuple):
     on; `begun` is the file of the latter.
     checkpoint: a file, beside which others may begin with its name; begun_checkpoint: that of `begun`. For a model that
     carries on nothing, `begun` is None and both are the same.
+    script: of the job; a kind of network may run it in several processes.
     progress: is told how far what is kept has come.
     """
 
@@ -67,6 +68,7 @@ class Task(NamedTuple):
     checkpoint: Path
     begun_checkpoint: Path
     model: Path
+    script: str
     progress: Callable[[Progress], None]
 
 
