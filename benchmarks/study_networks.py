@@ -42,11 +42,11 @@ def compare() -> None:
     rows = []
     for (network, strategy), table in kept.groupby(["network", "strategy"], observed=True):
         row = {"network": network, "": strategy.upper() if strategy != "pool" else "data pool"}
-        row |= {"slices": table["slices"].mean(), "with liver": table["liver_slices"].mean()}
+        row |= {name: f"{table[of].mean():.0f}" for name, of in (("slices", "slices"), ("with liver", "liver_slices"))}
         row["Dice (5th percentile)"] = f"{table['dice'].mean():.3f} ({table['dice'].quantile(0.05):.3f})"
         row["RVE [%] (95th)"] = f"{table['rve'].mean():.1f} ({table['rve'].quantile(0.95):.1f})"
         rows.append(row | {"MSD [mm]": f"{table['msd'].mean():.1f}", "HD [mm]": f"{table['hd'].mean():.0f}"})
-    print(pd.DataFrame(rows).to_markdown(index=False, floatfmt=".0f"))
+    print(pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True, colalign=["left"] * 2 + ["right"] * 6))
     save_figure(networks_figure(kept), study.STUDY / "networks")
     (study.STUDY / "networks.pdf").unlink()
 
@@ -54,13 +54,15 @@ def compare() -> None:
 @styled
 def networks_figure(kept: pd.DataFrame) -> Figure:
     """Draw a box of the Dice for each network and strategy; whiskers from the 5th to the 95th percentile."""
-    networks, drawn = list(dict.fromkeys(kept["network"])), looks(ORDER[:-1])
+    networks, drawn = sorted(set(kept["network"])), looks(ORDER[:-1])
     figure = Figure(figsize=(COLUMN, 2.4), layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(ORDER)
     for place, network in enumerate(networks):
         for number, strategy in enumerate(ORDER):
             values = kept.loc[(kept["network"] == network) & (kept["strategy"] == strategy), "dice"]
+            if not len(values):
+                continue
             look = drawn[strategy]
             axes.bxp(
                 [box_statistics(values)],
@@ -69,13 +71,14 @@ def networks_figure(kept: pd.DataFrame) -> Figure:
                 showfliers=False,
                 showmeans=True,
                 patch_artist=True,
-                boxprops={"facecolor": look.colour, "alpha": 0.6, "label": look.label if place == 0 else None},
+                boxprops={"facecolor": look.colour, "alpha": 0.6, "label": look.label},
                 medianprops={"color": "black"},
                 meanprops={"marker": look.marker, "mfc": "white", "mec": "black", "ms": 4},
             )
-    axes.set_xticks(range(len(networks)), networks)
-    axes.set(ylabel="Dice of 60 test volumes")
-    figure.legend(loc="outside lower center", ncols=len(ORDER))
+    axes.set_xticks(range(len(networks)), [network.replace(", ", ",\n") for network in networks])
+    axes.set(ylabel="Dice of 60 test volumes", xlim=(-0.5, len(networks) - 0.5))
+    handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))  # one of each label
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=len(ORDER))
     return figure
 
 
