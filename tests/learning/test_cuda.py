@@ -293,7 +293,6 @@ class Scripts:
             input=SimpleNamespace(
                 ledger=self.folder / "ledger.tsv",
                 answers=[],
-                begun=[],
                 volumes=[self.folder / "volumes"],
                 model=output / "model.pt",
             ),

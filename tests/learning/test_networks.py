@@ -68,7 +68,6 @@ def task(folder: Path, kind: str = "aunet", **changes: object) -> Task:
         validation=["v"],
         folders={"a": folder / "a", "v": folder / "v"},
         key=(1, "uss-1", "training"),
-        begun=None,
         checkpoint=folder / "uss-1.pt",
         begun_checkpoint=folder / "uss-1.pt",
         model=folder / "model/model.pt",

@@ -44,7 +44,6 @@ task = Task(
     validation=sound(params.validation, folders),
     folders=folders,
     key=(int(wildcards.seed), begun.stem, "training"),
-    begun=Path(snakemake.input.begun) if snakemake.input.begun else None,
     checkpoint=checkpoint,
     begun_checkpoint=begun,
     model=Path(snakemake.output.model),

@@ -19,6 +19,7 @@ from .learning.checkpoint import Checkpoint
 from .learning.compute import Compute, device_name
 from .learning.geometry import axes
 from .learning.inference import sample
+from .learning.kinds import kind_of
 from .learning.memory import free_memory
 from .learning.patches import AnnotatedVolume, TrainingSet
 from .learning.progress import Progress
@@ -138,8 +139,7 @@ def _training_step(
 ) -> float:
     """Return the seconds of a training step on one fully annotated volume that lies in files or on the device, after a
     warm-up."""
-    training = {name: value for name, value in config["training"].items() if name not in ("iteration", "converged")}
-    settings = Settings(**training, epochs=2 * MEASURED_STEPS, steps=None, patience=None)
+    settings = Settings(**kind_of(config).training(config), epochs=2 * MEASURED_STEPS, steps=None, patience=None)
     settings = settings._replace(patch=axes(settings.patch), validation_interval=10**9)
     times: list[float] = []
 

@@ -14,7 +14,7 @@ from .cohort.nnunet import NUMBER, Labelled, write_dataset
 from .cohort.volumes import Preprocessed
 from .learning.checkpoint import Termination, write_state
 from .learning.compute import Compute, device_name
-from .learning.nnunet import DATASET, NnUNet, Processes, ensemble, last_state, require_nnunet, results_of
+from .learning.nnunet import DATASET, PLANNED, NnUNet, Processes, ensemble, last_state, require_nnunet, results_of
 
 IMPORTS = {
     "train": "slicesampling.learning.nnunet",
@@ -83,7 +83,7 @@ def measure(config: dict[str, Any], compute: Compute, volume: Preprocessed, name
     with Termination(compute.device) as termination:
         nnunet = Processes(place, threads, termination)
         started = time.perf_counter()
-        planned, measured = place / "planned", place / "measured"
+        planned, measured = place / PLANNED, place / "measured"
         kept = ["--spacing", *map(str, spacing), "--to", str(planned)]
         nnunet.run("prepare", *common, "--planner", network["planner"], *kept)
         prepare = max(time.perf_counter() - started - start, 0.0) / (2 * volume.image.size)

@@ -11,8 +11,6 @@ in its intensity statistics (2.8.1); it keeps one that is there.
 """
 
 import json
-import os
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import NOT_ANNOTATED, STRUCTURE, UserError
-from ..jobs.files import write_text
+from ..jobs.files import link_or_copy, write_text
 from .formats import gridded
 from .volumes import load_preprocessed
 
@@ -82,11 +80,11 @@ def write_dataset(
             split[part].append(volume.name)
             loaded = load_preprocessed(volume.folder)
             spacing = tuple(float(step) for step in loaded.grid.spacing)
-            _link(volume.folder / "image.nii", raw / f"imagesTr/{volume.name}_0000.nii")
+            link_or_copy(volume.folder / "image.nii", raw / f"imagesTr/{volume.name}_0000.nii")
             gridded(volume.label, loaded.grid).to_filename(raw / f"labelsTr/{volume.name}.nii")
             known_intensities.add(loaded.image, volume.label, spacing)
     for volume_name, where in test.items():
-        _link(where / "image.nii", raw / f"imagesTs/{volume_name}_0000.nii")
+        link_or_copy(where / "image.nii", raw / f"imagesTs/{volume_name}_0000.nii")
     _write_json(raw / "dataset.json", description(name, about, len(split["train"]) + len(split["val"])))
     _write_json(preprocessed / "splits_final.json", [split] * folds)
     _write_json(preprocessed / "dataset_fingerprint.json", known_intensities.content())
@@ -144,14 +142,6 @@ class Fingerprint:
             "foreground_intensity_properties_per_channel": {"0": found},
             "median_relative_size_after_cropping": 1.0,
         }
-
-
-def _link(source: Path, target: Path) -> None:
-    """Let `target` be the file `source`, which is only ever replaced as a whole; a copy on another disk."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -39,6 +39,14 @@ def replacing(path: str | Path) -> Iterator[Path]:
             raise
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Let `target` be the file `source`, which is only ever replaced as a whole; a copy where there are no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def require_new(folder: Path, why: str = "") -> None:
     """Raise UserError, which ends with `why`, where a folder holds anything, or its name is that of a file."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -48,9 +48,9 @@ class Task(NamedTuple):
     annotated: what is learnt from; ledger: the same as a table; validation: volumes whose masks are known.
     folders: volume → its preprocessed folder.
     key: of all random numbers, the same for a converged model and for the model of the last iteration, which it carries
-    on; `begun` is the file of the latter.
-    checkpoint: a file, beside which others may begin with its name; begun_checkpoint: that of `begun`. For a model that
-    carries on nothing, `begun` is None and both are the same.
+    on.
+    checkpoint: a file, beside which others may begin with its name; begun_checkpoint: that of the model that it carries
+    on. For a model that carries on nothing, both are the same.
     script: of the job; a kind of network may run it in several processes.
     progress: is told how far what is kept has come.
     """
@@ -64,7 +64,6 @@ class Task(NamedTuple):
     validation: Sequence[str]
     folders: Mapping[str, Path]
     key: tuple[str | int, ...]
-    begun: Path | None
     checkpoint: Path
     begun_checkpoint: Path
     model: Path

@@ -28,7 +28,7 @@ from torch import Tensor
 from .. import STRUCTURE, UserError, one_line
 from ..cohort.nnunet import NUMBER, Labelled, dataset_name, partial_label, write_dataset
 from ..cohort.volumes import load_preprocessed
-from ..jobs.files import replacing
+from ..jobs.files import link_or_copy, replacing
 from ..jobs.randomness import seed_of
 from .checkpoint import Terminated, Termination, write_state
 from .compute import Compute, computing, device_name, fingerprint
@@ -72,7 +72,7 @@ def train(task: Task) -> list[dict[str, Any]]:
         *(array for volume in task.annotated for array in (volume.image, volume.mask)),
         *(array for volume in validation for array in (volume.image, volume.mask)),
     )
-    for path in (task.checkpoint, task.begun_checkpoint):
+    for path in dict.fromkeys((task.checkpoint, task.begun_checkpoint)):
         content = _trained(path, identity)
         if content is not None:
             logger.info("%s holds this model", path)
@@ -85,7 +85,8 @@ def train(task: Task) -> list[dict[str, Any]]:
         path = task.checkpoint
         shutil.rmtree(folder)
     with replacing(task.model) as temporary:
-        _share(path, temporary)
+        link_or_copy(path, temporary)
+        os.utime(temporary)  # it is new to Snakemake
     history: list[dict[str, Any]] = content["history"]
     return history
 
@@ -122,15 +123,6 @@ def readable(path: Path) -> dict[str, Any] | None:
         logger.warning("%s cannot be read (%s)", path, one_line(error))
         return None
     return content
-
-
-def _share(source: Path, target: Path) -> None:
-    """Let a new name stand for a file that is never written to; a copy where there are no links."""
-    try:
-        os.link(source, target)
-        os.utime(target)  # it is new to Snakemake
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def _train_members(task: Task, identity: str, folder: Path, compute: Compute) -> dict[str, Any]:
