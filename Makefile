@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
 
-.PHONY: demo study study-tables report annotate annotate-demo view browser test test-all test-slurm test-slurm-faults lint lock clean
+.PHONY: demo study study-tables study-equal-steps report annotate annotate-demo view browser test test-all test-slurm test-slurm-faults lint lock clean
 
 demo: .venv
 	$(BIN)/snakemake --profile demo
@@ -25,6 +25,14 @@ study-tables: .venv
 	$(BIN)/python benchmarks/study.py restore --records $(RECORDS) $(STUDY)
 	$(BIN)/snakemake --cores all --configfile config/study.yaml $(EQUAL) $(STUDY)/recorded.yaml --directory $(STUDY) \
 		--allowed-rules tables table plot paper_comparison overview claims --rerun-triggers mtime -- tables
+
+# The sets that the study has annotated in the end, each trained for the same number of steps: benchmarks/study_equal_steps.py.
+EQUALLY := rvs-5 uvs-5 rss-5 uss-5 aware-5
+study-equal-steps: .venv
+	nice -n 19 $(BIN)/snakemake --cores all --configfile config/study.yaml config/study_equal_steps.yaml $(STUDY)/recorded.yaml \
+		--directory $(STUDY) --rerun-incomplete --keep-going --rerun-triggers mtime \
+		--allowed-rules phantom_cohort check_cohort preprocess train predict evaluate \
+		-- $(foreach seed,1 2 3 4 5,$(foreach model,$(EQUALLY),results/evaluation/seed$(seed)/$(model)/shard0.tsv))
 
 # The report of the results in results/, as one file that needs no network. If the run had its own configuration:
 # make report ARGUMENTS="--configfile my.yaml". The demo makes its report itself.

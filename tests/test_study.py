@@ -82,6 +82,14 @@ def test_a_run_of_other_volumes_is_refused(run: Path, records: Path, tmp_path: P
         study.collect(tmp_path / "other/results", records)
 
 
+def test_a_run_may_know_more_of_its_volumes_than_the_records(run: Path, records: Path) -> None:
+    study.collect(run / "results", records)
+    now = study.read(records / "volumes.tsv.xz")
+    study.write(now.drop(columns="touches"), records / "volumes.tsv.xz")
+    study.collect(run / "results", records)
+    assert study.read(records / "volumes.tsv.xz").equals(now)
+
+
 @pytest.mark.slow
 def test_the_tables_of_the_records_are_those_of_the_run(run: Path, records: Path, tmp_path: Path) -> None:
     study.collect(run / "results", records)

@@ -1,0 +1,79 @@
+"""Do the steps of a training explain the order of the strategies? The study's last sets, each trained for 1000 steps.
+
+.venv/bin/python benchmarks/study.py restore ../equal                        # the sets that the study has annotated
+make study-equal-steps STUDY=../equal                                        # train on them, and segment
+.venv/bin/python benchmarks/study_equal_steps.py collect ../equal            # keep what was measured
+.venv/bin/python benchmarks/study_equal_steps.py compare                     # print the table
+
+The sets are those of the study, so that nothing but the number of steps changes.
+"""
+
+import argparse
+from pathlib import Path
+
+import common  # noqa: F401 - finds the library
+import numpy as np
+import pandas as pd
+import study
+from slicesampling.evaluation.statistics import METRICS, bootstrap, interval, weighted_means, weighted_quantiles
+
+RECORD = study.STUDY / "equal_steps.tsv.xz"
+COLUMNS = ["seed", "strategy", "iteration", "volume", "patient", "hard_case", "dice", "rve", "msd", "hd"]
+CASE = ["seed", "volume", "patient"]
+DICE = METRICS["dice"]
+BEST = "uss"
+
+
+def collect(run: Path) -> None:
+    """Keep the metrics of a run's models, in the place of what was there."""
+    cohort = study.read(run / "results/cohort/cohort.tsv")[["volume", "patient", "hard_case"]]
+    tables = []
+    for path in sorted(run.glob("results/evaluation/seed*/*-*/shard*.tsv")):
+        strategy, _, iteration = path.parts[-2].rpartition("-")
+        if iteration.isdigit():
+            seed = path.parts[-3].removeprefix("seed")
+            tables.append(study.read(path).assign(seed=seed, strategy=strategy, iteration=iteration))
+    study.write(pd.concat(tables).merge(cohort, on="volume", validate="many_to_one")[COLUMNS], RECORD)
+
+
+def compare() -> None:
+    """Print a row for each strategy: Dice as in the study and after equal steps, and what USS is better by."""
+    equal = pd.read_csv(RECORD, sep="\t")
+    last = equal["iteration"].max()
+    models = pd.read_csv(study.STUDY / "metrics.tsv.xz", sep="\t")
+    models = models[(models["iteration"] == last) & ~models["converged"]]
+    trainings = pd.read_csv(study.STUDY / "training.tsv.xz", sep="\t")
+    trainings = trainings[(trainings["iteration"] == last) & ~trainings["converged"]]
+    steps = trainings.groupby("strategy")["steps"].mean()
+    dice = [table.pivot_table(index=CASE, columns="strategy", values="dice") for table in (models, equal)]
+    weights, seeds = bootstrap(equal, np.random.default_rng(0))  # of the same cases in both
+    strategies = sorted(set(equal["strategy"]), key=lambda name: -dice[1][name].mean())
+    rows = []
+    for strategy in strategies:
+        row = {"": strategy.upper(), "steps": f"{steps[strategy]:.0f}"}
+        for what, table in zip(("as in the study", "1000 steps"), dice, strict=True):
+            values = table[strategy].to_numpy()
+            tail = np.mean([DICE.tail(of_seed) for _, of_seed in table[strategy].groupby("seed")])
+            row[f"Dice, {what} (5th percentile)"] = f"{values.mean():.3f} ({tail:.3f})"
+            if strategy != BEST:
+                own = table[BEST].to_numpy()
+                mean = own.mean() - values.mean(), interval(weighted_means(own - values, weights), seeds)
+                tails = [weighted_quantiles(of, weights, DICE.tail_quantile) for of in (own, values)]
+                worst = DICE.tail(own) - DICE.tail(values), interval(tails[0] - tails[1], seeds)
+                for name, (estimate, (lower, upper)) in (("mean", mean), ("5th percentile", worst)):
+                    row[f"{BEST.upper()} better, {what}, {name}"] = f"{estimate:+.3f} [{lower:.3f}, {upper:.3f}]"
+        rows.append(row)
+    print(pd.DataFrame(rows).fillna("").T.to_markdown())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, dest="command")
+    commands.add_parser("collect").add_argument("run", type=Path, help="the folder of the run")
+    commands.add_parser("compare")
+    given = parser.parse_args()
+    collect(given.run) if given.command == "collect" else compare()
+
+
+if __name__ == "__main__":
+    main()
