@@ -97,7 +97,9 @@ def complete(kept: pd.DataFrame) -> tuple[list[int], list[str]]:
 
 
 def read(path: Path) -> pd.DataFrame:
-    """Read a table as text, so that nothing of it changes."""
+    """Read a table as text, so that nothing of it changes; end with one line where it is missing."""
+    if not path.exists():
+        sys.exit(f"error: {path}: is missing; accepted: the folder of a run that has made its tables, or of records")
     return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
 
 

@@ -48,22 +48,25 @@ def compare() -> None:
     dice = [table.pivot_table(index=CASE, columns="strategy", values="dice") for table in (models, equal)]
     weights, seeds = bootstrap(equal, np.random.default_rng(0))  # of the same cases in both
     strategies = sorted(set(equal["strategy"]), key=lambda name: -dice[1][name].mean())
+    own = dice[1][BEST].to_numpy()
     rows = []
     for strategy in strategies:
         row = {"": strategy.upper(), "steps": f"{steps[strategy]:.0f}"}
-        for what, table in zip(("as in the study", "1000 steps"), dice, strict=True):
-            values = table[strategy].to_numpy()
-            tail = np.mean([DICE.tail(of_seed) for _, of_seed in table[strategy].groupby("seed")])
-            row[f"Dice, {what} (5th percentile)"] = f"{values.mean():.3f} ({tail:.3f})"
-            if strategy != BEST:
-                own = table[BEST].to_numpy()
-                mean = own.mean() - values.mean(), interval(weighted_means(own - values, weights), seeds)
-                tails = [weighted_quantiles(of, weights, DICE.tail_quantile) for of in (own, values)]
-                worst = DICE.tail(own) - DICE.tail(values), interval(tails[0] - tails[1], seeds)
-                for name, (estimate, (lower, upper)) in (("mean", mean), ("5th percentile", worst)):
-                    row[f"{BEST.upper()} better, {what}, {name}"] = f"{estimate:+.3f} [{lower:.3f}, {upper:.3f}]"
+        for what, table in zip(("Dice (5th percentile)", "after 1000 steps"), dice, strict=True):
+            row[what] = f"{table[strategy].mean():.3f} ({DICE.tail(table[strategy]):.3f})"
+        values = dice[1][strategy].to_numpy()
+        if strategy != BEST:
+            bounds = interval(weighted_means(own - values, weights), seeds)
+            row[f"{BEST.upper()} better by"] = written(own.mean() - values.mean(), bounds)
+            tails = [weighted_quantiles(of, weights, DICE.tail_quantile) for of in (own, values)]
+            bounds = interval(tails[0] - tails[1], seeds)
+            row["in the 5th percentile by"] = written(DICE.tail(own) - DICE.tail(values), bounds)
         rows.append(row)
-    print(pd.DataFrame(rows).fillna("").T.to_markdown())
+    print(pd.DataFrame(rows).fillna("").to_markdown(index=False, disable_numparse=True))
+
+
+def written(estimate: float, bounds: tuple[float, float]) -> str:
+    return f"{estimate:.3f} [{bounds[0]:.3f}, {bounds[1]:.3f}]".replace("-", "−")
 
 
 def main() -> None:

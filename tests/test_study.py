@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -88,6 +89,12 @@ def test_a_run_may_know_more_of_its_volumes_than_the_records(run: Path, records:
     study.write(now.drop(columns="touches"), records / "volumes.tsv.xz")
     study.collect(run / "results", records)
     assert study.read(records / "volumes.tsv.xz").equals(now)
+
+
+@pytest.mark.parametrize("act", [study.collect, study.restore])
+def test_a_folder_without_tables_is_refused_in_a_line(tmp_path: Path, act: Callable[[Path, Path], None]) -> None:
+    with pytest.raises(SystemExit, match=r"error: .*\.tsv(\.xz)?: is missing; accepted: the folder of a run"):
+        act(tmp_path / "results", tmp_path / "records")
 
 
 @pytest.mark.slow
