@@ -1,6 +1,6 @@
 """Picking slices by the maps of an ensemble, beside reading these maps alone.
 
-    .venv/bin/python benchmarks/picking.py [--shape 300 380 380] [--members 5] [--volumes 2] [--threads 2]
+    .venv/bin/python benchmarks/picking.py [--shape 300 380 380] [--members 5] [--volumes 2] [--threads 1]
 
 Maps have one structure and are smooth, as a network's are, in each of the formats. Prints seconds a volume, and their
 ratio.
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--shape", type=int, nargs=3, default=[300, 380, 380])
     parser.add_argument("--members", type=int, default=5)
     parser.add_argument("--volumes", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"Measured on {common.machine(common.compute_of('cpu', 'float32', options.threads))}.\n")

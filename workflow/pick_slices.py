@@ -1,12 +1,14 @@
 """Pick what to annotate next by the probability maps of any ensemble, without Snakemake; see --help."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parent / "scripts"))
@@ -60,6 +62,7 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--images", type=Path, help="of the volumes, where maps are .npz, which do not say their grid")
     options = parser.parse_args()
+    torch.set_num_threads(max(len(os.sched_getaffinity(0)) - 1, 1))  # one core reads meanwhile
     with faults_in_one_line():
         run(options)
 
