@@ -13,6 +13,7 @@ from conftest import ROOT, SMALLEST, snakemake
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import study
+import study_equal_steps
 
 MADE = ["tables", "table", "plot", "paper_comparison", "overview", "claims"]
 
@@ -109,6 +110,17 @@ def test_the_tables_of_the_records_are_those_of_the_run(run: Path, records: Path
     assert made == contents(run / "results/tables")
     for page in ("overview", "claims", "this_run_and_the_paper"):
         assert (tmp_path / f"again/results/{page}.html").read_bytes() == (run / f"results/{page}.html").read_bytes()
+
+
+def test_the_page_of_the_study_has_the_table_of_equal_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    def rows(text: str) -> list[list[str]]:
+        return [[cell.strip() for cell in line.split("|")] for line in text.splitlines()]
+
+    study_equal_steps.compare()
+    written = rows((ROOT / "docs/study.md").read_text(encoding="utf-8"))
+    printed = rows(capsys.readouterr().out)[2:]
+    assert len(printed) == 5
+    assert [row for row in printed if row not in written] == []
 
 
 def test_make_names_the_rules_that_need_only_records() -> None:
