@@ -1,4 +1,4 @@
-# make demo: the whole experiment on a small synthetic cohort; make test: linters and the tests of five minutes. Both need
+# make demo: the whole experiment on a small synthetic cohort; make test: linters and the tests of four minutes. Both need
 # only Python 3.11 or newer, pip and make: they install the packages of envs/requirements.lock into .venv.
 
 PYTHON ?= python3
