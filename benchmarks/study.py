@@ -30,9 +30,11 @@ def collect(results: Path, records: Path = STUDY) -> None:
     """Add what a run has measured to the folder `records`; refuse a run of other volumes."""
     for name, path in ONCE.items():
         table, kept = read(results / f"{path}.tsv"), records / f"{name}.tsv.xz"
-        # A later version may have added columns; those that were there have to be the same.
-        if kept.exists() and not table.reindex(columns=read(kept).columns).equals(read(kept)):
-            sys.exit(f"error: {results / path}.tsv: is not what {kept} holds; accepted: a run of the same volumes")
+        if kept.exists():
+            known = read(kept)
+            # A later version may have added columns; those that were there have to be the same.
+            if not table.reindex(columns=known.columns).equals(known):
+                sys.exit(f"error: {results / path}.tsv: is not what {kept} holds; accepted: a run of the same volumes")
         write(table, kept)
     for name in RECORDS:
         add(read(results / f"evaluation/{name}.tsv"), records / f"{name}.tsv.xz")

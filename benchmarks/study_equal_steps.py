@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import study
 from slicesampling.evaluation.statistics import METRICS, bootstrap, interval, weighted_means, weighted_quantiles
+from slicesampling.publication.supplement import with_interval
 
 RECORD = study.STUDY / "equal_steps.tsv.xz"
 COLUMNS = ["seed", "strategy", "iteration", "volume", "patient", "hard_case", "dice", "rve", "msd", "hd"]
@@ -39,11 +40,8 @@ def collect(run: Path) -> None:
 def compare() -> None:
     """Print a row for each strategy: Dice as in the study and after equal steps, and what USS is better by."""
     equal = pd.read_csv(RECORD, sep="\t")
-    last = equal["iteration"].max()
-    models = pd.read_csv(study.STUDY / "metrics.tsv.xz", sep="\t")
-    models = models[(models["iteration"] == last) & ~models["converged"]]
-    trainings = pd.read_csv(study.STUDY / "training.tsv.xz", sep="\t")
-    trainings = trainings[(trainings["iteration"] == last) & ~trainings["converged"]]
+    (iteration,) = set(equal["iteration"])
+    models, trainings = (of_the_study(name, iteration) for name in ("metrics", "training"))
     steps = trainings.groupby("strategy")["steps"].mean()
     dice = [table.pivot_table(index=CASE, columns="strategy", values="dice") for table in (models, equal)]
     weights, seeds = bootstrap(equal, np.random.default_rng(0))  # of the same cases in both
@@ -57,16 +55,18 @@ def compare() -> None:
         values = dice[1][strategy].to_numpy()
         if strategy != BEST:
             bounds = interval(weighted_means(own - values, weights), seeds)
-            row[f"{BEST.upper()} better by"] = written(own.mean() - values.mean(), bounds)
+            row[f"{BEST.upper()} better by"] = with_interval(own.mean() - values.mean(), bounds, DICE.decimals)
             tails = [weighted_quantiles(of, weights, DICE.tail_quantile) for of in (own, values)]
             bounds = interval(tails[0] - tails[1], seeds)
-            row["in the 5th percentile by"] = written(DICE.tail(own) - DICE.tail(values), bounds)
+            row["in the 5th percentile by"] = with_interval(DICE.tail(own) - DICE.tail(values), bounds, DICE.decimals)
         rows.append(row)
     print(pd.DataFrame(rows).fillna("").to_markdown(index=False, disable_numparse=True))
 
 
-def written(estimate: float, bounds: tuple[float, float]) -> str:
-    return f"{estimate:.3f} [{bounds[0]:.3f}, {bounds[1]:.3f}]".replace("-", "−")
+def of_the_study(name: str, iteration: int) -> pd.DataFrame:
+    """Return the rows of a record of the study that are about models of an iteration, with limited epochs."""
+    table = pd.read_csv(study.STUDY / f"{name}.tsv.xz", sep="\t")
+    return table[(table["iteration"] == iteration) & ~table["converged"]]
 
 
 def main() -> None:

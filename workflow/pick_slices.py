@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parent / "scripts"))
@@ -21,6 +20,7 @@ from slicesampling.jobs.command import faults_in_one_line
 from slicesampling.jobs.files import replacing, require_new
 from slicesampling.jobs.randomness import generator
 from slicesampling.jobs.tsv import read_table, write_table
+from slicesampling.learning.compute import computing
 from slicesampling.learning.ensembles import Scores, ensemble_scores, mean_mask, members_of
 
 OWN = "own"
@@ -62,7 +62,10 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--images", type=Path, help="of the volumes, where maps are .npz, which do not say their grid")
     options = parser.parse_args()
-    torch.set_num_threads(max(len(os.sched_getaffinity(0)) - 1, 1))  # one core reads meanwhile
+    threads = max(len(os.sched_getaffinity(0)) - 1, 1)  # one core reads meanwhile
+    computing(
+        {"device": "cpu", "precision": "float32", "threads": threads, "tile_gib": "auto", "training_data": "auto"}
+    )
     with faults_in_one_line():
         run(options)
 

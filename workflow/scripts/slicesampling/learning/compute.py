@@ -81,7 +81,7 @@ def computing(settings: dict[str, Any]) -> Compute:
         raise UserError("compute.device is cuda, but torch finds no CUDA device; accepted here: auto, cpu")
     if name == "cpu":
         device, fast, possible = torch.device("cpu"), "float32", ["float32", "bfloat16", "float16"]
-        keep_freed_memory()
+        _keep_freed_memory()
     else:
         device, fast = _own_gpu(), _fast_precision()
         possible = [name for name in PRECISIONS if name != "bfloat16" or fast == "bfloat16"]
@@ -118,7 +118,7 @@ def _fast_precision() -> str:
     return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
 
 
-def keep_freed_memory() -> None:
+def _keep_freed_memory() -> None:
     """Let the C library keep what is freed: fresh pages for each feature map cost a third of the time on a CPU."""
     with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
         libc = ctypes.CDLL("libc.so.6")

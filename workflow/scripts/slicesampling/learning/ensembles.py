@@ -19,7 +19,6 @@ from .. import UserError, one_line
 from ..cohort.formats import read_file, scaled
 from ..cohort.grids import Grid
 from ..cohort.kinds import image_name
-from .compute import keep_freed_memory
 from .inference import LIVER, Sampled
 from .prefetch import read_ahead
 from .uncertainty import (
@@ -109,7 +108,6 @@ def ensemble_scores(
 
     maps: of `members_of`; dilation: see `structure_region`; said: is told each volume that is done. Raises UserError.
     """
-    keep_freed_memory()
     slices, volumes = [], []
     stream = _read_all(list(maps.values()), channel)
     for name, paths in maps.items():
