@@ -86,12 +86,13 @@ lint: .venv
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 
-# Installed again when the lock changes; the stamp is written last, so that an incomplete installation is repeated.
+# Installed again when the lock changes; the stamp is written last, so that an incomplete installation is repeated. Python
+# compiles what is imported when it is imported first: a third of the installation is compiling what never is.
 .venv: .venv/stamp
 .venv/stamp: envs/requirements.lock
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; set PYTHON=...')"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement envs/requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --requirement envs/requirements.lock
 	touch .venv/stamp
 
 # Write the lock again from pyproject.toml: the exact numbers of the newest versions that fit.

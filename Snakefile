@@ -4,7 +4,7 @@ import atexit
 from pathlib import Path
 from snakemake.utils import min_version
 
-min_version("9.20")
+min_version("9.27")  # takes functions as priorities
 
 
 configfile: Path(workflow.basedir) / "config/config.yaml"

@@ -24,6 +24,7 @@ rule slice_budget:
         "results/annotations/seed{seed}/slice_budget.txt",
     log:
         "results/logs/annotations/seed{seed}/slice_budget.log",
+    priority: AT_ONCE
     conda:
         "../../envs/environment.yaml"
     params:
@@ -41,6 +42,7 @@ rule query:
         "results/queries/seed{seed}/{strategy}-{iteration}.tsv",
     log:
         "results/logs/queries/seed{seed}/{strategy}-{iteration}.log",
+    priority: AT_ONCE
     conda:
         "../../envs/environment.yaml"
     params:

@@ -200,6 +200,20 @@ SCORED_MODELS = list(
 )
 
 
+def waited_for(wildcards):
+    """The priority of a training and of its model's uncertainty: the longer the chain of jobs behind it, the earlier.
+
+    First the models whose uncertainty decides what is annotated next, then the long trainings that end a chain. The
+    other models of iterations are short, nothing waits for them, and they fill the gaps.
+    """
+    ends_a_chain = wildcards.model in CONVERGED_MODELS or (
+        f"{wildcards.model}-converged" in CONVERGED_MODELS
+    )
+    return 2 if wildcards.model in SCORED_MODELS else int(ends_a_chain)
+
+
+AT_ONCE = 3  # the priority of jobs of seconds, for which trainings wait
+
 # What the notes and captions say of strategies that are not the paper's.
 OWN_TITLES = {
     name: strategy.title

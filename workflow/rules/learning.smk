@@ -30,6 +30,7 @@ rule train:
         "results/logs/models/seed{seed}/{model}.log",
     benchmark:
         "results/benchmarks/models/seed{seed}/{model}.tsv"
+    priority: waited_for
     conda:
         "../../envs/environment.yaml"
     threads: config["compute"]["threads"]
@@ -73,6 +74,7 @@ rule uncertainty:
         "results/logs/uncertainty/seed{seed}/{model}-shard{shard}.log",
     benchmark:
         "results/benchmarks/uncertainty/seed{seed}/{model}-shard{shard}.tsv"
+    priority: waited_for
     conda:
         "../../envs/environment.yaml"
     threads: config["compute"]["threads"]
@@ -106,6 +108,7 @@ rule features:
         "results/logs/features/seed{seed}/{model}-shard{shard}.log",
     benchmark:
         "results/benchmarks/features/seed{seed}/{model}-shard{shard}.tsv"
+    priority: waited_for
     conda:
         "../../envs/environment.yaml"
     threads: config["compute"]["threads"]

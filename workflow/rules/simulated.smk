@@ -20,6 +20,7 @@ rule initial_annotations:
         "results/annotations/seed{seed}/initial.tsv",
     log:
         "results/logs/annotations/seed{seed}/initial.log",
+    priority: AT_ONCE
     conda:
         "../../envs/environment.yaml"
     params:
@@ -52,6 +53,7 @@ rule annotate:
         "results/annotations/seed{seed}/{strategy}-{iteration}.tsv",
     log:
         "results/logs/annotations/seed{seed}/{strategy}-{iteration}.log",
+    priority: AT_ONCE
     conda:
         "../../envs/environment.yaml"
     script:
