@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from scipy.ndimage import zoom
 from slicesampling.learning.ensembles import ensemble_scores, members_of, read_map
+from slicesampling.learning.uncertainty import MEASURES
 
 KINDS = (".nii.gz", ".npz")
 
@@ -31,7 +32,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"Measured on {common.machine(common.compute_of('cpu', 'float32', options.threads))}.\n")
-    print("| maps | reading | picking | ratio | memory |\n| --- | ---: | ---: | ---: | ---: |")
+    print("| maps | measures | reading | picking | ratio | memory |\n| --- | --- | ---: | ---: | ---: | ---: |")
     for kind in KINDS:
         with tempfile.TemporaryDirectory() as folder:
             write(Path(folder), kind, options)
@@ -41,14 +42,16 @@ def main() -> None:
                 for path in paths:
                     read_map(path, None)
             reading = time.monotonic() - started
-            started = time.monotonic()
-            ensemble_scores(maps, None, 11)
-            picking = time.monotonic() - started
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        each = [seconds / options.volumes for seconds in (reading, picking)]
-        print(
-            f"| {kind} | {each[0]:.1f} s | {each[1]:.1f} s | {picking / reading:.2f} | {memory:.1f} GiB |", flush=True
-        )
+            for measures in (["predictive_entropy"], list(MEASURES)):
+                started = time.monotonic()
+                ensemble_scores(maps, None, 11, measures)
+                picking = time.monotonic() - started
+                memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+                each = [seconds / options.volumes for seconds in (reading, picking)]
+                print(
+                    f"| {kind} | {'all' if len(measures) > 1 else measures[0]} | {each[0]:.1f} s | {each[1]:.1f} s | "
+                    f"{picking / reading:.2f} | {memory:.1f} GiB |", flush=True,
+                )  # fmt: skip
 
 
 def write(folder: Path, kind: str, options: argparse.Namespace) -> None:

@@ -87,7 +87,10 @@ def run(options: argparse.Namespace) -> None:
     unknown = sorted(set(done["volume"]) - set(maps))
     if unknown:
         print(f"{unknown[0]} is annotated, but has no map ({len(unknown)} such)", file=sys.stderr)
-    found = ensemble_scores(maps, options.channel, options.dilation, lambda volume: print(volume, file=sys.stderr))
+    measures = [strategy.measure] if strategy.measure else []
+    found = ensemble_scores(
+        maps, options.channel, options.dilation, measures, lambda name: print(name, file=sys.stderr)
+    )
     query = picked(strategy, name, found, done, budget, options.seed, options.distance)
     write_table(options.to, query)
     if options.export:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from slicesampling import NOT_ANNOTATED
 from slicesampling.learning import uncertainty
+from slicesampling.learning.ensembles import sampled
 from slicesampling.learning.uncertainty import (
     MEASURES,
     Region,
@@ -140,6 +141,20 @@ def test_columns_are_named_after_measure_region_and_maximum() -> None:
         assert score[name] == pytest.approx(values[region.box][region.mask].double().mean().item())
         assert score[f"{name}_maximum"] == slice_uncertainty(values).max()
         assert score[f"{name}_selective_maximum"] == selective_slice_uncertainty(values, region).max()
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_a_measure_alone_is_the_same_as_among_all(measure: str) -> None:
+    maps = torch.rand((3, 5, 9, 8), generator=torch.Generator().manual_seed(5))
+    alone, among_all = sampled(maps, [measure], keep_mean=True), sampled(maps, keep_mean=True)
+    assert list(alone.measures) == [measure]
+    assert torch.equal(alone.measures[measure], among_all.measures[measure])
+    assert torch.equal(alone.liver, among_all.liver)
+    assert torch.equal(alone.mean_probability, among_all.mean_probability)
+    region = structure_region(alone.liver, 3)
+    profiles = slice_profiles(alone.measures, region)
+    expected = volume_scores(slice_profiles(among_all.measures, region), region)
+    assert volume_scores(profiles, region).items() <= expected.items()
 
 
 @given(hnp.arrays(bool, st.tuples(st.just(2), *[st.integers(1, 5)] * 3)))

@@ -6,7 +6,7 @@ A file is NIfTI (NRRD, MetaImage) with the probability of the structure, or what
 
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from .inference import LIVER, Sampled
 from .prefetch import read_ahead
 from .uncertainty import (
     MEASURES,
+    OF_THE_MEAN,
     SLICES_AT_ONCE,
     RunningMoments,
     slice_counts,
@@ -35,6 +36,8 @@ NPZ = ".npz"
 PROBABILITIES = "probabilities"
 TOLERANCE = 1e-3
 """How far beyond 0 and 1 a probability may lie, by rounding and resampling."""
+READERS = 2
+"""Threads that read maps, because reading one takes up to four times as long as working on it."""
 
 
 class Scores(NamedTuple):
@@ -102,16 +105,20 @@ def read_map(path: Path, channel: int | None) -> tuple[np.ndarray, Grid | None]:
 
 
 def ensemble_scores(
-    maps: dict[str, list[Path]], channel: int | None, dilation: int, said: Callable[[str], None] = lambda line: None
+    maps: dict[str, list[Path]],
+    channel: int | None,
+    dilation: int,
+    measures: Collection[str] = tuple(MEASURES),
+    said: Callable[[str], None] = lambda line: None,
 ) -> Scores:
-    """Return what an ensemble says of each volume; its maps are read one after the other, the next one meanwhile.
+    """Return what an ensemble says of each volume, by some `measures`; maps are read ahead of their turn.
 
     maps: of `members_of`; dilation: see `structure_region`; said: is told each volume that is done. Raises UserError.
     """
     slices, volumes = [], []
     stream = _read_all(list(maps.values()), channel)
     for name, paths in maps.items():
-        found = sampled(_of_volume(name, paths, stream))
+        found = sampled(_of_volume(name, paths, stream), measures)
         region = structure_region(found.liver, dilation)
         columns = slice_profiles(found.measures, region)
         seen = slice_counts(found.liver, None)["structure_voxels"]
@@ -131,7 +138,7 @@ def mean_mask(paths: Sequence[Path], channel: int | None) -> tuple[np.ndarray, G
     return total > LIVER * len(paths), grid
 
 
-def sampled(maps: Iterable[Tensor], keep_mean: bool = False) -> Sampled:
+def sampled(maps: Iterable[Tensor], measures: Collection[str] = tuple(MEASURES), keep_mean: bool = False) -> Sampled:
     """Return what maps of a volume's probability of the structure, float32 (z, y, x), say together, on the CPU.
 
     One after the other, and of each a few slices at a time, whose intermediate results stay in the processor's cache.
@@ -141,20 +148,20 @@ def sampled(maps: Iterable[Tensor], keep_mean: bool = False) -> Sampled:
     for values in maps:
         parts = values.split(SLICES_AT_ONCE)
         if not running:
-            shape, running = values.shape, [RunningMoments() for _ in parts]
+            shape, running = values.shape, [RunningMoments(not OF_THE_MEAN.issuperset(measures)) for _ in parts]
         for part, of_part in zip(parts, running, strict=True):
             of_part.add(torch.stack([1 - part, part]))
     structure = torch.empty(shape, dtype=torch.bool)
-    measures = {measure: torch.empty(shape) for measure in MEASURES}
+    values_of = {measure: torch.empty(shape) for measure in measures}
     mean = torch.empty((2, *shape)) if keep_mean else None
     for k, of_part in enumerate(running):
         known, place = of_part.result(), slice(k * SLICES_AT_ONCE, (k + 1) * SLICES_AT_ONCE)
         structure[place] = known.probability[1] > LIVER
-        for measure, function in MEASURES.items():
-            measures[measure][place] = function(known)
+        for measure, values in values_of.items():
+            values[place] = MEASURES[measure](known)
         if mean is not None:
             mean[:, place] = known.probability
-    return Sampled(measures, structure, mean)
+    return Sampled(values_of, structure, mean)
 
 
 def _of_volume(name: str, paths: Sequence[Path], stream: Iterator[np.ndarray]) -> Iterator[Tensor]:
@@ -169,9 +176,9 @@ def _of_volume(name: str, paths: Sequence[Path], stream: Iterator[np.ndarray]) -
 
 
 def _read_all(groups: Sequence[Sequence[Path]], channel: int | None) -> Iterator[np.ndarray]:
-    """Yield all maps in turn, of which the next is read meanwhile."""
+    """Yield all maps in turn, of which the next ones are read meanwhile."""
     paths = [path for group in groups for path in group]
-    for _, values in read_ahead(paths, lambda path: read_map(path, channel)[0]):
+    for _, values in read_ahead(paths, lambda path: read_map(path, channel)[0], ahead=READERS):
         yield values
 
 

@@ -1,5 +1,6 @@
 """Reading what is needed next while the present item is worked on."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
@@ -11,9 +12,9 @@ Loaded = TypeVar("Loaded")
 
 
 def read_ahead(
-    items: Iterable[Item], load: Callable[[Item], Loaded], device: torch.device | None = None
+    items: Iterable[Item], load: Callable[[Item], Loaded], device: torch.device | None = None, ahead: int = 1
 ) -> Iterator[tuple[Item, Loaded]]:
-    """Yield each item with what `load` makes of it, in order; a thread loads the next one meanwhile.
+    """Yield each item with what `load` makes of it, in order; meanwhile `ahead` threads load one of the next each.
 
     Where `device` is a GPU, what `load` does there runs beside the computation, on a stream of its own; it returns a
     tensor or a tuple in which some are. An error in `load` is raised when its item is due.
@@ -36,12 +37,13 @@ def read_ahead(
                     part.record_stream(computing)  # else its memory could be filled anew while it is still read
         return loaded
 
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        due: tuple[Item, Future[tuple[Loaded, torch.cuda.Event | None]]] | None = None
+    with ThreadPoolExecutor(max_workers=ahead) as threads:
+        due: deque[tuple[Item, Future[tuple[Loaded, torch.cuda.Event | None]]]] = deque()
         for item in items:
-            following = (item, thread.submit(beside, item))
-            if due is not None:
-                yield due[0], waited_for(due[1])
-            due = following
-        if due is not None:
-            yield due[0], waited_for(due[1])
+            due.append((item, threads.submit(beside, item)))
+            if len(due) > ahead:
+                first, loading = due.popleft()
+                yield first, waited_for(loading)
+        while due:
+            first, loading = due.popleft()
+            yield first, waited_for(loading)

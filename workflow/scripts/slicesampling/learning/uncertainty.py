@@ -22,7 +22,8 @@ SLICES_AT_ONCE = 2
 @dataclass(frozen=True)
 class Moments:
     """Means over the Monte Carlo samples of a voxel: of the class probabilities (class, ...), which sum to one; of each
-    sample's entropy (...); and of each sample's p·(1 - p), p its probability of liver (...)."""
+    sample's entropy (...); and of each sample's p·(1 - p), p its probability of liver (...). The latter two have no
+    element where nothing of single samples was asked for."""
 
     probability: Tensor
     entropy: Tensor
@@ -37,25 +38,31 @@ class Moments:
 class RunningMoments:
     """The moments of samples that come one after the other. No sample is kept: memory does not grow with their number.
 
-    Sums run in float32.
+    Sums run in float32. Three of four parts of the work are the moments of single samples, which measures of the mean
+    do not need.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, of_single_samples: bool = True) -> None:
+        self._of_single_samples = of_single_samples
         self._total, self._count = torch.empty(0), 0
 
     def add(self, probability: Tensor) -> None:
         """Take a sample into account: probabilities (class, ...) of background and liver, float32."""
         classes = len(probability)
         if not self._count:
-            self._total = probability.new_zeros((classes + 2, *probability.shape[1:]))
+            sums = classes + 2 * self._of_single_samples
+            self._total = probability.new_zeros((sums, *probability.shape[1:]))
         self._count += 1
         self._total[:classes] += probability
-        self._total[classes] += predictive_entropy(probability)
-        self._total[classes + 1] += probability[0] * probability[1]
+        if self._of_single_samples:
+            self._total[classes] += predictive_entropy(probability)
+            self._total[classes + 1] += probability[0] * probability[1]
 
     def result(self) -> Moments:
         """Return the moments of all samples so far, one at least, and end with it."""
         total = self._total.div_(self._count)
+        if not self._of_single_samples:
+            return Moments(total, total.new_empty(0), total.new_empty(0))
         return Moments(total[:-2], total[-2], total[-1])
 
 
@@ -101,6 +108,8 @@ MEASURES: dict[str, Callable[[Moments], Tensor]] = {
     "mutual_information": mutual_information,
     "variance": variance,
 }
+OF_THE_MEAN = frozenset({"predictive_entropy"})
+"""Measures that need nothing of single samples."""
 
 
 def slice_uncertainty(values: Tensor) -> np.ndarray:
@@ -207,7 +216,8 @@ def slice_profiles(measures: dict[str, Tensor], region: Region | None) -> dict[s
 
 def volume_scores(profiles: dict[str, np.ndarray], region: Region | None) -> dict[str, float]:
     """Return each measure's volume-level uncertainty, and the largest value of each of the volume's `profiles`."""
-    means = {name: volume_uncertainty(profiles[name], profiles[name + SELECTIVE], region) for name in MEASURES}
+    measures = [name for name in MEASURES if name in profiles]
+    means = {name: volume_uncertainty(profiles[name], profiles[name + SELECTIVE], region) for name in measures}
     return means | {name + MAXIMUM: float(profile.max()) for name, profile in profiles.items()}
 
 
