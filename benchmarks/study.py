@@ -11,6 +11,7 @@ needs no image.
 
 import argparse
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -56,9 +57,18 @@ def ledgers(results: Path) -> list[pd.DataFrame]:
     ]
 
 
-def add(new: pd.DataFrame, path: Path) -> None:
-    """Put the rows of `new` in the place of those of the same seeds and strategies."""
-    keys = ["seed", "strategy"]
+def evaluated(run: Path) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Yield the metrics of each model of a run, a shard at a time: seed, model and table."""
+    shards = sorted(run.glob("results/evaluation/seed*/*/shard*.tsv"))
+    if not shards:
+        sys.exit(f"error: {run}: holds no evaluated model; accepted: the folder of a run, in which results/ lies")
+    for path in shards:
+        yield path.parts[-3].removeprefix("seed"), path.parts[-2], read(path)
+
+
+def add(new: pd.DataFrame, path: Path, keys: Sequence[str] = ("seed", "strategy")) -> None:
+    """Put the rows of `new` in the place of those with the same `keys`."""
+    keys = list(keys)
     if path.exists():
         old = read(path)
         replaced = pd.MultiIndex.from_frame(old[keys]).isin(pd.MultiIndex.from_frame(new[keys]))

@@ -9,13 +9,14 @@ The sets are those of the study, so that nothing but the number of steps changes
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import common  # noqa: F401 - finds the library
 import numpy as np
 import pandas as pd
 import study
-from slicesampling.evaluation.statistics import METRICS, bootstrap, interval, weighted_means, weighted_quantiles
+from slicesampling.evaluation.statistics import METRICS, bootstrap, difference
 from slicesampling.publication.supplement import with_interval
 
 RECORD = study.STUDY / "equal_steps.tsv.xz"
@@ -29,36 +30,33 @@ def collect(run: Path) -> None:
     """Keep the metrics of a run's models, in the place of what was there."""
     cohort = study.read(run / "results/cohort/cohort.tsv")[["volume", "patient", "hard_case"]]
     tables = []
-    for path in sorted(run.glob("results/evaluation/seed*/*-*/shard*.tsv")):
-        strategy, _, iteration = path.parts[-2].rpartition("-")
+    for seed, model, table in study.evaluated(run):
+        strategy, _, iteration = model.rpartition("-")
         if iteration.isdigit():
-            seed = path.parts[-3].removeprefix("seed")
-            tables.append(study.read(path).assign(seed=seed, strategy=strategy, iteration=iteration))
+            tables.append(table.assign(seed=seed, strategy=strategy, iteration=iteration))
     study.write(pd.concat(tables).merge(cohort, on="volume", validate="many_to_one")[COLUMNS], RECORD)
 
 
 def compare() -> None:
     """Print a row for each strategy: Dice as in the study and after equal steps, and what USS is better by."""
     equal = pd.read_csv(RECORD, sep="\t")
-    (iteration,) = set(equal["iteration"])
-    models, trainings = (of_the_study(name, iteration) for name in ("metrics", "training"))
+    iterations = set(equal["iteration"])
+    if len(iterations) > 1:
+        sys.exit(f"error: {RECORD}: is about iterations {', '.join(map(str, sorted(iterations)))}; accepted is one")
+    models, trainings = (of_the_study(name, *iterations) for name in ("metrics", "training"))
     steps = trainings.groupby("strategy")["steps"].mean()
     dice = [table.pivot_table(index=CASE, columns="strategy", values="dice") for table in (models, equal)]
-    weights, seeds = bootstrap(equal, np.random.default_rng(0))  # of the same cases in both
+    samples = bootstrap(equal, np.random.default_rng(0))  # of the same cases in both
     strategies = sorted(set(equal["strategy"]), key=lambda name: -dice[1][name].mean())
-    own = dice[1][BEST].to_numpy()
     rows = []
     for strategy in strategies:
         row = {"": strategy.upper(), "steps": f"{steps[strategy]:.0f}"}
         for what, table in zip(("Dice (5th percentile)", "after 1000 steps"), dice, strict=True):
             row[what] = f"{table[strategy].mean():.3f} ({DICE.tail(table[strategy]):.3f})"
-        values = dice[1][strategy].to_numpy()
         if strategy != BEST:
-            bounds = interval(weighted_means(own - values, weights), seeds)
-            row[f"{BEST.upper()} better by"] = with_interval(own.mean() - values.mean(), bounds, DICE.decimals)
-            tails = [weighted_quantiles(of, weights, DICE.tail_quantile) for of in (own, values)]
-            bounds = interval(tails[0] - tails[1], seeds)
-            row["in the 5th percentile by"] = with_interval(DICE.tail(own) - DICE.tail(values), bounds, DICE.decimals)
+            by = difference(DICE, dice[1][BEST], dice[1][strategy], samples)
+            row[f"{BEST.upper()} better by"] = with_interval(by.mean, by.mean_bounds, DICE.decimals)
+            row["in the 5th percentile by"] = with_interval(by.tail, by.tail_bounds, DICE.decimals)
         rows.append(row)
     print(pd.DataFrame(rows).fillna("").to_markdown(index=False, disable_numparse=True))
 

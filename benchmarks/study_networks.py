@@ -22,17 +22,14 @@ ORDER = ["uss", "aware", "rss", "pool"]
 def collect(run: Path, network: str) -> None:
     """Add the converged models of a run, or put them in the place of those of the same network, seed and strategy."""
     tables = []
-    for path in sorted(run.glob("results/evaluation/seed*/*-converged/shard*.tsv")):
-        seed, model = path.parts[-3].removeprefix("seed"), path.parts[-2].removesuffix("-converged")
-        ledger = pd.read_csv(run / f"results/annotations/seed{seed}/{model}.tsv", sep="\t")
-        table = pd.read_csv(path, sep="\t").assign(network=network, seed=int(seed), strategy=model.split("-")[0])
-        tables.append(table.assign(slices=len(ledger), liver_slices=int(ledger["liver"].sum())))
-    new = pd.concat(tables)[COLUMNS]
-    if RECORD.exists():
-        keys = COLUMNS[:3]
-        old = pd.read_csv(RECORD, sep="\t")
-        new = pd.concat([old[~pd.MultiIndex.from_frame(old[keys]).isin(pd.MultiIndex.from_frame(new[keys]))], new])
-    study.write(new, RECORD)
+    for seed, name, table in study.evaluated(run):
+        model, converged, _ = name.partition("-converged")
+        if converged:
+            ledger = study.read(run / f"results/annotations/seed{seed}/{model}.tsv")
+            about = {"network": network, "seed": seed, "strategy": model.split("-")[0]}
+            counts = {"slices": len(ledger), "liver_slices": (ledger["liver"] == "1").sum()}
+            tables.append(table.assign(**about, **counts))
+    study.add(pd.concat(tables)[COLUMNS], RECORD, COLUMNS[:3])
 
 
 def compare() -> None:

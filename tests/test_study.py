@@ -96,6 +96,8 @@ def test_a_run_may_know_more_of_its_volumes_than_the_records(run: Path, records:
 def test_a_folder_without_tables_is_refused_in_a_line(tmp_path: Path, act: Callable[[Path, Path], None]) -> None:
     with pytest.raises(SystemExit, match=r"error: .*\.tsv(\.xz)?: is missing; accepted: the folder of a run"):
         act(tmp_path / "results", tmp_path / "records")
+    with pytest.raises(SystemExit, match="holds no evaluated model; accepted: the folder of a run"):
+        list(study.evaluated(tmp_path))
 
 
 @pytest.mark.slow

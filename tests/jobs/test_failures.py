@@ -38,6 +38,15 @@ def test_each_failed_job_is_told_once_in_its_own_words(tmp_path: Path) -> None:
     assert told(tmp_path, {}, []) == ""
 
 
+def test_logs_that_cannot_be_read_hide_no_others(tmp_path: Path) -> None:
+    (tmp_path / "b.log").write_bytes(b"\xff\nerror: \xe9t\xe9.nii: is missing")
+    blocks = "".join(BLOCK.format(rule=rule, log=f"{rule}.log") for rule in "ab")
+    (tmp_path / "snakemake.log").write_bytes(b"\xff\n" + blocks.encode())
+    (tmp_path / "a.log").mkdir()
+    said = failures([tmp_path / "none.log", tmp_path / "snakemake.log"], tmp_path)
+    assert said == "b failed, see b.log\nerror: \ufffdt\ufffd.nii: is missing"
+
+
 @pytest.mark.parametrize(("lines", "more"), [(MOST_LINES, ""), (MOST_LINES + 3, "  … and 3 lines more")])
 def test_long_lists_are_cut(tmp_path: Path, lines: int, more: str) -> None:
     content = "\n".join(["error: many faults", *(f"  row {k}" for k in range(2, lines + 1))])

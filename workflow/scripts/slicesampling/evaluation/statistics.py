@@ -263,6 +263,28 @@ def interval(
     return float(lower), float(upper)
 
 
+class Difference(NamedTuple):
+    """What one model's values are larger by than another's: in the mean and in the percentile at the bad end, each with
+    its interval."""
+
+    mean: float
+    mean_bounds: tuple[float, float]
+    tail: float
+    tail_bounds: tuple[float, float]
+
+
+def difference(metric: Metric, first: npt.ArrayLike, second: npt.ArrayLike, samples: Samples) -> Difference:
+    """Return `first` minus `second`, values (cases,) of a metric in the cases of `samples`."""
+    one, two = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    tails = [weighted_quantiles(values, samples.weights, metric.tail_quantile) for values in (one, two)]
+    return Difference(
+        (one - two).mean(),
+        interval(weighted_means(one - two, samples.weights), samples.seeds),
+        metric.tail(one) - metric.tail(two),
+        interval(tails[0] - tails[1], samples.seeds),
+    )
+
+
 def bootstrap_p(estimates: npt.ArrayLike, seeds: npt.NDArray[np.float64] | None = None) -> float:
     """Return the two-sided p-value of zero, given bootstrap estimates (replicates,): below 0.05 outside `interval`.
 

@@ -16,13 +16,10 @@ def failures(logs: Iterable[str | Path], folder: str | Path = ".") -> str:
     none. Empty where no job has said anything.
     """
     told = []
-    text = "\n".join(Path(log).read_text(encoding="utf-8") for log in logs)
+    text = "\n".join(map(_read, map(Path, logs)))
     found = {path: rule for rule, path in FAILED.findall(text)}
     for path, rule in found.items():
-        try:
-            lines = (Path(folder) / path).read_text(encoding="utf-8").splitlines()
-        except OSError:
-            continue
+        lines = _read(Path(folder) / path).splitlines()
         last = max((k for k, line in enumerate(lines) if line.startswith("error: ")), default=None)
         if last is None:  # a defect ends in a traceback
             begun = max((k for k, line in enumerate(lines) if line.startswith("Traceback ")), default=None)
@@ -33,3 +30,11 @@ def failures(logs: Iterable[str | Path], folder: str | Path = ".") -> str:
         if said:
             told.append("\n".join([f"{rule} failed, see {path}", *said]))
     return "\n\n".join(told)
+
+
+def _read(log: Path) -> str:
+    """Return what can be read of a log, which other programs write into as well: nothing may fail here."""
+    try:
+        return log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -29,6 +29,7 @@ from ..evaluation.statistics import (
     Samples,
     bootstrap,
     compare,
+    difference,
     holm,
     interval,
     summarise,
@@ -88,22 +89,19 @@ def comparisons_table(metrics: pd.DataFrame) -> Table:
     mean differences, corrected for all pairs and metrics of the table (Holm).
     """
     shown = metrics[metrics["converged"]].sort_values(["seed", "volume"])
-    weights, seeds = run_samples(shown)
+    samples = run_samples(shown)
     rows = {name: shown[shown["strategy"] == name] for name in [*strategies_in(shown), "pool"]}
     rows = {name: cases for name, cases in rows.items() if len(cases)}
     records = []
     for about in METRICS.values():
         for first, second in itertools.combinations(rows, 2):
             one, two = (rows[name][about.column].to_numpy(dtype=float) for name in (first, second))
-            tails = [weighted_quantiles(values, weights, about.tail_quantile) for values in (one, two)]
+            by = difference(about, one, two, samples)
             test = compare(one - two, rows[first]["patient"])
-            mean_bounds = interval(weighted_means(one - two, weights), seeds)
-            tail_bounds = interval(tails[0] - tails[1], seeds)
             records.append(
                 {"metric": about.column, "first": first, "second": second}
-                | {"mean_difference": (one - two).mean(), "mean_lower": mean_bounds[0], "mean_upper": mean_bounds[1]}
-                | {"tail_difference": about.tail(one) - about.tail(two)}
-                | {"tail_lower": tail_bounds[0], "tail_upper": tail_bounds[1]}
+                | {"mean_difference": by.mean, "mean_lower": by.mean_bounds[0], "mean_upper": by.mean_bounds[1]}
+                | {"tail_difference": by.tail, "tail_lower": by.tail_bounds[0], "tail_upper": by.tail_bounds[1]}
                 | test._asdict()
             )
     frame = pd.DataFrame(records)
