@@ -4,6 +4,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
+# Packages are compiled as they are imported, and each run is many processes: what is compiled is kept, always.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo study study-tables study-equal-steps report annotate annotate-demo view browser test test-all test-slurm test-slurm-faults lint lock clean
 
@@ -62,9 +64,8 @@ test-all: .venv lint browser
 	$(PYTEST) -m "$(ONLY)"
 ONLY ?=
 
-# In two processes. A process that has no test left takes over some of the other's. The many jobs of the runs load the
-# library as compiled, also where Python is told to keep nothing compiled.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+# In two processes. A process that has no test left takes over some of the other's.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 # Installs the browser in which a test opens the report, if it is missing and can be installed.
 browser:
