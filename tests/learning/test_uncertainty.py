@@ -146,7 +146,7 @@ def test_columns_are_named_after_measure_region_and_maximum() -> None:
 @pytest.mark.parametrize("measure", MEASURES)
 def test_a_measure_alone_is_the_same_as_among_all(measure: str) -> None:
     maps = torch.rand((3, 5, 9, 8), generator=torch.Generator().manual_seed(5))
-    alone, among_all = sampled(maps, [measure], keep_mean=True), sampled(maps, keep_mean=True)
+    alone, among_all = sampled(maps, True, [measure]), sampled(maps, True)
     assert list(alone.measures) == [measure]
     assert torch.equal(alone.measures[measure], among_all.measures[measure])
     assert torch.equal(alone.liver, among_all.liver)

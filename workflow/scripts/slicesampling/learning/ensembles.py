@@ -118,7 +118,7 @@ def ensemble_scores(
     slices, volumes = [], []
     stream = _read_all(list(maps.values()), channel)
     for name, paths in maps.items():
-        found = sampled(_of_volume(name, paths, stream), measures)
+        found = sampled(_of_volume(name, paths, stream), measures=measures)
         region = structure_region(found.liver, dilation)
         columns = slice_profiles(found.measures, region)
         seen = slice_counts(found.liver, None)["structure_voxels"]
@@ -138,7 +138,7 @@ def mean_mask(paths: Sequence[Path], channel: int | None) -> tuple[np.ndarray, G
     return total > LIVER * len(paths), grid
 
 
-def sampled(maps: Iterable[Tensor], measures: Collection[str] = tuple(MEASURES), keep_mean: bool = False) -> Sampled:
+def sampled(maps: Iterable[Tensor], keep_mean: bool = False, measures: Collection[str] = tuple(MEASURES)) -> Sampled:
     """Return what maps of a volume's probability of the structure, float32 (z, y, x), say together, on the CPU.
 
     One after the other, and of each a few slices at a time, whose intermediate results stay in the processor's cache.

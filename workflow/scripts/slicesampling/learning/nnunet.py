@@ -343,7 +343,7 @@ class NnUNet:
         self, image: np.ndarray | Tensor, samples: int, key: Sequence[str | int], keep_mean: bool = False
     ) -> Sampled:
         """Members are the samples and, with mirroring, each on each mirrored volume. Nothing is drawn."""
-        found = sampled(self._maps(_array(image)), keep_mean=keep_mean)
+        found = sampled(self._maps(_array(image)), keep_mean)
         mean = found.mean_probability
         return Sampled(
             {name: values.to(self._device) for name, values in found.measures.items()},
