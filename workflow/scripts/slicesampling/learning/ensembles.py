@@ -37,7 +37,7 @@ PROBABILITIES = "probabilities"
 TOLERANCE = 1e-3
 """How far beyond 0 and 1 a probability may lie, by rounding and resampling."""
 READERS = 2
-"""Threads that read maps, because reading one takes up to four times as long as working on it."""
+"""Threads that read maps, because reading one takes longer than working on it."""
 
 
 class Scores(NamedTuple):

@@ -78,7 +78,7 @@ class Predictor:
 
 
 class Sampled(NamedTuple):
-    """What the Monte Carlo samples of a volume say: each of `MEASURES`, float32 (z, y, x); where the mean probability
+    """What the Monte Carlo samples of a volume say: each measure, float32 (z, y, x); where the mean probability
     (eq. 1) says liver, bool (z, y, x); and, where asked for, the mean itself, float32 (class, z, y, x)."""
 
     measures: dict[str, Tensor]

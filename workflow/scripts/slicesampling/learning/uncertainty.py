@@ -38,8 +38,8 @@ class Moments:
 class RunningMoments:
     """The moments of samples that come one after the other. No sample is kept: memory does not grow with their number.
 
-    Sums run in float32. Three of four parts of the work are the moments of single samples, which measures of the mean
-    do not need.
+    Sums run in float32. More than half of the work are the moments of single samples, which measures of the mean do not
+    need.
     """
 
     def __init__(self, of_single_samples: bool = True) -> None:
