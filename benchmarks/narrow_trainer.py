@@ -1,6 +1,7 @@
 """A trainer for nnU-Net that a CPU can do: a quarter of the channels, and four short epochs with Adam.
 
-Found by nnUNet_extTrainer. Stochastic gradient descent, as nnU-Net has it, learns nothing in so few steps.
+Copy it into a folder of its own, and let nnUNet_extTrainer name that: nnU-Net imports all modules there.
+Stochastic gradient descent, as nnU-Net has it, learns nothing in so few steps.
 """
 
 import torch
