@@ -7,7 +7,7 @@ SHELL := /bin/bash
 # Packages are compiled as they are imported, and each run is many processes: what is compiled is kept, always.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo study study-tables study-equal-steps report annotate annotate-demo view browser test test-all test-slurm test-slurm-faults lint lock clean
+.PHONY: demo study study-tables study-equal-steps study-equal-iterations report annotate annotate-demo view browser test test-all test-slurm test-slurm-faults lint lock clean
 
 demo: .venv
 	$(BIN)/snakemake --profile demo
@@ -35,6 +35,12 @@ study-equal-steps: .venv
 		--directory $(STUDY) --rerun-incomplete --keep-going --rerun-triggers mtime \
 		--allowed-rules phantom_cohort check_cohort preprocess train predict evaluate \
 		-- $(foreach seed,1 2 3 4 5,$(foreach model,$(EQUALLY),results/evaluation/seed$(seed)/$(model)/shard0.tsv))
+
+# Of the study with equal steps the learning curves of USS and RSS alone, without the models until convergence.
+study-equal-iterations: .venv
+	nice -n 19 $(BIN)/snakemake --cores all --configfile config/study.yaml config/study_equal_steps.yaml --directory $(STUDY) \
+		--rerun-incomplete --keep-going -- results/evaluation/annotations.tsv \
+		results/evaluation/seed{1,2,3,4,5}/{initial,{uss,rss}-{1,2,3,4,5}}/shard0.tsv
 
 # The report of the results in results/, as one file that needs no network. If the run had its own configuration:
 # make report ARGUMENTS="--configfile my.yaml". The demo makes its report itself.

@@ -1,11 +1,18 @@
-"""Do the steps of a training explain the order of the strategies? The study's last sets, each trained for 1000 steps.
+"""Do the steps of a training explain the order of the strategies?
+
+The study's last sets, each trained for 1000 steps, so that nothing but the number of steps changes:
 
 .venv/bin/python benchmarks/study.py restore ../equal                        # the sets that the study has annotated
 make study-equal-steps STUDY=../equal                                        # train on them, and segment
 .venv/bin/python benchmarks/study_equal_steps.py collect ../equal            # keep what was measured
 .venv/bin/python benchmarks/study_equal_steps.py compare                     # print the table
 
-The sets are those of the study, so that nothing but the number of steps changes.
+And all iterations with 1000 steps each, so that the strategies also pick by such models:
+
+make study-equal-iterations STUDY=../iterations
+.venv/bin/python benchmarks/study_equal_steps.py collect-iterations ../iterations
+.venv/bin/python benchmarks/study_equal_steps.py compare-iterations          # print the table
+.venv/bin/python benchmarks/study_equal_steps.py draw-iterations             # draw the figure
 """
 
 import argparse
@@ -14,27 +21,39 @@ from pathlib import Path
 
 import common  # noqa: F401 - finds the library
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import study
-from slicesampling.evaluation.statistics import METRICS, bootstrap, difference
-from slicesampling.publication.supplement import with_interval
+from matplotlib.figure import Figure
+from slicesampling.evaluation.efficiency import Curve, area_under, learning_curves
+from slicesampling.evaluation.statistics import METRICS, Samples, bootstrap, difference, interval
+from slicesampling.publication.style import PAGE, looks, save_figure, styled
+from slicesampling.publication.supplement import run_samples, with_interval
 
 RECORD = study.STUDY / "equal_steps.tsv.xz"
+ITERATIONS = study.STUDY / "equal_iterations.tsv.xz"
+ANNOTATED = study.STUDY / "equal_iterations_annotations.tsv.xz"
+FIGURE = study.STUDY / "equal_iterations"
 COLUMNS = ["seed", "strategy", "iteration", "volume", "patient", "hard_case", "dice", "rve", "msd", "hd"]
 CASE = ["seed", "volume", "patient"]
 DICE = METRICS["dice"]
 BEST = "uss"
+OTHER = "rss"
+INITIAL = "initial"
+EPOCHS, STEPS = "12 epochs", "1000 steps"
 
 
-def collect(run: Path) -> None:
-    """Keep the metrics of a run's models, in the place of what was there."""
+def collect(run: Path, record: Path = RECORD) -> None:
+    """Keep the metrics of a run's models with limited training, in the place of what was there."""
     cohort = study.read(run / "results/cohort/cohort.tsv")[["volume", "patient", "hard_case"]]
     tables = []
     for seed, model, table in study.evaluated(run):
         strategy, _, iteration = model.rpartition("-")
-        if iteration.isdigit():
+        if model == INITIAL:
+            tables.append(table.assign(seed=seed, strategy=INITIAL, iteration="0"))
+        elif iteration.isdigit():
             tables.append(table.assign(seed=seed, strategy=strategy, iteration=iteration))
-    study.write(pd.concat(tables).merge(cohort, on="volume", validate="many_to_one")[COLUMNS], RECORD)
+    study.write(pd.concat(tables).merge(cohort, on="volume", validate="many_to_one")[COLUMNS], record)
 
 
 def compare() -> None:
@@ -61,6 +80,91 @@ def compare() -> None:
     print(pd.DataFrame(rows).fillna("").to_markdown(index=False, disable_numparse=True))
 
 
+def collect_iterations(run: Path) -> None:
+    """Keep the metrics of the models of all iterations, and what was annotated for them."""
+    collect(run, ITERATIONS)
+    study.write(study.read(run / "results/evaluation/annotations.tsv"), ANNOTATED)
+
+
+def compare_iterations() -> None:
+    """Print a row for each strategy: the area under its learning curve in the study and with equal steps."""
+    annotated = pd.read_csv(ANNOTATED, sep="\t").groupby(["strategy", "iteration"]).mean(numeric_only=True)
+    runs, samples = curves_of_both()
+    areas = {name: {strategy: area(curve) for strategy, curve in curves.items()} for name, curves in runs.items()}
+    rows = []
+    for strategy, curve in runs[STEPS].items():
+        last = int(curve.costs[-1])
+        counts = annotated.loc[(strategy, last)]
+        row = {"": strategy.upper(), "slices": f"{counts['slices']:.0f}", "with liver": f"{counts['liver_slices']:.0f}"}
+        for name, of in areas.items():
+            mean, means = of[strategy]
+            row[f"area, {name}"] = with_interval(mean, interval(means, samples.seeds), DICE.decimals)
+        for name, curves in runs.items():
+            cases = curves[strategy].cases[-1]
+            row[f"iteration {last}, {name}"] = f"{cases.mean():.3f} ({DICE.tail(cases):.3f})"
+        rows.append(row)
+    print(pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True))
+    for name, of in areas.items():
+        (best, bests), (other, others) = of[BEST], of[OTHER]
+        by = with_interval(best - other, interval(bests - others, samples.seeds), DICE.decimals)
+        print(f"{name}: the area of {BEST.upper()} is larger than that of {OTHER.upper()} by {by}")
+
+
+def draw_iterations() -> None:
+    """Draw the learning curves of the study and those with equal steps."""
+    save_figure(iterations_figure(*curves_of_both()), FIGURE)
+    FIGURE.with_suffix(".pdf").unlink()
+
+
+def curves_of_both() -> tuple[dict[str, dict[str, Curve]], Samples]:
+    """Return the learning curves of the Dice over iterations, in the study and with equal steps, and their samples."""
+    equal = pd.read_csv(ITERATIONS, sep="\t").assign(converged=False)
+    models = pd.read_csv(study.STUDY / "metrics.tsv.xz", sep="\t")
+    models = models[models["strategy"].isin(set(equal["strategy"])) & models["seed"].isin(set(equal["seed"]))]
+    points = {name: equal[name].unique() for name in ("strategy", "iteration")}
+    costs = pd.MultiIndex.from_product(points.values(), names=points).to_frame()
+    samples = run_samples(equal)  # of the same cases in both, and as in the tables of a run
+    runs = {
+        name: learning_curves(table, costs, DICE.column, "iteration", samples.weights)
+        for name, table in ((EPOCHS, models), (STEPS, equal))
+    }
+    return runs, samples
+
+
+def area(curve: Curve) -> tuple[float, npt.NDArray[np.float64]]:
+    """Return the mean height of a learning curve over its iterations, and that of each bootstrap sample."""
+    limits = (curve.costs[0], curve.costs[-1])
+    mean, means = (area_under(curve.costs, heights, limits) for heights in (curve.cases.mean(axis=1), curve.means))
+    return float(mean), means
+
+
+@styled
+def iterations_figure(runs: dict[str, dict[str, Curve]], samples: Samples) -> Figure:
+    """Draw the mean Dice over the iterations, with the intervals of `samples`, a panel for each run."""
+    figure = Figure(figsize=(PAGE, 2.8), layout="constrained")
+    panels = figure.subplots(1, len(runs), sharey=True)
+    for axes, (name, curves) in zip(panels, runs.items(), strict=True):
+        for strategy, curve in curves.items():
+            look = looks(curves)[strategy]
+            bounds = [interval(means, samples.seeds) for means in curve.means]
+            axes.fill_between(curve.costs, *np.transpose(bounds), color=look.colour, alpha=0.12, lw=0)
+            axes.plot(
+                curve.costs,
+                curve.cases.mean(axis=1),
+                color=look.colour,
+                marker=look.marker,
+                ls=look.line,
+                mec="white",
+                mew=0.4,
+                ms=5,
+                label=look.label,
+            )
+        axes.set(title=f"{name} in each iteration", xlabel="iteration", xticks=curve.costs)
+    panels[0].set_ylabel("mean Dice, and its 95 % interval")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(runs[EPOCHS]))
+    return figure
+
+
 def of_the_study(name: str, iteration: int) -> pd.DataFrame:
     """Return the rows of a record of the study that are about models of an iteration, with limited epochs."""
     table = pd.read_csv(study.STUDY / f"{name}.tsv.xz", sep="\t")
@@ -70,10 +174,14 @@ def of_the_study(name: str, iteration: int) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, dest="command")
-    commands.add_parser("collect").add_argument("run", type=Path, help="the folder of the run")
-    commands.add_parser("compare")
+    collecting = {"collect": collect, "collect-iterations": collect_iterations}
+    comparing = {"compare": compare, "compare-iterations": compare_iterations, "draw-iterations": draw_iterations}
+    for name in collecting:
+        commands.add_parser(name).add_argument("run", type=Path, help="the folder of the run")
+    for name in comparing:
+        commands.add_parser(name)
     given = parser.parse_args()
-    collect(given.run) if given.command == "collect" else compare()
+    collecting[given.command](given.run) if given.command in collecting else comparing[given.command]()
 
 
 if __name__ == "__main__":

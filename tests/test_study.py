@@ -114,14 +114,19 @@ def test_the_tables_of_the_records_are_those_of_the_run(run: Path, records: Path
         assert (tmp_path / f"again/results/{page}.html").read_bytes() == (run / f"results/{page}.html").read_bytes()
 
 
-def test_the_page_of_the_study_has_the_table_of_equal_steps(capsys: pytest.CaptureFixture[str]) -> None:
-    def rows(text: str) -> list[list[str]]:
-        return [[cell.strip() for cell in line.split("|")] for line in text.splitlines()]
+@pytest.mark.parametrize(
+    ("compare", "rows"), [(study_equal_steps.compare, 5), (study_equal_steps.compare_iterations, 2)]
+)
+def test_the_page_of_the_study_has_the_tables_of_equal_steps(
+    capsys: pytest.CaptureFixture[str], compare: Callable[[], None], rows: int
+) -> None:
+    def cells(text: str) -> list[list[str]]:
+        return [[cell.strip() for cell in line.split("|")] for line in text.splitlines() if line.startswith("|")]
 
-    study_equal_steps.compare()
-    written = rows((ROOT / "docs/study.md").read_text(encoding="utf-8"))
-    printed = rows(capsys.readouterr().out)[2:]
-    assert len(printed) == 5
+    compare()
+    written = cells((ROOT / "docs/study.md").read_text(encoding="utf-8"))
+    printed = cells(capsys.readouterr().out)[2:]
+    assert len(printed) == rows
     assert [row for row in printed if row not in written] == []
 
 
