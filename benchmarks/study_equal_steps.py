@@ -82,8 +82,9 @@ def compare() -> None:
 
 def collect_iterations(run: Path) -> None:
     """Keep the metrics of the models of all iterations, and what was annotated for them."""
+    annotated = study.read(run / "results/evaluation/annotations.tsv")
     collect(run, ITERATIONS)
-    study.write(study.read(run / "results/evaluation/annotations.tsv"), ANNOTATED)
+    study.write(annotated, ANNOTATED)
 
 
 def compare_iterations() -> None:
