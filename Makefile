@@ -36,9 +36,11 @@ study-equal-steps: .venv
 		--allowed-rules phantom_cohort check_cohort preprocess train predict evaluate \
 		-- $(foreach seed,1 2 3 4 5,$(foreach model,$(EQUALLY),results/evaluation/seed$(seed)/$(model)/shard0.tsv))
 
-# Of the study with equal steps the learning curves of USS and RSS alone, without the models until convergence.
+# Of the study with equal steps the learning curves of USS and RSS alone, in a folder of their own and without the models
+# until convergence: make study-equal-iterations STUDY=../iterations. A query asks for 9 slices, as in the study.
 study-equal-iterations: .venv
 	nice -n 19 $(BIN)/snakemake --cores all --configfile config/study.yaml config/study_equal_steps.yaml --directory $(STUDY) \
+		--config "strategies=[uss, rss]" slices_per_iteration=9 \
 		--rerun-incomplete --keep-going -- results/evaluation/annotations.tsv \
 		results/evaluation/seed{1,2,3,4,5}/{initial,{uss,rss}-{1,2,3,4,5}}/shard0.tsv
 

@@ -144,9 +144,10 @@ def iterations_figure(runs: dict[str, dict[str, Curve]], samples: Samples) -> Fi
     """Draw the mean Dice over the iterations, with the intervals of `samples`, a panel for each run."""
     figure = Figure(figsize=(PAGE, 2.8), layout="constrained")
     panels = figure.subplots(1, len(runs), sharey=True)
+    drawn = looks(runs[STEPS])
     for axes, (name, curves) in zip(panels, runs.items(), strict=True):
         for strategy, curve in curves.items():
-            look = looks(curves)[strategy]
+            look = drawn[strategy]
             bounds = [interval(means, samples.seeds) for means in curve.means]
             axes.fill_between(curve.costs, *np.transpose(bounds), color=look.colour, alpha=0.12, lw=0)
             axes.plot(
@@ -162,7 +163,7 @@ def iterations_figure(runs: dict[str, dict[str, Curve]], samples: Samples) -> Fi
             )
         axes.set(title=f"{name} in each iteration", xlabel="iteration", xticks=curve.costs)
     panels[0].set_ylabel("mean Dice, and its 95 % interval")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(runs[EPOCHS]))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(runs[STEPS]))
     return figure
 
 
