@@ -198,3 +198,10 @@ def test_this_run_stands_above_the_paper():
     for text in ("Table 2: ", "Table 9: ", "0.959 (0.930, 0.977)", "2410/1292/160", "10.1109/ACCESS.2022.3141021"):
         assert text in page
     assert page.count('class="paper"') > 100
+
+
+def test_how_far_intervals_of_percentiles_hold_depends_on_the_number_of_seeds():
+    alone, several = (intervals_table(whole_experiment(seeds=seeds)).note for seeds in ((1,), (1, 2, 3, 4, 5)))
+    assert "5th and 95th percentile are too narrow" in alone
+    assert "too narrow" not in several
+    assert "simulated runs with five seeds" in several
