@@ -12,13 +12,13 @@ from pathlib import Path
 import common
 import numpy as np
 import pandas as pd
-from slicesampling.annotation.ledger import annotated_slices
 from slicesampling.cohort.volumes import all_volume_folders, load_preprocessed
 from slicesampling.configuration import check_configuration, read_configuration
 from slicesampling.jobs.tsv import read_table
 from slicesampling.learning.compute import computing
 from slicesampling.learning.inference import LIVER
-from slicesampling.learning.networks import load_model
+from slicesampling.learning.networks.interface import load_model
+from slicesampling.query.ledger import annotated_slices
 
 GROUPS = ("annotated", "neighbouring", "farther away")
 

@@ -26,7 +26,7 @@ import common
 import numpy as np
 from browsers import browser
 from rounds import ellipsoid, make_round
-from slicesampling.annotation.answers import to_runs
+from slicesampling.answers.store import to_runs
 from test_kills import start
 
 DEPTH = 40

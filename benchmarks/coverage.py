@@ -12,8 +12,8 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow/scripts"))
 
-from slicesampling.annotation.strategies import STRATEGIES
 from slicesampling.evaluation.statistics import quantile_regression
+from slicesampling.query.strategies import STRATEGIES
 
 RUNS = 200
 CASES = [(40, 1, 0.1), (120, 1, 0.1), (234, 1, 0.1), (40, 5, 0.1), (120, 5, 0.1)]

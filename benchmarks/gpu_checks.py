@@ -18,10 +18,10 @@ from gpu_work import Rows, Setting, compute_in, made_volume
 from slicesampling import UserError
 from slicesampling.learning import inference
 from slicesampling.learning.compute import Compute
-from slicesampling.learning.network import AnisotropicUNet, keep_mask
 from slicesampling.learning.tiling import TilePlan, plan_tiles, tile_starts
 from slicesampling.learning.training import weighted_soft_dice_loss
 from slicesampling.learning.uncertainty import slice_uncertainty
+from slicesampling.learning.unet import AnisotropicUNet, keep_mask
 from torch import Tensor
 
 INDICES = 2**31

@@ -11,8 +11,8 @@ import torch
 from gpu_work import Batch, LeftOut, Setting, compute_in, made_volume, synchronize
 from slicesampling.learning.compute import Compute
 from slicesampling.learning.geometry import Axes
-from slicesampling.learning.network import AnisotropicUNet, Encoded, keep_mask
 from slicesampling.learning.training import weighted_soft_dice_loss as loss_of
+from slicesampling.learning.unet import AnisotropicUNet, Encoded, keep_mask
 from torch import Tensor
 from torch.nn import functional
 

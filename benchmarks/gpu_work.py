@@ -15,9 +15,9 @@ from slicesampling.learning.compute import Compute, computing
 from slicesampling.learning.geometry import Axes, axes
 from slicesampling.learning.inference import Predictor, sample
 from slicesampling.learning.memory import reset_peak_memory
-from slicesampling.learning.network import AnisotropicUNet
 from slicesampling.learning.patches import AnnotatedVolume, TrainingSet
 from slicesampling.learning.training import Settings, ValidationVolume, prepared_batches, steps_after, train
+from slicesampling.learning.unet import AnisotropicUNet
 from torch import Tensor
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")

@@ -7,8 +7,8 @@ import common
 import numpy as np
 import torch
 from slicesampling.learning.inference import sample
-from slicesampling.learning.network import AnisotropicUNet
 from slicesampling.learning.uncertainty import slice_profiles, structure_region, volume_scores
+from slicesampling.learning.unet import AnisotropicUNet
 
 FILTERS, IN_PLANE = (4, 8, 16, 32, 64), 96
 """Narrow and small, so that all rows take minutes on two cores."""

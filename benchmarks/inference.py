@@ -13,9 +13,9 @@ import torch
 from slicesampling.learning.compute import Compute
 from slicesampling.learning.geometry import Axes, axes
 from slicesampling.learning.inference import sample
-from slicesampling.learning.network import AnisotropicUNet, parameter_count
 from slicesampling.learning.patches import extract, scale_intensities
 from slicesampling.learning.tiling import plan_tiles, tile_cost, tile_starts
+from slicesampling.learning.unet import AnisotropicUNet, parameter_count
 
 SHAPE = (64, 356, 356)
 """Voxels of 1.5×1×1 mm of an abdominal CT, cut to 64 slices; in plane a size that the tiles of all variants divide."""

@@ -45,8 +45,8 @@ def sample(folder: Path, samples: int) -> None:
     from slicesampling.cohort.volumes import load_preprocessed
     from slicesampling.learning.compute import computing
     from slicesampling.learning.inference import sample
-    from slicesampling.learning.network import AnisotropicUNet
     from slicesampling.learning.uncertainty import slice_profiles, structure_region, volume_scores
+    from slicesampling.learning.unet import AnisotropicUNet
 
     settings = {"device": "cpu", "precision": "float32", "threads": torch.get_num_threads()}
     settings |= {"tile_gib": "auto", "training_data": "auto"}

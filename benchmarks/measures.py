@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from slicesampling.learning import inference
 from slicesampling.learning.compute import Compute
-from slicesampling.learning.network import AnisotropicUNet
 from slicesampling.learning.uncertainty import (
     Moments,
     selective_slice_uncertainty,
@@ -25,6 +24,7 @@ from slicesampling.learning.uncertainty import (
     volume_scores,
     volume_uncertainty,
 )
+from slicesampling.learning.unet import AnisotropicUNet
 
 SHAPE = (40, 180, 180)
 WINDOW = (-1000.0, 1000.0)

@@ -18,9 +18,9 @@ from slicesampling.cohort.volumes import load_preprocessed, volume_folders
 from slicesampling.learning.compute import Compute
 from slicesampling.learning.geometry import axes
 from slicesampling.learning.inference import LIVER
-from slicesampling.learning.network import AnisotropicUNet
-from slicesampling.learning.networks import load_model
+from slicesampling.learning.networks.interface import load_model
 from slicesampling.learning.patches import extract, scale_intensities
+from slicesampling.learning.unet import AnisotropicUNet
 from torch import Tensor
 
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -22,9 +22,9 @@ from slicesampling.cohort.grids import Grid
 from slicesampling.cohort.volumes import Preprocessed, load_preprocessed, save_preprocessed
 from slicesampling.learning.compute import Compute
 from slicesampling.learning.geometry import axes
-from slicesampling.learning.network import AnisotropicUNet
 from slicesampling.learning.patches import AnnotatedVolume, TrainingSet, scale_intensities
 from slicesampling.learning.training import Settings, prepared_batches, steps_after, weighted_soft_dice_loss
+from slicesampling.learning.unet import AnisotropicUNet
 from torch import Tensor
 
 FILTERS, PATCH = (8, 16, 32, 64), (4, 92, 92)

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pandas as pd
-from slicesampling.annotation.annotators import annotate, annotate_volumes
-from slicesampling.annotation.candidates import mark_candidates
-from slicesampling.annotation.strategies import STRATEGIES
+from slicesampling.answers.annotators import annotate, annotate_volumes
 from slicesampling.jobs.randomness import generator
+from slicesampling.query.candidates import mark_candidates
+from slicesampling.query.strategies import STRATEGIES
 
 
 def make_pool(seed: int, volumes: int = 9) -> pd.DataFrame:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 from slicesampling import UserError
-from slicesampling.annotation.rules import RULES
-from slicesampling.annotation.strategies import ERROR, MEASURES, STRATEGIES, strategies_of
 from slicesampling.configuration import check_configuration
+from slicesampling.query.rules import RULES
+from slicesampling.query.strategies import ERROR, MEASURES, STRATEGIES, strategies_of
 from snakemake.utils import update_config
 
 ROOT = Path(__file__).parents[1]

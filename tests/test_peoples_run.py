@@ -12,8 +12,8 @@ import pytest
 import yaml
 from conftest import ROOT, SMALLEST, Shared, job_counts, snakemake
 from scans import grid_of, write_nifti
-from slicesampling.annotation.answers import CANNOT_TELL, MASK, NO_STRUCTURE, Answer, Answers, to_runs
-from slicesampling.annotation.rounds import open_round, unanswered
+from slicesampling.answers.rounds import open_round, unanswered
+from slicesampling.answers.store import CANNOT_TELL, MASK, NO_STRUCTURE, Answer, Answers, to_runs
 from slicesampling.cohort.table import initial_set
 from slicesampling.cohort.volumes import load_preprocessed, read_canonical_mask, volume_folders
 from slicesampling.jobs.tsv import read_table

@@ -14,11 +14,11 @@ import pytest
 import torch
 from browsers import browser
 from conftest import FEATURES, ROOT, SMALLEST, Shared, job_counts, snakemake, until
-from slicesampling.annotation.features import read_features
-from slicesampling.annotation.strategies import STRATEGIES
 from slicesampling.cohort.scans import read_scan
 from slicesampling.cohort.volumes import read_canonical_mask
 from slicesampling.jobs.tsv import read_table
+from slicesampling.query.features import read_features
+from slicesampling.query.strategies import STRATEGIES
 
 OWN_STRATEGY = [*SMALLEST, str(ROOT / "tests/own_strategy.yaml")]
 

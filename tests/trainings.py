@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from slicesampling.annotation.strategies import STRATEGIES
+from slicesampling.query.strategies import STRATEGIES
 
 
 def simulated_metrics(

@@ -8,15 +8,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 
 from slicesampling import UserError
-from slicesampling.annotation.rounds import work_list
-from slicesampling.annotation.server import PORT, serve
-from slicesampling.annotation.work import Work
+from slicesampling.answers.rounds import work_list
 from slicesampling.cohort.volumes import all_volume_folders
 from slicesampling.configuration import read_configuration
 from slicesampling.jobs.command import faults_in_one_line
 from slicesampling.jobs.files import replacing
 from slicesampling.jobs.randomness import generator
 from slicesampling.jobs.tsv import read_table, write_table
+from slicesampling.page.server import PORT, serve
+from slicesampling.page.work import Work
 
 DEMO_ROUND, DEMO_SLICES = "uss-1", 12
 """What is there to try: the slices that the first query of the run ranks highest, so many."""
@@ -81,7 +81,7 @@ def prepare_demo(config: dict, results: Path, folder: Path) -> None:
         if not needed.exists():
             raise UserError(f"{needed}: is not there; run make demo first")
     from slicesampling.learning.compute import computing
-    from slicesampling.learning.networks import load_model, write_proposals
+    from slicesampling.learning.networks.interface import load_model, write_proposals
 
     random = generator(seed, "uss", 1, "work list")
     asked = read_table(query).nsmallest(DEMO_SLICES, "rank")

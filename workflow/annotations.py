@@ -7,11 +7,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 
 from slicesampling import UserError
-from slicesampling.annotation.answers import Answers
-from slicesampling.annotation.exchange import export_round, import_round
-from slicesampling.annotation.nnunet import export_dataset
-from slicesampling.annotation.rounds import open_round, waiting
-from slicesampling.cohort.nnunet import NUMBER
+from slicesampling.answers.exchange import export_round, import_round
+from slicesampling.answers.nnunet_export import export_dataset
+from slicesampling.answers.rounds import open_round, waiting
+from slicesampling.answers.store import Answers
+from slicesampling.cohort.nnunet_dataset import NUMBER
 from slicesampling.jobs.command import faults_in_one_line
 
 NNUNET = "nnunet"

@@ -13,7 +13,6 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 
 from slicesampling import NOT_ANNOTATED, UserError
-from slicesampling.annotation.strategies import STRATEGIES, Strategy, combination_faults, strategies_of
 from slicesampling.cohort.formats import gridded, read_file, scaled
 from slicesampling.cohort.kinds import IMAGE_SUFFIXES, image_name
 from slicesampling.jobs.command import faults_in_one_line
@@ -22,6 +21,7 @@ from slicesampling.jobs.randomness import generator
 from slicesampling.jobs.tsv import read_table, write_table
 from slicesampling.learning.compute import computing
 from slicesampling.learning.ensembles import Scores, ensemble_scores, mean_mask, members_of
+from slicesampling.query.strategies import STRATEGIES, Strategy, combination_faults, strategies_of
 
 OWN = "own"
 """The name of a strategy that is put together on the command line."""

@@ -11,11 +11,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 
 import numpy as np
-from slicesampling.annotation.server import PORT, listen
-from slicesampling.annotation.viewing import Run, make_viewer
 from slicesampling.cohort.volumes import all_volume_folders, load_preprocessed
 from slicesampling.configuration import read_configuration
 from slicesampling.jobs.command import faults_in_one_line
+from slicesampling.page.server import PORT, listen
+from slicesampling.page.viewing import Run, make_viewer
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def entropy_maps(results: Path, config: dict[str, Any]) -> Callable[[str, str], 
 
     def entropy(model: str, volume: str) -> np.ndarray:
         from slicesampling.learning.compute import computing  # torch, which takes seconds, only where it is needed
-        from slicesampling.learning.networks import load_model
+        from slicesampling.learning.networks.interface import load_model
 
         seed, name = model.split("/")
         compute = computing(config["compute"])

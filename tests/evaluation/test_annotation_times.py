@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from slicesampling.annotation.answers import CANNOT_TELL, MASK, NO_STRUCTURE, Answer, Answers, to_runs
+from slicesampling.answers.store import CANNOT_TELL, MASK, NO_STRUCTURE, Answer, Answers, to_runs
 from slicesampling.evaluation.annotation_times import (
     SINGLE,
     WHOLE,

@@ -26,11 +26,11 @@ from slicesampling.cohort.grids import Grid
 from slicesampling.cohort.volumes import Preprocessed, save_preprocessed
 from slicesampling.jobs import job
 from slicesampling.jobs.tsv import write_table
-from slicesampling.learning.aunet import build_network
 from slicesampling.learning.checkpoint import Checkpoint
 from slicesampling.learning.compute import Compute, computing, device_name
 from slicesampling.learning.inference import sample
-from slicesampling.learning.networks import load_model
+from slicesampling.learning.networks.aunet import build_network
+from slicesampling.learning.networks.interface import load_model
 from slicesampling.learning.progress import Progress
 from slicesampling.learning.training import INFERENCE_BYTES, train
 from test_training import NETWORK, SETTINGS, Interruption, problem, same, timeless

@@ -11,10 +11,10 @@ from slicesampling import UserError
 from slicesampling.jobs.randomness import seed_of
 from slicesampling.learning.compute import PRECISIONS, Compute
 from slicesampling.learning.inference import LIVER, Predictor, sample, slice_features
-from slicesampling.learning.network import AnisotropicUNet, keep_mask
 from slicesampling.learning.patches import extract, scale_intensities
 from slicesampling.learning.tiling import plan_tiles, tile_cost
 from slicesampling.learning.uncertainty import MEASURES, predictive_entropy
+from slicesampling.learning.unet import AnisotropicUNet, keep_mask
 
 WINDOW = (-1000.0, 1000.0)
 CPU = Compute(torch.device("cpu"), "float32", 2.0**30)

@@ -17,8 +17,8 @@ from slicesampling.cohort.volumes import Preprocessed, read_canonical_mask, save
 from slicesampling.configuration import check_configuration
 from slicesampling.learning.compute import Compute
 from slicesampling.learning.inference import Predictor, sample
-from slicesampling.learning.kinds import KINDS, Kind, kind_of
-from slicesampling.learning.networks import Task, load_model, train, write_proposals
+from slicesampling.learning.networks.interface import Task, load_model, train, write_proposals
+from slicesampling.learning.networks.kinds import KINDS, Kind, kind_of
 from slicesampling.learning.patches import AnnotatedVolume
 from slicesampling.learning.progress import Progress
 
@@ -118,12 +118,12 @@ def test_what_nobody_annotated_is_not_learnt_from(tmp_path: Path) -> None:
 def test_the_network_of_the_documentation_learns_and_says_what_it_learnt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As it stands there, through the same seam."""
+    """As it stands there, through the same interface."""
     page = (ROOT / "docs/networks.md").read_text(encoding="utf-8")
     module_text, entry = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     (keys,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
-    module = types.ModuleType("slicesampling.learning.small")
-    module.__package__ = "slicesampling.learning"
+    module = types.ModuleType("slicesampling.learning.networks.small")
+    module.__package__ = "slicesampling.learning.networks"
     exec(compile(module_text, "docs/networks.md", "exec"), vars(module))
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setitem(KINDS, "small", None)  # taken out again in the end

@@ -23,8 +23,16 @@ from conftest import HANGS, ROOT, SMALLEST
 from scipy.special import entr
 from slicesampling import UserError
 from slicesampling.learning.compute import Compute
-from slicesampling.learning.networks import load_model, train
-from slicesampling.learning.nnunet import DATASET, FINAL, KEPT, NnUNet, history_of, last_state, mean_history
+from slicesampling.learning.networks.interface import load_model, train
+from slicesampling.learning.networks.nnunet import (
+    DATASET,
+    FINAL,
+    KEPT,
+    NnUNet,
+    history_of,
+    last_state,
+    mean_history,
+)
 from test_networks import task
 
 INSTALLED = importlib.util.find_spec("nnunetv2") is not None

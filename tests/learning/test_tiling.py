@@ -8,8 +8,8 @@ import torch
 from conftest import at_most, peak_bytes
 from hypothesis import given
 from hypothesis import strategies as st
-from slicesampling.learning.network import AnisotropicUNet
 from slicesampling.learning.tiling import Architecture, plan_tiles, tile_cost
+from slicesampling.learning.unet import AnisotropicUNet
 
 PAPER = Architecture((22, 44, 88, 176, 336), 2)
 

@@ -22,14 +22,14 @@ from hypothesis import strategies as st
 from slicesampling import NOT_ANNOTATED, UserError
 from slicesampling.jobs.randomness import generator
 from slicesampling.learning import training
-from slicesampling.learning.aunet import build_network, save_model
 from slicesampling.learning.checkpoint import Checkpoint, Terminated
 from slicesampling.learning.compute import Compute, device_name
-from slicesampling.learning.network import AnisotropicUNet, Encoded
-from slicesampling.learning.networks import load_model
+from slicesampling.learning.networks.aunet import build_network, save_model
+from slicesampling.learning.networks.interface import load_model
 from slicesampling.learning.patches import AnnotatedVolume, TrainingSet
 from slicesampling.learning.progress import Progress
 from slicesampling.learning.training import Settings, ValidationVolume, train, validate, weighted_soft_dice_loss
+from slicesampling.learning.unet import AnisotropicUNet, Encoded
 
 SETTINGS = Settings((2, 12, 12), 2, 1e-2, 3, (-1000.0, 1000.0), epochs=3, steps=None, patience=None)
 CPU = Compute(torch.device("cpu"), "float32", 2.0**28)

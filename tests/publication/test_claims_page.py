@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from markupsafe import escape
 from slicesampling.evaluation.claims import CLAIMS, FAILS, HOLDS, OPEN, judge
-from slicesampling.publication.claims import claims_page
+from slicesampling.publication.claims_page import claims_page
 from slicesampling.publication.layout import NO_BREAK_SPACE
 from test_tables import STRATEGIES, annotations, experiment
 

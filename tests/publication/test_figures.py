@@ -16,11 +16,11 @@ from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 from matplotlib.text import Text
-from slicesampling.annotation.strategies import STRATEGIES as ALL_STRATEGIES
 from slicesampling.evaluation.calibration import BINS
 from slicesampling.publication import figures, plots, style
 from slicesampling.publication.style import looks
 from slicesampling.publication.supplement import learning_curves_table
+from slicesampling.query.strategies import STRATEGIES as ALL_STRATEGIES
 
 STRATEGIES = tuple(ALL_STRATEGIES)
 

@@ -17,11 +17,11 @@ from slicesampling.cohort.table import (
     used,
 )
 from slicesampling.configuration import check_configuration, job_counts
-from slicesampling.annotation.answers import Answers
-from slicesampling.annotation.rounds import progress, waiting
+from slicesampling.answers.store import Answers
+from slicesampling.answers.rounds import progress, waiting
 from slicesampling.phantom.sites import plan_cohort
-from slicesampling.annotation.strategies import strategies_of
-from slicesampling.learning.kinds import kind_of
+from slicesampling.query.strategies import strategies_of
+from slicesampling.learning.networks.kinds import kind_of
 from slicesampling.publication.layout import MANY
 
 try:

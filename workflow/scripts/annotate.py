@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from slicesampling.annotation.annotators import annotate
+from slicesampling.answers.annotators import annotate
 from slicesampling.jobs.job import start
 from slicesampling.jobs.tsv import read_table, write_table
 

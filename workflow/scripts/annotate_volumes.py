@@ -1,6 +1,6 @@
 """Write the ledger in which the initial set, or the whole data pool, is annotated."""
 
-from slicesampling.annotation.annotators import annotate_volumes
+from slicesampling.answers.annotators import annotate_volumes
 from slicesampling.cohort.table import initial_set
 from slicesampling.jobs.job import start
 from slicesampling.jobs.tsv import read_table, write_table

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
-from slicesampling.annotation.answers import Answers
+from slicesampling.answers.store import Answers
 from slicesampling.evaluation.annotation_times import (
     agreement,
     annotation_times,

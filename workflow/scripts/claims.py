@@ -5,7 +5,7 @@ from slicesampling.evaluation.claims import judge
 from slicesampling.jobs import randomness
 from slicesampling.jobs.files import write_text
 from slicesampling.jobs.job import start
-from slicesampling.publication.claims import claims_page
+from slicesampling.publication.claims_page import claims_page
 
 start(snakemake)
 text = {"volume": str, "patient": str}

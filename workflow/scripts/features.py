@@ -2,12 +2,12 @@
 
 import numpy as np
 import torch
-from slicesampling.annotation.features import write_features
 from slicesampling.cohort.volumes import load_preprocessed, sound, volume_folders
 from slicesampling.jobs.job import start
 from slicesampling.learning.compute import computing
-from slicesampling.learning.networks import load_model
+from slicesampling.learning.networks.interface import load_model
 from slicesampling.learning.prefetch import read_ahead
+from slicesampling.query.features import write_features
 
 start(snakemake)
 compute = computing(snakemake.config["compute"])

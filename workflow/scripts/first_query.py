@@ -1,6 +1,6 @@
 """Request the slices that people annotate before there is a model."""
 
-from slicesampling.annotation.rounds import first_query
+from slicesampling.answers.rounds import first_query
 from slicesampling.jobs.job import start
 from slicesampling.jobs.randomness import generator
 from slicesampling.jobs.tsv import read_table, write_table

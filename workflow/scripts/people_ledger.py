@@ -1,7 +1,7 @@
 """Write the ledger of what came with masks, and of what people had annotated when a round was closed."""
 
-from slicesampling.annotation.annotators import annotate_volumes
-from slicesampling.annotation.rounds import people_ledger
+from slicesampling.answers.annotators import annotate_volumes
+from slicesampling.answers.rounds import people_ledger
 from slicesampling.jobs.job import start
 from slicesampling.jobs.tsv import read_table, write_table
 

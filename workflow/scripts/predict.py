@@ -10,7 +10,7 @@ from slicesampling.jobs.job import start
 from slicesampling.jobs.tsv import joined, write_table
 from slicesampling.learning.compute import computing
 from slicesampling.learning.inference import LIVER
-from slicesampling.learning.networks import load_model
+from slicesampling.learning.networks.interface import load_model
 from slicesampling.learning.prefetch import read_ahead
 
 start(snakemake)

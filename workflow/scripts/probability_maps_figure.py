@@ -7,7 +7,7 @@ import pandas as pd
 from slicesampling.cohort.volumes import load_preprocessed, volume_folders
 from slicesampling.jobs.job import start
 from slicesampling.learning.compute import computing
-from slicesampling.learning.networks import load_model
+from slicesampling.learning.networks.interface import load_model
 from slicesampling.learning.uncertainty import slice_uncertainty
 from slicesampling.publication.figures import probability_figure
 from slicesampling.publication.style import save_figure

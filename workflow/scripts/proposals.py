@@ -5,7 +5,7 @@ from slicesampling.jobs.files import replacing
 from slicesampling.jobs.job import start
 from slicesampling.jobs.tsv import read_table
 from slicesampling.learning.compute import computing
-from slicesampling.learning.networks import load_model, write_proposals
+from slicesampling.learning.networks.interface import load_model, write_proposals
 
 start(snakemake)
 compute = computing(snakemake.config["compute"])

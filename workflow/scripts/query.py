@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pandas as pd
-from slicesampling.annotation.features import read_features
-from slicesampling.annotation.strategies import Strategy
 from slicesampling.jobs.job import start
 from slicesampling.jobs.randomness import generator
 from slicesampling.jobs.tsv import read_table, write_table
+from slicesampling.query.features import read_features
+from slicesampling.query.strategies import Strategy
 
 start(snakemake)
 wildcards, params = snakemake.wildcards, snakemake.params

@@ -11,7 +11,7 @@ from slicesampling.jobs.job import start
 from slicesampling.jobs.tsv import write_table
 from slicesampling.learning.compute import computing
 from slicesampling.learning.inference import LIVER
-from slicesampling.learning.networks import load_model
+from slicesampling.learning.networks.interface import load_model
 from slicesampling.learning.uncertainty import slice_profiles, structure_region, volume_scores
 
 start(snakemake)

@@ -1,9 +1,9 @@
 """Write how many slices the slice strategies add in an iteration."""
 
-from slicesampling.annotation.ledger import slice_budget
 from slicesampling.jobs.files import write_text
 from slicesampling.jobs.job import start
 from slicesampling.jobs.tsv import read_table
+from slicesampling.query.ledger import slice_budget
 
 start(snakemake)
 budget = snakemake.params.slices

@@ -6,18 +6,18 @@ import signal
 from pathlib import Path
 
 import pandas as pd
-from slicesampling.annotation.annotators import annotated_masks
-from slicesampling.annotation.ledger import annotated_slices
+from slicesampling.answers.annotators import annotated_masks
 from slicesampling.cohort.volumes import load_preprocessed, sound, volume_folders
 from slicesampling.jobs.cluster import place, requeue
 from slicesampling.jobs.files import own
 from slicesampling.jobs.job import start
 from slicesampling.jobs.tsv import read_table, write_table
 from slicesampling.learning.checkpoint import Terminated
-from slicesampling.learning.networks import Task, train
+from slicesampling.learning.networks.interface import Task, train
 from slicesampling.learning.patches import AnnotatedVolume
 from slicesampling.learning.processes import launched
 from slicesampling.learning.progress import ProgressReport
+from slicesampling.query.ledger import annotated_slices
 
 terminal = start(snakemake)
 params, wildcards = snakemake.params, snakemake.wildcards

@@ -8,7 +8,7 @@ from slicesampling.cohort.volumes import load_preprocessed, sound, volume_folder
 from slicesampling.jobs.job import start
 from slicesampling.jobs.tsv import joined, write_table
 from slicesampling.learning.compute import computing
-from slicesampling.learning.networks import load_model
+from slicesampling.learning.networks.interface import load_model
 from slicesampling.learning.prefetch import read_ahead
 from slicesampling.learning.uncertainty import (
     COUNTS,

@@ -1,6 +1,6 @@
 """Draw for each slice of a query what it starts from, and how many people annotate it."""
 
-from slicesampling.annotation.rounds import iteration_of, work_list
+from slicesampling.answers.rounds import iteration_of, work_list
 from slicesampling.jobs.job import start
 from slicesampling.jobs.randomness import generator
 from slicesampling.jobs.tsv import read_table, write_table

@@ -10,9 +10,9 @@ import yaml
 from snakemake.utils import update_config
 
 from . import UserError
-from .annotation.strategies import STRATEGIES, combination_faults, strategies_of
 from .learning.geometry import Geometry, axes
-from .learning.kinds import KINDS, kind_of
+from .learning.networks.kinds import KINDS, kind_of
+from .query.strategies import STRATEGIES, combination_faults, strategies_of
 
 DEFAULTS = Path(__file__).parents[3] / "config/config.yaml"
 

@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 
 from . import UserError, plan_aunet, plan_nnunet
-from .annotation.strategies import strategies_of
 from .cohort.contents import preprocess_row
 from .cohort.grids import resample_mask
 from .cohort.volumes import VOXEL_BYTES, save_preprocessed
 from .configuration import job_counts, shards
 from .evaluation.metrics import segmentation_metrics
 from .learning.compute import Compute
+from .query.strategies import strategies_of
 
 NETWORKS: dict[str, ModuleType] = {"aunet": plan_aunet, "nnunet": plan_nnunet}
 """By network.kind: what it imports, and how it is measured."""

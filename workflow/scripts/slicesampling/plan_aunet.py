@@ -11,29 +11,29 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .annotation.ledger import slice_budget
-from .annotation.strategies import strategies_of
 from .cohort.volumes import VOXEL_BYTES, Preprocessed
-from .learning.aunet import build_network, save_model
 from .learning.checkpoint import Checkpoint
 from .learning.compute import Compute, device_name
 from .learning.geometry import axes
 from .learning.inference import sample
-from .learning.kinds import kind_of
 from .learning.memory import free_memory
+from .learning.networks.aunet import build_network, save_model
+from .learning.networks.kinds import kind_of
 from .learning.patches import AnnotatedVolume, TrainingSet
 from .learning.progress import Progress
 from .learning.tiling import Architecture, plan_tiles, tile_cost
 from .learning.training import INFERENCE_BYTES, Settings, ValidationVolume, train
 from .publication.tables import paper_values
+from .query.ledger import slice_budget
+from .query.strategies import strategies_of
 
 MEASURED_STEPS = 6
 """Steps of training that are timed, after as many to warm up."""
 PAPER_INTERVAL, PAPER_PATIENCE = 1000, 100
 """Steps between two validations in the paper, and the patience that stands for its "until convergence"."""
 IMPORTS = {
-    "train": "slicesampling.learning.aunet, torch._dynamo",  # the optimizer imports the latter
-    "uncertainty": "slicesampling.learning.aunet, slicesampling.cohort.volumes",
+    "train": "slicesampling.learning.networks.aunet, torch._dynamo",  # the optimizer imports the latter
+    "uncertainty": "slicesampling.learning.networks.aunet, slicesampling.cohort.volumes",
 }
 """What a job of training, and of inference, imports."""
 

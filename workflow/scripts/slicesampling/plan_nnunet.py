@@ -10,15 +10,24 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from .cohort.nnunet import NUMBER, Labelled, write_dataset
+from .cohort.nnunet_dataset import NUMBER, Labelled, write_dataset
 from .cohort.volumes import Preprocessed
 from .learning.checkpoint import Termination, write_state
 from .learning.compute import Compute, device_name
-from .learning.nnunet import DATASET, PLANNED, NnUNet, Processes, ensemble, last_state, require_nnunet, results_of
+from .learning.networks.nnunet import (
+    DATASET,
+    PLANNED,
+    NnUNet,
+    Processes,
+    ensemble,
+    last_state,
+    require_nnunet,
+    results_of,
+)
 
 IMPORTS = {
-    "train": "slicesampling.learning.nnunet",
-    "uncertainty": "slicesampling.learning.nnunet, nnunetv2.inference.predict_from_raw_data",
+    "train": "slicesampling.learning.networks.nnunet",
+    "uncertainty": "slicesampling.learning.networks.nnunet, nnunetv2.inference.predict_from_raw_data",
 }
 """What a job of training, and of inference, imports."""
 IMPORTED = "nnunetv2.run.run_training"

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ..annotation.answers import CANNOT_TELL, Answer, Answers
-from ..annotation.rounds import iteration_of
+from ..answers.rounds import iteration_of
+from ..answers.store import CANNOT_TELL, Answer, Answers
 
 WHOLE, SINGLE = "whole volume", "single slice"
 """How the slice of an answer was asked for: with all others of its volume in that round, or not."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from ..annotation.strategies import STRATEGIES, by_strategies
+from ..query.strategies import STRATEGIES, by_strategies
 from .composition import ALL_HARD
 from .statistics import CONFIDENCE, METRICS, Metric, bootstrap, interval, weighted_means, weighted_quantiles
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from .. import STRUCTURE
-from ..annotation.strategies import SLICED, strategies_in
+from ..query.strategies import SLICED, strategies_in
 from .statistics import Metric, interval, weighted_means
 
 COSTS = {"liver_slices": f"annotated {STRUCTURE} slices", "minutes": "annotation time [min]"}

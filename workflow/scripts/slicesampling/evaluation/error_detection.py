@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .. import SELECTIVE
-from ..annotation.strategies import MEASURES, REGIONS, WRONG
+from ..query.strategies import MEASURES, REGIONS, WRONG
 
 SCORES = {
     f"{measure}{suffix}": f"{measure.replace('_', ' ')}, {region}"

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from ..annotation.strategies import by_strategies, is_upper_bound, strategies_in
+from ..query.strategies import by_strategies, is_upper_bound, strategies_in
 from .statistics import METRICS, SIGNIFICANCE, holm, signed_rank_p
 
 LEVEL = SIGNIFICANCE[-1][0]

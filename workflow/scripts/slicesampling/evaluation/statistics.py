@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from ..annotation.strategies import SLICED, STRATEGIES, UNCERTAIN
+from ..query.strategies import SLICED, STRATEGIES, UNCERTAIN
 from .regression import weighted_regressions
 
 LOWER_PERCENTILE, UPPER_PERCENTILE = 5, 95

@@ -14,10 +14,10 @@ from ..jobs.randomness import seed_of
 from .compute import Compute
 from .geometry import Axes, axes
 from .memory import ran_out_of_memory
-from .network import AnisotropicUNet, Encoded, keep_mask
 from .patches import extract, scale_intensities
 from .tiling import TilePlan, plan_tiles, tile_starts
 from .uncertainty import MEASURES, Moments, moments
+from .unet import AnisotropicUNet, Encoded, keep_mask
 
 logger = logging.getLogger(__name__)
 

@@ -18,11 +18,11 @@ from .compute import Compute, device_name
 from .geometry import Axes
 from .inference import LIVER, Predictor
 from .memory import free_memory, peak_memory, ran_out_of_memory, reset_peak_memory
-from .network import AnisotropicUNet
 from .patches import Tile, TrainingSet
 from .prefetch import read_ahead
 from .processes import gathered, group, total
 from .progress import Progress
+from .unet import AnisotropicUNet
 
 logger = logging.getLogger(__name__)
 

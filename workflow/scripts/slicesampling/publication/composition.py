@@ -3,8 +3,8 @@
 import pandas as pd
 
 from .. import STRUCTURE
-from ..annotation.strategies import strategies_in
 from ..evaluation.composition import ALL, ALL_HARD, END_SHARE, ENDS
+from ..query.strategies import strategies_in
 from .layout import MISSING, Table, join, lay_out, printed, thousands
 
 

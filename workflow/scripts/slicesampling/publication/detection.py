@@ -3,8 +3,8 @@
 import pandas as pd
 
 from .. import STRUCTURE
-from ..annotation.strategies import strategies_in
 from ..evaluation.error_detection import SCOPES, SCORES, shares
+from ..query.strategies import strategies_in
 from .layout import MISSING, Table, join, lay_out, number, printed, thousands
 from .tables import about_seed
 

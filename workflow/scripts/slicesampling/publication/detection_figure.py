@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from .. import SELECTIVE
-from ..annotation.strategies import MEASURES
 from ..evaluation.error_detection import SCOPES, SCORES, shares
+from ..query.strategies import MEASURES
 from .detection import NO_REFERENCE, judged
 from .notes import about_seed
 from .style import FONT, PAGE, Look, about_bound, legend_columns, looks, styled

@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from ..annotation.strategies import by_strategies, is_upper_bound, strategies_in
 from ..evaluation.statistics import METRICS
 from ..learning.geometry import CONVOLUTIONS
+from ..query.strategies import by_strategies, is_upper_bound, strategies_in
 from .layout import BOUND, printed
 from .style import (
     CHARACTER,

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..annotation.strategies import is_upper_bound
 from ..jobs.files import write_text
+from ..query.strategies import is_upper_bound
 from .pages import filled
 
 MISSING = "–"
@@ -136,7 +136,7 @@ def count(number: int, name: str) -> str:
 def with_strategies(table: Table, titles: Mapping[str, str]) -> Table:
     """Add to a table's note what stands behind those of its strategies that are not the paper's.
 
-    titles: name → title of such strategies (see `annotation.strategies.Strategy`).
+    titles: name → title of such strategies (see `query.strategies.Strategy`).
     """
     told = [
         f"{printed(name)}: {title}."

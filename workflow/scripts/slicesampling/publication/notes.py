@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from .. import STRUCTURE
-from ..annotation.strategies import is_upper_bound
 from ..evaluation.statistics import CASES_FOR_PERCENTILE
+from ..query.strategies import is_upper_bound
 from .layout import count, join
 
 LIMIT = "limit of the grid"

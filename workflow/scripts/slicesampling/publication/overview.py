@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from .. import STRUCTURE
-from ..annotation.strategies import is_upper_bound, strategies_in
 from ..evaluation.statistics import METRICS, SIGNIFICANCE
+from ..query.strategies import is_upper_bound, strategies_in
 from .layout import Table, count, join, lay_out, number, printed
 from .notes import about_empty, about_seed
 from .pages import filled

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from .. import STRUCTURE
-from ..annotation.rounds import INITIAL, iteration_of
+from ..answers.rounds import INITIAL, iteration_of
 from ..evaluation.annotation_times import LEAST_MODELS, LEVEL, SINGLE, WHOLE, Estimate, Ratio
 from .layout import Table, count, lay_out, number
 from .pages import filled

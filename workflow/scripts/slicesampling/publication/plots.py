@@ -15,11 +15,11 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from .. import STRUCTURE
-from ..annotation.strategies import by_strategies, strategies_in
 from ..evaluation.calibration import calibration_errors, pooled
 from ..evaluation.efficiency import COSTS
 from ..evaluation.seeds import LEVEL, beaten, penalty_matrix
 from ..evaluation.statistics import LOWER_PERCENTILE, METRICS, UPPER_PERCENTILE, Metric
+from ..query.strategies import by_strategies, strategies_in
 from .layout import BOUND, MANY, printed
 from .notes import about_seed
 from .style import COLUMN, FONT, PAGE, about_bound, in_rows, is_dark, legend_columns, looks, styled, wrapped

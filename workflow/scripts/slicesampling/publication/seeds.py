@@ -9,7 +9,6 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
-from ..annotation.strategies import SLICED, is_upper_bound, strategies_in
 from ..evaluation.efficiency import annotation_costs, area_under, common_range, learning_curves
 from ..evaluation.seeds import (
     LEVEL,
@@ -24,6 +23,7 @@ from ..evaluation.seeds import (
     spreads,
 )
 from ..evaluation.statistics import METRICS, SIGNIFICANCE, interval
+from ..query.strategies import SLICED, is_upper_bound, strategies_in
 from .layout import INITIAL, MISSING, Table, join, lay_out, number, printed
 from .notes import about_bootstrap, about_cases, about_time
 from .supplement import run_samples, with_interval

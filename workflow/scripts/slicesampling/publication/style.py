@@ -22,8 +22,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy import ndimage
 
-from ..annotation.strategies import STRATEGIES
 from ..jobs.files import replacing
+from ..query.strategies import STRATEGIES
 from .layout import BOUND, DAGGER, INITIAL, POOL, printed
 
 Parameters = ParamSpec("Parameters")

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from .. import STRUCTURE
-from ..annotation.strategies import SLICED, strategies_in
 from ..evaluation.calibration import calibration_errors
 from ..evaluation.efficiency import (
     COSTS,
@@ -37,6 +36,7 @@ from ..evaluation.statistics import (
     weighted_quantiles,
 )
 from ..jobs import randomness
+from ..query.strategies import SLICED, strategies_in
 from .layout import INITIAL, MISSING, NO_BREAK_SPACE, Table, join, lay_out, number, p_value_text, printed, thousands
 from .notes import about_bootstrap, about_cases, about_time
 from .tables import described, summary_cell

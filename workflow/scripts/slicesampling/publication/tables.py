@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from .. import STRUCTURE
-from ..annotation.strategies import STRATEGIES, by_strategies, is_upper_bound, strategies_in
 from ..evaluation.statistics import (
     COVARIATES,
     METRICS,
@@ -25,6 +24,7 @@ from ..evaluation.statistics import (
     wilcoxon_against_best,
 )
 from ..jobs import randomness
+from ..query.strategies import STRATEGIES, by_strategies, is_upper_bound, strategies_in
 from .layout import INITIAL, MISSING, POOL, Table, count, join, lay_out, number, p_value_text, printed, thousands
 from .notes import (
     LIMIT,

@@ -1,1 +1,0 @@
-"""What is annotated, what is asked for next, and who answers (section II-D)."""

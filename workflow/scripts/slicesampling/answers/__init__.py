@@ -1,0 +1,1 @@
+"""Who answers a query, where the answers are kept, and how they are exchanged with other tools."""

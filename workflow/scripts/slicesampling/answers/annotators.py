@@ -1,0 +1,81 @@
+"""Who answers a query: the simulated annotator, from the reference masks, or people; and where their masks are."""
+
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .. import UserError
+from ..jobs.tsv import read_table
+from ..query.ledger import LEDGER
+from .store import Answers
+
+logger = logging.getLogger(__name__)
+
+
+def annotate_volumes(reference: pd.DataFrame, volumes: Iterable[str]) -> pd.DataFrame:
+    """Return the ledger in which all slices of `volumes` are annotated before the first iteration.
+
+    reference: (volume, slice, liver), a row for each slice of the data pool: what the simulated annotator sees.
+    """
+    rows = reference[reference["volume"].isin(list(volumes))].assign(iteration=0)
+    return rows[LEDGER].sort_values(["volume", "slice"], ignore_index=True)
+
+
+def annotate(
+    ledger: pd.DataFrame,
+    query: pd.DataFrame,
+    reference: pd.DataFrame,
+    iteration: int,
+    liver_slices: int | None = None,
+) -> pd.DataFrame:
+    """Answer a query from the reference masks, as the paper's simulated annotator, and return the longer ledger.
+
+    The annotator works through `query` (volume, slice, rank) in the order of the ranks; with `liver_slices`, until so
+    many slices that hold liver have been annotated (random slice sampling). Raises UserError where the query holds a
+    slice twice, one that is annotated already, or one that is not in the data pool.
+    """
+    asked = query.sort_values(["rank", "volume", "slice"], kind="stable")[["volume", "slice"]]
+    again = pd.concat([ledger[["volume", "slice"]], asked]).duplicated()
+    if again.any():
+        volume, index = pd.concat([ledger[["volume", "slice"]], asked])[again].iloc[0]
+        raise UserError(f"query: slice {index} of volume {volume} is asked for twice or annotated already")
+    answered = asked.merge(reference, how="left", on=["volume", "slice"], sort=False)
+    unknown = answered[answered["liver"].isna()]
+    if len(unknown):
+        volume, index = unknown.iloc[0][["volume", "slice"]]
+        raise UserError(f"query: slice {index} of volume {volume} is not in the data pool")
+    if liver_slices is not None:
+        seen = answered["liver"].cumsum()
+        answered = answered[seen.shift(fill_value=0) < liver_slices]
+        if answered["liver"].sum() < liver_slices:
+            logger.warning("only %d slices with liver were left, %d wanted", answered["liver"].sum(), liver_slices)
+    answered = answered.assign(iteration=iteration, liver=answered["liver"].astype(int))
+    return pd.concat([ledger, answered[LEDGER]], ignore_index=True)
+
+
+def annotated_masks(folder: str | Path, closed: str | Path | None) -> Callable[[str, np.ndarray], np.ndarray]:
+    """Return the function that gives whoever trains a volume's annotated mask, uint8 (z, y, x), by name and own mask.
+
+    The own mask is the preprocessed one: all that the simulated annotator has. folder, closed: of the people's answers,
+    and the table of the closed round (`answers.CLOSED`) whose answers take the place of those slices; None: no people.
+    Of a mask that is a map of its file, only the answered slices come into memory. Raises UserError where an answer
+    does not fit the volume.
+    """
+    drawn = Answers(folder).masks(read_table(closed)) if closed else {}
+
+    def mask_of(volume: str, own: np.ndarray) -> np.ndarray:
+        answers = drawn.get(volume, {})
+        mask = own if own.flags.writeable or not answers else own.copy()
+        for index, answer in answers.items():
+            if index >= len(mask) or answer.shape != mask.shape[1:]:
+                raise UserError(
+                    f"{folder}: the answer to slice {index} of volume {volume} has {answer.shape} rows and columns, "
+                    f"but the volume is {mask.shape}; accepted: the files and preprocessing.spacing it was drawn with"
+                )
+            mask[index] = answer
+        return mask
+
+    return mask_of

@@ -1,0 +1,133 @@
+"""The rounds in which people annotate: which there are, what each asks for, and what of it still waits."""
+
+import itertools
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from .. import UserError
+from ..jobs.tsv import read_table
+from ..query.ledger import LEDGER
+from .store import Answers
+
+INITIAL = "initial"
+"""The round before there is a model, where no volume of the data pool has a mask; also the name of the first model."""
+
+WORK_LIST = ["volume", "slice", "rank", "score", "start", "people"]
+"""Columns of work_lists/ROUND.tsv; start: "proposal" or "empty"; people: how many annotate the slice, 1 or 2."""
+
+
+def iteration_of(name: str) -> int:
+    """Return the iteration of a round such as uss-3; 0 for the initial one."""
+    return 0 if name == INITIAL else int(name.rpartition("-")[2])
+
+
+class Progress(NamedTuple):
+    """How far people have come: the rounds that are `closed`, the `models` that follow from them, and what comes next.
+
+    `open`: the round that waits for people, None where the loop has ended.
+    """
+
+    closed: list[str]
+    models: list[str]
+    open: str | None
+
+
+def progress(strategy: str, iterations: int, masks: bool, closed: Collection[str], finished: bool) -> Progress:
+    """Return how far people have come.
+
+    masks: whether any volume of the data pool has one; closed: the rounds that were; finished: whether people have
+    ended the loop. Raises UserError where other strategies have asked, or where nothing is there to finish with.
+    """
+    others = {name.rpartition("-")[0] for name in closed if name != INITIAL} - {strategy}
+    if others:
+        raise UserError(
+            f"people.answers holds rounds of {', '.join(sorted(others))}; accepted with strategies [{strategy}]: its "
+            "own, or another folder"
+        )
+    planned = [*([] if masks else [INITIAL]), *(f"{strategy}-{number}" for number in range(1, iterations + 1))]
+    done = list(itertools.takewhile(lambda name: name in closed, planned))
+    models = [*([INITIAL] if masks else []), *done]
+    if finished and not models:
+        raise UserError(
+            "people.answers says that the loop has ended, but nothing is annotated; delete its file finished"
+        )
+    ended = finished or len(done) == len(planned)
+    return Progress(done, models, None if ended else planned[len(done)])
+
+
+def first_query(slices: pd.DataFrame, volumes: int, count: int, random: np.random.Generator) -> pd.DataFrame:
+    """Return what is asked for before there is a model: (volume, slice, score, rank), evenly spaced in random volumes.
+
+    slices: (volume, slice) of the data pool. A volume with fewer slices than its share of `count` is asked for as a
+    whole.
+    """
+    depths = slices.groupby("volume")["slice"].size()
+    drawn = sorted(random.choice(sorted(depths.index), min(volumes, len(depths)), replace=False).tolist())
+    shares = np.diff(np.linspace(0, count, len(drawn) + 1).astype(int))
+    rows = []
+    for volume, share in zip(drawn, shares.tolist(), strict=True):
+        depth = int(depths[volume])
+        places = range(depth) if share >= depth else ((np.arange(share) + 0.5) * depth / share).astype(int).tolist()
+        rows += [(volume, index) for index in places]
+    return pd.DataFrame(rows, columns=["volume", "slice"]).assign(score=np.nan, rank=range(len(rows)))
+
+
+def work_list(query: pd.DataFrame, proposals: float, twice: float, random: np.random.Generator) -> pd.DataFrame:
+    """Return a query with what is drawn for each of its slices, see `WORK_LIST`.
+
+    proposals: the share of slices that may start from the model's mask; twice: the share that two people annotate.
+    Both shares are drawn at random, to the nearest whole number of slices.
+    """
+    count = len(query)
+    start = np.where(random.permutation(count) < round(proposals * count), "proposal", "empty")
+    people = np.where(random.permutation(count) < round(twice * count), 2, 1)
+    return query.assign(start=start, people=people).sort_values(["rank", "slice"], ignore_index=True)[WORK_LIST]
+
+
+def people_ledger(given: pd.DataFrame, closed: pd.DataFrame | None) -> pd.DataFrame:
+    """Return the ledger of all that is annotated: with the masks of the cohort, then by people, round by round.
+
+    given: ledger of the slices that came with a mask; closed: of the last round, see `answers.CLOSED`. Slices that
+    nobody could tell are left out. Raises UserError where no slice holds liver: nothing could be learnt.
+    """
+    ledger = given
+    if closed is not None:
+        told = closed.dropna(subset="liver")
+        told = told.assign(iteration=told["round"].map(iteration_of))  # rounds are in order, as they were closed
+        ledger = pd.concat([given, told])[LEDGER].drop_duplicates(["volume", "slice"], ignore_index=True)
+    ledger = ledger.astype({"liver": int})
+    if not ledger["liver"].any():
+        raise UserError(
+            f"none of the {len(ledger)} annotated slices holds liver, so there is nothing to train on; give a pool "
+            "volume a mask with liver, or start with another people.answers and more people.initial_slices"
+        )
+    return ledger
+
+
+def unanswered(asked: pd.DataFrame, answers: Answers) -> pd.DataFrame:
+    """Return the rows of a work list that still wait: fewer people than wanted have answered them, in any round."""
+    by = answers.by_slice()
+    counts = [len(by.get(key, ())) for key in zip(asked["volume"], asked["slice"], strict=True)]
+    return asked[np.array(counts, dtype=int) < asked["people"].to_numpy()]
+
+
+def open_round(work_lists: str | Path, answers: Answers) -> str | None:
+    """Return the last round that has a work list, None where it is closed or there is none."""
+    names = sorted((path.stem for path in Path(work_lists).glob("*.tsv")), key=iteration_of)
+    return names[-1] if names and names[-1] not in answers.closed else None
+
+
+def waiting(work_lists: str | Path, answers: Answers, name: str) -> str:
+    """Return the line that says how much of a round waits for people, and what to do."""
+    left = unanswered(read_table(Path(work_lists) / f"{name}.tsv"), answers)
+    title = "First round" if name == INITIAL else f"Round {iteration_of(name)}"
+    if left.empty:
+        return f"{title}: all slices are annotated: python workflow/annotations.py close. Then the same command again."
+    slices, volumes = (f"{n} {what}{'' if n == 1 else 's'}" for n, what in
+                       ((len(left), "slice"), (left["volume"].nunique(), "volume")))  # fmt: skip
+    verb = "waits" if len(left) == 1 else "wait"
+    return f"{title}: {slices} of {volumes} {verb} for annotation: make annotate. Then the same command again."

@@ -1,0 +1,1 @@
+"""The page on which people annotate, and on which a finished run is looked at."""

@@ -1,0 +1,435 @@
+"""Who annotates which slice now: the work list of the open round, reservations, drafts, answers, and the round's end.
+
+A slice that somebody has opened is theirs until `reserved_minutes` after their last stroke. The drafts in the folder of
+answers are the reservations: whoever else serves the same folder sees them, and a server that was killed finds them.
+"""
+
+import fcntl
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import UserError
+from ..answers.pictures import Pictures
+from ..answers.rounds import iteration_of, open_round
+from ..answers.store import CANNOT_TELL, MASK, Answer, Answers, from_runs
+from ..jobs.tsv import read_table
+
+logger = logging.getLogger(__name__)
+
+
+class Refused(Exception):  # noqa: N818 - it is an answer
+    """What an annotator asked for is not done; a line that says why, which names no file, and the HTTP status."""
+
+    def __init__(self, status: int, line: str, **more: Any) -> None:
+        super().__init__(line)
+        self.status, self.line, self.more = status, line, more
+
+
+class Item(NamedTuple):
+    """A row of a work list: a slice that `people` annotators are asked for, from the model's mask or from nothing."""
+
+    round: str
+    volume: str
+    slice: int
+    rank: int
+    score: float
+    start: str
+    people: int
+
+
+class Scene(NamedTuple):
+    """How things stand: all answers by record; by (volume, slice) each annotator's newest record, and who is at work.
+
+    drafts: what one annotator has begun.
+    """
+
+    log: dict[int, Answer]
+    done: dict[tuple[str, int], dict[str, int]]
+    reserved: dict[tuple[str, int], set[str]]
+    drafts: set[tuple[str, int]]
+
+
+def now() -> datetime:
+    """Return this moment in UTC, to the second's thousandth."""
+    return datetime.now(UTC)
+
+
+class Work:
+    """The work of a run: its folder `results`, the folder of the answers, and minutes; for several threads at once."""
+
+    def __init__(
+        self, results: str | Path, answers: str | Path, reserved_minutes: float, clock: Callable[[], datetime] = now
+    ) -> None:
+        self.pictures = Pictures(results)
+        self._lists = Path(results) / "work_lists"
+        self._answers = Answers(answers)
+        self._reserved = timedelta(minutes=reserved_minutes)
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._read: dict[str, tuple[int, dict[tuple[str, int], Item]]] = {}
+        self._unwritten: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def start(self) -> None:
+        """Begin, in the background, to read proposals ahead of their being asked for and to write masks for others."""
+        threading.Thread(target=self._in_background, daemon=True).start()
+
+    def _in_background(self) -> None:
+        answers = Answers(self._answers.folder)  # an own one, so that nobody waits for a mask to be compressed
+        log = answers.folder / "log.jsonl"
+        try:
+            for item in self.items(self.rounds()[-1]).values() if self.rounds() else ():
+                if item.start == "proposal":
+                    self.pictures.proposal(item.round, item.volume, item.slice)
+            for volume in {answer.volume for answer in answers.all.values()}:
+                mask = answers.folder / "masks" / f"{volume}.nii.gz"
+                if not mask.exists() or mask.stat().st_mtime_ns < log.stat().st_mtime_ns:
+                    self._unwritten.put(volume)  # a server was killed before it wrote this one
+        except (UserError, OSError) as error:
+            logger.error("%s", error)  # noqa: TRY400 - a line is enough
+        while True:
+            volumes = {self._unwritten.get()}
+            while not self._unwritten.empty():
+                volumes.add(self._unwritten.get())
+            for volume in volumes:
+                try:
+                    answers.refresh()
+                    answers.write_mask(volume, self.pictures.shape(volume), self.pictures.affine(volume))
+                except (UserError, OSError) as error:
+                    logger.warning("the mask of volume %s is not written: %s", volume, error)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let nobody else reserve or answer, in this process or another; read what others have answered."""
+        with self._lock:
+            self._answers.folder.mkdir(parents=True, exist_ok=True)
+            with (self._answers.folder / "reservations.lock").open("w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                self._answers.refresh()
+                yield
+
+    # -- what there is to do ---------------------------------------------------------------------------------------
+
+    def rounds(self) -> list[str]:
+        """Return the rounds that have a work list, the oldest first."""
+        return sorted((path.stem for path in self._lists.glob("*.tsv")), key=iteration_of)
+
+    def items(self, round: str) -> dict[tuple[str, int], Item]:
+        """Return the work list of a round by (volume, slice), as the file is now."""
+        path = self._lists / f"{round}.tsv"
+        changed = path.stat().st_mtime_ns
+        if self._read.get(round, (None,))[0] != changed:
+            table = read_table(path).sort_values("rank")
+            rows = [
+                Item(round, row.volume, int(row.slice), int(row.rank), float(row.score), row.start, int(row.people))
+                for row in table.itertuples()
+            ]
+            for volume in {row.volume for row in rows}:
+                if not self.pictures.known(volume):
+                    raise UserError(f"{path}: volume {volume} has not been preprocessed; run snakemake again")
+            self._read[round] = changed, {(row.volume, row.slice): row for row in rows}
+        return self._read[round][1]
+
+    def open_round(self) -> str | None:
+        """Return the round whose work list waits for answers: the newest, unless it is closed."""
+        return open_round(self._lists, self._answers)
+
+    def volumes(self) -> set[str]:
+        """Return the volumes of all work lists, whose images may be seen."""
+        with self._lock:
+            return {volume for round in self.rounds() for volume, _ in self.items(round)}
+
+    def _scene(self, round: str, annotator: str) -> Scene:
+        """Return how things stand in a round, for an annotator."""
+        scene = Scene(self._answers.all, self._answers.by_slice(), {}, set())
+        for draft in self._answers.drafts():
+            if draft["round"] != round:
+                continue
+            key = draft["volume"], draft["slice"]
+            if draft["annotator"] == annotator:
+                scene.drafts.add(key)
+            if datetime.fromisoformat(draft["touched"]) + self._reserved > self._clock():
+                scene.reserved.setdefault(key, set()).add(draft["annotator"])
+        return scene
+
+    def state(self, annotator: str) -> dict[str, Any]:
+        """Return the open round as an annotator may see it: slices, who has done what, seconds; and earlier answers.
+
+        A slice that two people annotate is shown to neither with the other's answer before both have answered.
+        """
+        with self._alone():
+            round = self._finish_round()
+            shown = next(reversed(self.rounds()), None)
+            if shown is None:
+                return {"round": None, "items": [], "earlier": [], "people": {}, "volumes": {}}
+            scene = self._scene(shown, annotator)
+            rows = [self._row(item, annotator, scene) for item in self.items(shown).values()]
+            earlier = [
+                self._row(item, annotator, scene._replace(reserved={}))
+                for other in self.rounds()
+                if other != shown
+                for key, item in self.items(other).items()
+                if annotator in scene.done.get(key, {})
+            ]
+            people: dict[str, dict[str, float]] = {}
+            for answer in scene.log.values():
+                if answer.round == shown:
+                    of = people.setdefault(answer.annotator, {"answers": 0, "timed": 0, "seconds": 0.0})
+                    of["answers"] += 1
+                    of["timed"] += answer.seconds is not None
+                    of["seconds"] += answer.seconds or 0
+            volumes = {row["volume"] for row in rows + earlier}
+            return {
+                "round": shown,
+                "number": iteration_of(shown),
+                "open": round is not None,
+                "items": rows,
+                "earlier": earlier,
+                "people": people,
+                "volumes": {
+                    name: {"shape": self.pictures.shape(name), "spacing": self.pictures.spacing(name)}
+                    for name in sorted(volumes)
+                },
+            }
+
+    def _row(self, item: Item, annotator: str, scene: Scene) -> dict[str, Any]:
+        """Return what an annotator may know of a slice of a work list."""
+        key = item.volume, item.slice
+        by = scene.done.get(key, {})
+        others = scene.reserved.get(key, set()) - {annotator} - set(by)
+        records = self._visible(item, annotator, by)
+        if annotator in by:
+            state = "answered"
+        elif len(by) >= item.people:
+            state = "done"
+        elif len(by) + len(others) >= item.people:
+            state = "taken"
+        else:
+            state = "begun" if key in scene.drafts else "open"
+        answers = {name: (number, scene.log[number]) for name, number in records.items()}
+        return {
+            **item._asdict(),
+            "state": state,
+            "by": list(by),
+            "reserved": sorted(others),
+            "answers": {
+                name: {"answer": answer.answer, "seconds": answer.seconds, "comment": answer.comment, "record": number}
+                for name, (number, answer) in answers.items()
+            },
+            "agreement": _agreement(*(answer for _, answer in answers.values())) if len(answers) == 2 else None,
+        }
+
+    @staticmethod
+    def _visible(item: Item, annotator: str, by: Mapping[str, int]) -> dict[str, int]:
+        """Return the records of a slice that an annotator may see: all once it is done, else the own."""
+        return {name: number for name, number in by.items() if len(by) >= item.people or name == annotator}
+
+    # -- working on a slice ----------------------------------------------------------------------------------------
+
+    def open(self, annotator: str, tab: str, volume: str | None = None, slice: int | None = None) -> dict[str, Any]:
+        """Reserve a slice for an annotator, the next free one if none is named, and return what the page draws on.
+
+        An own answer of this round or an earlier one may be opened again, and is where the drawing starts. What is done
+        by others is shown without being reserved. Raises `Refused`.
+        """
+        with self._alone():
+            round = self._require_open()
+            scene = self._scene(round, annotator)
+            if volume is None:
+                item = self._next(annotator, round, scene)
+            else:
+                item = self._item(volume, slice, annotator, scene.done)
+            key = item.volume, item.slice
+            row = self._row(item, annotator, scene)
+            if row["state"] == "taken":
+                who = " and ".join([*row["by"], *row["reserved"]])
+                raise Refused(409, f"{who} has this slice in work; take another one", reason="taken")
+            read_only = row["state"] == "done"
+            records = self._visible(item, annotator, scene.done.get(key, {}))
+            masks = {name: scene.log[number].runs for name, number in records.items()}
+            draft = None if read_only else self._draft(round, item, annotator)
+            if not read_only:
+                if draft and annotator in records and draft["opened"] <= scene.log[records[annotator]].saved:
+                    draft = None  # what a server that was killed had already put into the log
+                moment = self._clock().isoformat(timespec="milliseconds")
+                draft = draft or {"opened": moment, "state": None}
+                draft |= {"round": round, "volume": item.volume, "slice": item.slice, "annotator": annotator}
+                draft |= {"tab": tab, "touched": moment}
+                self._answers.keep_draft(round, *key, annotator, draft)
+            start = "answer" if annotator in records else item.start
+            proposal = None
+            if start == "proposal" and not read_only:
+                proposal = self.pictures.proposal(item.round, *key)
+            return {
+                "round": round,
+                "item": row,
+                "read_only": read_only,
+                "start": "empty" if start == "proposal" and proposal is None else start,
+                "proposal": proposal,
+                "masks": masks,
+                "draft": draft["state"] if draft else None,
+                "opened": draft["opened"] if draft else None,
+            }
+
+    def keep(self, given: Mapping[str, Any]) -> None:
+        """Keep what is drawn on a slice so far, and the reservation with it. Raises `Refused`.
+
+        given: annotator, tab, round, volume, slice, opened, and the page's state with at least runs and revision.
+        """
+        annotator, round, volume, slice = (given[name] for name in ("annotator", "round", "volume", "slice"))
+        opened, state = given["opened"], given["state"]
+        with self._alone():
+            item = self._of_open_round(annotator, round, volume, slice)
+            shape = self.pictures.shape(volume)[1:]
+            _checked_runs(state["runs"], shape)
+            moment = self._clock().isoformat(timespec="milliseconds")
+            newest = self._answers.by_slice().get((volume, slice), {}).get(annotator)
+            if newest is not None and self._answers.all[newest].opened == opened:
+                return  # a late one, of what has been answered meanwhile
+            draft = self._draft(round, item, annotator) or {"opened": opened, "tab": given["tab"], "state": None}
+            if draft["tab"] != given["tab"]:
+                raise Refused(409, "this slice was opened in another tab since; go on there", reason="tab")
+            if draft["state"] and draft["state"]["revision"] > state["revision"]:
+                return  # a late one, which the newer one has overtaken
+            draft |= {"round": round, "volume": volume, "slice": slice, "annotator": annotator}
+            draft |= {"touched": moment, "state": dict(state)}
+            self._answers.keep_draft(round, volume, slice, annotator, draft)
+
+    def leave(self, annotator: str, tab: str, round: str, volume: str, slice: int) -> None:
+        """Give back a slice on which nothing is drawn; what is drawn stays reserved for its time."""
+        with self._alone():
+            item = self._of_open_round(annotator, round, volume, slice)
+            draft = self._draft(round, item, annotator)
+            if draft and draft["tab"] == tab and draft["state"] is None:
+                self._answers.drop_draft(round, volume, slice, annotator)
+
+    def answer(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Put an answer into the log, and close the round if it was the last one. Raises `Refused`.
+
+        given: annotator, round, volume, slice, answer, runs, seconds, opened, start and comment, as an `Answer` has
+        them. The same answer sent once more is not logged again. also: who else has answered the slice that came back.
+        """
+        annotator, round, volume, slice = (given[name] for name in ("annotator", "round", "volume", "slice"))
+        with self._alone():
+            before = self._answers.by_slice().get((volume, slice), {})
+            earlier = self._answers.all.get(before.get(annotator, -1))
+            runs = tuple(given["runs"]) if given["answer"] == MASK else ()
+            if earlier and (earlier.round, earlier.opened, earlier.answer, earlier.runs, earlier.comment) == (
+                *(round, given["opened"], given["answer"], runs, given["comment"]),
+            ):  # whoever says it again has not heard that it is in the log
+                self._answers.drop_draft(round, volume, slice, annotator)
+                return {"closed": self._finish_round() is None, "also": []}
+            item = self._of_open_round(annotator, round, volume, slice)
+            shape = self.pictures.shape(volume)[1:]
+            mask = _checked_runs(runs, shape)
+            if given["answer"] == MASK and not mask.any():
+                raise Refused(400, "nothing is drawn; say that there is no liver, or that you cannot tell")
+            beyond = len(before) >= item.people and annotator not in before
+            if beyond and self._draft(round, item, annotator) is None:
+                raise Refused(409, "this slice has been answered by others; take another one", reason="taken")
+            name, start = "empty", from_runs((), shape)
+            if given["start"] == "proposal" and item.start == "proposal":
+                name = "proposal"
+                start = from_runs(self.pictures.proposal(item.round, volume, slice) or (), shape)
+            elif given["start"] == "answer" and earlier:
+                name, start = "answer", earlier.mask
+            moment = self._clock().isoformat(timespec="milliseconds")
+            self._answers.add(
+                Answer(
+                    *(round, volume, slice, annotator, given["answer"], shape, runs, float(given["seconds"])),
+                    *(given["opened"], moment, name, int((mask != start).sum()), given["comment"]),
+                )
+            )
+            self._unwritten.put(volume)
+            self._answers.drop_draft(round, volume, slice, annotator)
+            return {"closed": self._finish_round() is None, "also": list(before) if beyond else []}
+
+    def _finish_round(self) -> str | None:
+        """Close the open round if all of it is answered, and return it if it is still open."""
+        round = self.open_round()
+        if round is None:
+            self._answers.write_closed()  # whoever closed it may have been killed before
+            return None
+        done = self._answers.by_slice()
+        if all(len(done.get(key, {})) >= item.people for key, item in self.items(round).items()):
+            self._answers.close(round)
+            return None
+        return round
+
+    def close(self, annotator: str, round: str) -> None:
+        """Close the open round, `round` to the annotator, with what has been answered so far; raises `Refused`."""
+        with self._alone():
+            if self._require_open() != round:
+                raise Refused(409, "another round is open by now; look at its list first", reason="closed")
+            if not self._answers.begun(round):
+                raise Refused(409, "no slice of this round is answered yet, so there is nothing to go on with")
+            logger.info("%s closes round %s", annotator, round)
+            self._answers.close(round)
+
+    def mask_of(self, annotator: str, volume: str, slice: int) -> np.ndarray | None:
+        """Return the mask, bool (y, x), that an annotator may see on a slice: the own, else another's, or None."""
+        with self._lock:
+            done = self._answers.by_slice()
+            item = self._item(volume, slice, annotator, done, any_round=True)
+            records = self._visible(item, annotator, done.get((volume, slice), {}))
+            number = records.get(annotator, next(iter(records.values()), None))
+            return None if number is None else self._answers.all[number].mask
+
+    def _next(self, annotator: str, round: str, scene: Scene) -> Item:
+        """Return the free slice that an annotator takes next: one that they have begun, else the first."""
+        states = {item: self._row(item, annotator, scene)["state"] for item in self.items(round).values()}
+        for wanted in ("begun", "open"):
+            for item, state in states.items():
+                if state == wanted:
+                    return item
+        waiting = sum(state == "taken" for state in states.values())
+        if waiting:
+            raise Refused(409, f"{waiting} slices are in work by others; nothing else is left", reason="waiting")
+        raise Refused(409, "you have done all that you can; the rest waits for a second person", reason="waiting")
+
+    def _require_open(self) -> str:
+        round = self._finish_round()
+        if round is None:
+            raise Refused(409, "no round is open; run the same snakemake command again for the next", reason="closed")
+        return round
+
+    def _item(self, volume: str, slice: int | None, annotator: str, done: Mapping, *, any_round: bool = False) -> Item:
+        """Return a slice of the newest work list, or one of an earlier list that the annotator has answered."""
+        for number, round in enumerate(reversed(self.rounds())):
+            item = self.items(round).get((volume, slice if slice is not None else -1))
+            if item and (number == 0 or any_round or annotator in done.get((volume, slice), {})):
+                return item
+        raise Refused(404, "this slice is not in the work list, which may have changed; reload the page")
+
+    def _of_open_round(self, annotator: str, round: str, volume: str, slice: int) -> Item:
+        """Return a slice that may be answered now in `round`."""
+        if self.open_round() != round:
+            raise Refused(409, "the round of this slice is closed; reload the page for what is open", reason="closed")
+        return self._item(volume, slice, annotator, self._answers.by_slice())
+
+    def _draft(self, round: str, item: Item, annotator: str) -> dict[str, Any] | None:
+        return self._answers.draft(round, item.volume, item.slice, annotator)
+
+
+def _checked_runs(runs: Any, shape: tuple[int, int]) -> np.ndarray:
+    """Return the mask, bool of `shape`, of runs that a client sent. Raises `Refused`."""
+    try:
+        return from_runs(tuple(runs), shape)
+    except (UserError, OverflowError) as error:
+        raise Refused(400, f"the mask is not one of this slice: {error}") from error
+
+
+def _agreement(one: Answer, other: Answer) -> float | None:
+    """Return the Dice index of two answers, 1 where both are empty, None where one could not tell."""
+    if CANNOT_TELL in (one.answer, other.answer):
+        return None
+    masks = one.mask, other.mask
+    both = int(masks[0].sum() + masks[1].sum())
+    return 2 * int((masks[0] & masks[1]).sum()) / both if both else 1.0

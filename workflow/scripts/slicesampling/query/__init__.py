@@ -1,0 +1,1 @@
+"""What is annotated, and what is asked for next (section II-D)."""
