@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from slicesampling.cohort.volumes import all_volume_folders, load_preprocessed
 from slicesampling.configuration import check_configuration, read_configuration
-from slicesampling.jobs.tsv import read_table
+from slicesampling.domain.records import read_table
 from slicesampling.learning.compute import computing
 from slicesampling.learning.inference import LIVER
 from slicesampling.learning.networks.interface import load_model

@@ -277,7 +277,7 @@ def experiment(setting: Setting) -> Rows:
             [(*grid.shape, *grid.spacing) for grid in grids],
             columns=["slices", "rows", "columns", "spacing_z", "spacing_y", "spacing_x"],
         ).assign(split=cohort["split"])
-        table["liver_slices"] = (table["slices"] * LIVER_SHARE).round()
+        table["structure_slices"] = (table["slices"] * LIVER_SHARE).round()
         typical = cohort.loc[(table["slices"] - table["slices"].median()).abs().idxmin()]
         write_volume(typical, phantom)
         times = plan.measure(config, compute, typical)

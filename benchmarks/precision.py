@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from scipy import stats
 from slicesampling.cohort.volumes import load_preprocessed, volume_folders
+from slicesampling.domain.records import read_table
 from slicesampling.learning.compute import Compute
 from slicesampling.learning.geometry import axes
 from slicesampling.learning.inference import LIVER
@@ -40,7 +41,7 @@ def probability(network: AnisotropicUNet, image: Tensor, dtype: torch.dtype, fol
 
 def dice_of_run(folder: Path) -> pd.DataFrame:
     """Return `seed model volume dtype folded dice` of all converged models and test volumes."""
-    cohort = pd.read_csv(folder / "results/cohort/cohort.tsv", sep="\t", dtype=str, keep_default_na=False)
+    cohort = read_table(folder / "results/cohort/cohort.tsv")
     tested = cohort.loc[(cohort["split"] == "test") & (cohort["exclude"] == ""), "volume"]
     folders = volume_folders(folder.glob("results/preprocessed/shard?"))
     volumes = {name: load_preprocessed(folders[name]) for name in tested}

@@ -14,8 +14,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import common  # noqa: F401 - finds the library
 import pandas as pd
 import yaml
+from slicesampling.domain.records import read_cells
 
 ROOT = Path(__file__).parents[1]
 STUDY = ROOT / "docs/study"
@@ -112,7 +114,7 @@ def read(path: Path) -> pd.DataFrame:
     """Read a table as text, so that nothing of it changes; end with one line where it is missing."""
     if not path.exists():
         sys.exit(f"error: {path}: is missing; accepted: the folder of a run that has made its tables, or of records")
-    return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    return read_cells(path)
 
 
 def write(table: pd.DataFrame, path: Path) -> None:

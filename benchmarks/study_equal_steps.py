@@ -25,6 +25,7 @@ import numpy.typing as npt
 import pandas as pd
 import study
 from matplotlib.figure import Figure
+from slicesampling.domain.records import read_table
 from slicesampling.evaluation.efficiency import Curve, area_under, learning_curves
 from slicesampling.evaluation.statistics import METRICS, Samples, bootstrap, difference, interval
 from slicesampling.publication.style import PAGE, looks, save_figure, styled
@@ -58,7 +59,7 @@ def collect(run: Path, record: Path = RECORD) -> None:
 
 def compare() -> None:
     """Print a row for each strategy: Dice as in the study and after equal steps, and what USS is better by."""
-    equal = pd.read_csv(RECORD, sep="\t")
+    equal = read_table(RECORD)
     iterations = set(equal["iteration"])
     if len(iterations) > 1:
         sys.exit(f"error: {RECORD}: is about iterations {', '.join(map(str, sorted(iterations)))}; accepted is one")
@@ -89,14 +90,18 @@ def collect_iterations(run: Path) -> None:
 
 def compare_iterations() -> None:
     """Print a row for each strategy: the area under its learning curve in the study and with equal steps."""
-    annotated = pd.read_csv(ANNOTATED, sep="\t").groupby(["strategy", "iteration"]).mean(numeric_only=True)
+    annotated = read_table(ANNOTATED).groupby(["strategy", "iteration"]).mean(numeric_only=True)
     runs, samples = curves_of_both()
     areas = {name: {strategy: area(curve) for strategy, curve in curves.items()} for name, curves in runs.items()}
     rows = []
     for strategy, curve in runs[STEPS].items():
         last = int(curve.costs[-1])
         counts = annotated.loc[(strategy, last)]
-        row = {"": strategy.upper(), "slices": f"{counts['slices']:.0f}", "with liver": f"{counts['liver_slices']:.0f}"}
+        row = {
+            "": strategy.upper(),
+            "slices": f"{counts['slices']:.0f}",
+            "with liver": f"{counts['structure_slices']:.0f}",
+        }
         for name, of in areas.items():
             mean, means = of[strategy]
             row[f"area, {name}"] = with_interval(mean, interval(means, samples.seeds), DICE.decimals)
@@ -119,8 +124,8 @@ def draw_iterations() -> None:
 
 def curves_of_both() -> tuple[dict[str, dict[str, Curve]], Samples]:
     """Return the learning curves of the Dice over iterations, in the study and with equal steps, and their samples."""
-    equal = pd.read_csv(ITERATIONS, sep="\t").assign(converged=False)
-    models = pd.read_csv(study.STUDY / "metrics.tsv.xz", sep="\t")
+    equal = read_table(ITERATIONS).assign(converged=False)
+    models = read_table(study.STUDY / "metrics.tsv.xz")
     models = models[models["strategy"].isin(set(equal["strategy"])) & models["seed"].isin(set(equal["seed"]))]
     points = {name: equal[name].unique() for name in ("strategy", "iteration")}
     costs = pd.MultiIndex.from_product(points.values(), names=points).to_frame()
@@ -169,7 +174,7 @@ def iterations_figure(runs: dict[str, dict[str, Curve]], samples: Samples) -> Fi
 
 def of_the_study(name: str, iteration: int) -> pd.DataFrame:
     """Return the rows of a record of the study that are about models of an iteration, with limited epochs."""
-    table = pd.read_csv(study.STUDY / f"{name}.tsv.xz", sep="\t")
+    table = read_table(study.STUDY / f"{name}.tsv.xz")
     return table[(table["iteration"] == iteration) & ~table["converged"]]
 
 

@@ -20,7 +20,7 @@ def make_pool(seed: int, volumes: int = 9) -> pd.DataFrame:
                 {
                     "volume": f"v{number}",
                     "slice": range(count),
-                    "liver": [int(first <= index <= last) for index in range(count)],
+                    "structure": [int(first <= index <= last) for index in range(count)],
                     "volume_score": random.integers(0, 4) / 4,  # few values, so that ties occur
                     "slice_score": random.integers(0, 9, count) / 9,
                 }
@@ -33,11 +33,11 @@ def make_pool(seed: int, volumes: int = 9) -> pd.DataFrame:
 
 def run(pool: pd.DataFrame, name: str, budget: int, seed: int, iterations: int = 3) -> list[pd.DataFrame]:
     """The ledgers of an experiment with one strategy, from the initial one on."""
-    reference, strategy = pool[["volume", "slice", "liver"]], STRATEGIES[name]
+    reference, strategy = pool[["volume", "slice", "structure"]], STRATEGIES[name]
     ledgers = [annotate_volumes(reference, ["v0", "v3"])]
     hidden = pool[["volume", "slice"]].assign(score=pool["slice_score" if strategy.slices else "volume_score"])
     for iteration in range(1, iterations + 1):
         query = strategy.choose(hidden, ledgers[-1], budget, generator(seed, name, iteration, "query"))
         limit = budget if strategy.until_liver else None
-        ledgers.append(annotate(ledgers[-1], query, reference, iteration, liver_slices=limit))
+        ledgers.append(annotate(ledgers[-1], query, reference, iteration, structure_slices=limit))
     return ledgers

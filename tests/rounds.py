@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from slicesampling.cohort.grids import Grid
 from slicesampling.cohort.volumes import Preprocessed, save_preprocessed, write_mask
-from slicesampling.jobs.tsv import write_table
+from slicesampling.domain.records import write_table
 from slicesampling.page.work import Work
 
 SLICES = [("case 1", 3, "empty", 1), ("case 2", 5, "proposal", 1), ("case 1", 8, "empty", 2), ("case 2", 2, "empty", 1)]

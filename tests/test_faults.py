@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT, SMALLEST, job_counts, snakemake
 from scans import ras, write_series
 from slicesampling.cohort.scans import read_scan
+from slicesampling.domain.records import read_table
 
 TABLE = "results/tables/table4_dice.html"
 """Rests on most of the workflow."""
@@ -20,7 +21,7 @@ TABLE = "results/tables/table4_dice.html"
 
 def write_cohort(folder: Path, run: Path, **changes: dict[str, str]) -> Path:
     """Write the finished run's cohort as a table of one's own, with cells of named volumes changed."""
-    cohort = pd.read_csv(run / "results/cohort/cohort.tsv", sep="\t", dtype=str, keep_default_na=False)
+    cohort = read_table(run / "results/cohort/cohort.tsv")
     for column in ("image", "label"):
         cohort[column] = [str(run / path) for path in cohort[column]]
     cohort = cohort.set_index("volume", drop=False)
@@ -86,7 +87,7 @@ def test_faults_of_the_files_stop_everything_but_the_check(run: Path, tmp_path: 
 def test_the_page_of_the_cohort_needs_no_number_of_volumes(run: Path, tmp_path: Path) -> None:
     """Two volumes of the pool can be looked at; what trains says what it needs."""
     table = write_cohort(tmp_path, run)
-    few = pd.read_csv(table, sep="\t", dtype=str, keep_default_na=False).query("split == 'pool'").head(2)
+    few = read_table(table).query("split == 'pool'").head(2)
     few.to_csv(table, sep="\t", index=False)
     more = [*SMALLEST, "--config", f"cohort={table}", "initial_volumes=5", "--dry-run"]
     assert job_counts(snakemake(tmp_path, "cohort_report", *more))["check_cohort"] == 1
@@ -190,7 +191,7 @@ def test_faulty_volumes_stop_the_run_or_only_themselves_and_no_name_gets_out(tmp
     assert not (tmp_path / "results/faults.html").exists()
     metrics = pd.read_csv(tmp_path / "results/evaluation/metrics.tsv", sep="\t")
     assert set(metrics["volume"]) == {"v7", "v8"}
-    cohort = pd.read_csv(tmp_path / "results/cohort/cohort.tsv", sep="\t", dtype=str, keep_default_na=False)
+    cohort = read_table(tmp_path / "results/cohort/cohort.tsv")
     assert cohort.loc[cohort["exclude"] != "", "volume"].tolist() == ["v1", "v6"]
     page = (tmp_path / "results/cohort_report.html").read_text()
     assert "v1: faulty image: " in page

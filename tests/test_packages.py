@@ -13,7 +13,20 @@ import pytest
 from conftest import ROOT
 
 LIBRARY = ROOT / "workflow/scripts/slicesampling"
-PACKAGES = ["", "jobs", "phantom", "cohort", "query", "answers", "page", "learning", "evaluation", "publication", "top"]
+PACKAGES = [
+    "",
+    "jobs",
+    "domain",
+    "phantom",
+    "cohort",
+    "query",
+    "answers",
+    "page",
+    "learning",
+    "evaluation",
+    "publication",
+    "top",
+]
 """From the bottom up: the library's own __init__, which imports none; its packages; and its modules beside them."""
 APART = {"phantom", "cohort", "query", "answers", "page", "learning"}
 """Packages that do not import each other, but for `ASIDE`."""

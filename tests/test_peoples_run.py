@@ -16,7 +16,7 @@ from slicesampling.answers.rounds import open_round, unanswered
 from slicesampling.answers.store import CANNOT_TELL, MASK, NO_STRUCTURE, Answer, Answers, to_runs
 from slicesampling.cohort.table import initial_set
 from slicesampling.cohort.volumes import load_preprocessed, read_canonical_mask, volume_folders
-from slicesampling.jobs.tsv import read_table
+from slicesampling.domain.records import read_table
 from slicesampling.phantom.files import write_volume
 from slicesampling.phantom.sites import plan_cohort
 
@@ -57,7 +57,7 @@ def cohort(shared: Shared) -> pd.DataFrame:
             write_volume(row, settings)
         table.to_csv(folder / "cohort.tsv", sep="\t", index=False)
 
-    return pd.read_csv(shared("phantom", write) / "cohort.tsv", sep="\t", dtype=str, keep_default_na=False)
+    return read_table(shared("phantom", write) / "cohort.tsv")
 
 
 def answer(name: str, row: Any, mask: np.ndarray, annotator: str = "anna", what: str | None = None) -> Answer:

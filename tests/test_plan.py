@@ -38,7 +38,7 @@ def volumes() -> pd.DataFrame:
     slices = (282 * 1.5 / thickness).round().astype(int)
     table = pd.DataFrame({"split": splits, "slices": slices, "spacing_z": thickness, "rows": 512, "columns": 512})
     spacing = random.choice([0.7, 0.8], len(splits), p=[0.8, 0.2])
-    return table.assign(spacing_y=spacing, spacing_x=spacing, liver_slices=(slices * 100 / 282).round())
+    return table.assign(spacing_y=spacing, spacing_x=spacing, structure_slices=(slices * 100 / 282).round())
 
 
 def test_shapes_are_those_of_the_common_grid(volumes: pd.DataFrame) -> None:
@@ -52,7 +52,7 @@ def test_shapes_are_those_of_the_common_grid(volumes: pd.DataFrame) -> None:
 def test_the_papers_steps_lie_within_its_epochs(volumes: pd.DataFrame) -> None:
     """Table 3 tells the best of at most 30 epochs: the epochs must hold it, and not many times over."""
     pool = volumes[volumes["split"] == "pool"].join(preprocessed_shapes(volumes, [1.5, 1.0, 1.0]))
-    pool = pool.assign(liver=pool["liver_slices"] / pool["slices"])
+    pool = pool.assign(structure=pool["structure_slices"] / pool["slices"])
     table = paper_values()
     table = table[table["table"] == "table3_training_steps"]
     for row in table.itertuples():
@@ -90,7 +90,7 @@ def test_the_plan_grows_as_the_work_does(volumes: pd.DataFrame) -> None:
     slow, fast = (total(PAPER, volumes, start=0.0, step={"files": seconds}) for seconds in (1.0, 0.5))
     steps = (slow - fast).loc["train", "device_hours"] * 3600 / 0.5
     pool = volumes[volumes["split"] == "pool"].join(preprocessed_shapes(volumes, [1.5, 1.0, 1.0]))
-    pool = pool.assign(liver=pool["liver_slices"] / pool["slices"])
+    pool = pool.assign(structure=pool["structure_slices"] / pool["slices"])
     lengths = {model: training_length(model, pool, PAPER)[0] for model in MODELS}
     begun = [lengths[f"{strategy}-5"] for strategy in PAPER["strategies"]]  # which the converged models do not repeat
     assert steps == pytest.approx(sum(lengths.values()) - sum(begun))

@@ -59,8 +59,8 @@ def test_image_and_mask_lie_on_each_other(real_run: Path) -> None:
 @real_ct
 def test_volumes_are_those_that_others_measured(real_run: Path) -> None:
     measured = pd.read_csv(real_run / "results/cohort/volumes.tsv", sep="\t").set_index("volume")
-    assert measured.loc["chaos-3", "liver_ml"] == pytest.approx(1417, abs=2)
-    assert measured.loc["ts-example", "liver_ml"] == pytest.approx(1126, abs=2)
+    assert measured.loc["chaos-3", "structure_ml"] == pytest.approx(1417, abs=2)
+    assert measured.loc["ts-example", "structure_ml"] == pytest.approx(1126, abs=2)
     assert measured.loc["chaos-3", "spacing_z"] == pytest.approx(2.0)  # by the positions; the tag says 3.2
 
 

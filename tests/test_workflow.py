@@ -16,7 +16,7 @@ from browsers import browser
 from conftest import FEATURES, ROOT, SMALLEST, Shared, job_counts, snakemake, until
 from slicesampling.cohort.scans import read_scan
 from slicesampling.cohort.volumes import read_canonical_mask
-from slicesampling.jobs.tsv import read_table
+from slicesampling.domain.records import read_table
 from slicesampling.query.features import read_features
 from slicesampling.query.strategies import STRATEGIES
 
@@ -146,14 +146,14 @@ def test_ledgers_add_up(finished: str, strategies: list[str], request: pytest.Fi
     """Initial set: whole volumes; UVS, RVS: whole volumes; USS: exactly N_S; RSS: exactly N_S with liver."""
     run = request.getfixturevalue(finished)
     annotations = run / "results/annotations"
-    reference = read_table(annotations / "reference.tsv").set_index(["volume", "slice"])["liver"]
-    cohort = pd.read_csv(run / "results/cohort/cohort.tsv", sep="\t", dtype=str, keep_default_na=False)
+    reference = read_table(annotations / "reference.tsv").set_index(["volume", "slice"])["structure"]
+    cohort = read_table(run / "results/cohort/cohort.tsv")
     pool = set(cohort.loc[(cohort["split"] == "pool") & (cohort["exclude"] == ""), "volume"])
     initial = read_table(annotations / "seed1/initial.tsv")
     assert len(set(initial["volume"])) == 1
     budget = int((annotations / "seed1/slice_budget.txt").read_text())
     uvs = read_table(annotations / "seed1/uvs-2.tsv")
-    assert budget == max(1, round(uvs.loc[uvs["iteration"] > 0, "liver"].sum() / 2 / 3))
+    assert budget == max(1, round(uvs.loc[uvs["iteration"] > 0, "structure"].sum() / 2 / 3))
     for name in strategies:
         strategy, before = STRATEGIES[name], initial
         for iteration in (1, 2):
@@ -163,7 +163,7 @@ def test_ledgers_add_up(finished: str, strategies: list[str], request: pytest.Fi
             if name == "uss":
                 assert len(added) == budget
             elif name == "rss":
-                assert added["liver"].sum() == budget
+                assert added["structure"].sum() == budget
             else:
                 assert len(set(added["volume"])) == 1
             if not strategy.slices:
@@ -172,7 +172,7 @@ def test_ledgers_add_up(finished: str, strategies: list[str], request: pytest.Fi
             assert not ledger.duplicated(["volume", "slice"]).any()
             assert set(ledger["volume"]) <= pool
             assert [reference[key] for key in zip(ledger["volume"], ledger["slice"], strict=True)] == list(
-                ledger["liver"]
+                ledger["structure"]
             )
             before = ledger
 
@@ -262,7 +262,7 @@ def test_the_uncertainty_stage_counts_right_and_wrong_voxels(run: Path) -> None:
     slices = pd.concat([read_table(path) for path in shards]).set_index(["volume", "slice"])
     reference = read_table(run / "results/annotations/reference.tsv").set_index(["volume", "slice"])
     assert set(slices.index) == set(reference.index)
-    empty = ~reference.loc[slices.index, "liver"].astype(bool)
+    empty = ~reference.loc[slices.index, "structure"].astype(bool)
     assert (slices["wrong_voxels"][empty] == slices["structure_voxels"][empty]).all()
 
 
@@ -375,7 +375,7 @@ def test_predictions_go_back_to_the_files_they_were_made_from(run: Path, tmp_pat
     command = [sys.executable, str(ROOT / "workflow/export_predictions.py"), "uss-2-converged", "--to", str(tmp_path)]
     done = subprocess.run(command, cwd=run, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    cohort = pd.read_csv(run / "results/cohort/cohort.tsv", sep="\t", dtype=str, keep_default_na=False)
+    cohort = read_table(run / "results/cohort/cohort.tsv")
     images = cohort[cohort["split"] == "test"].set_index("volume")["image"]
     assert {path.name.split(".")[0] for path in tmp_path.iterdir()} == set(images.index)
     assert len(list(tmp_path.glob("*.dcm"))) == 1

@@ -63,7 +63,7 @@ def simulated_annotations(
     """Return the annotated liver slices of the same trainings: 60 at first, 30 more in each iteration."""
     return pd.DataFrame(
         [
-            {"seed": seed, "strategy": name, "iteration": iteration, "liver_slices": 60 + 30 * iteration}
+            {"seed": seed, "strategy": name, "iteration": iteration, "structure_slices": 60 + 30 * iteration}
             for seed in range(1, seeds + 1)
             for name in strategies
             for iteration in range(iterations + 1)

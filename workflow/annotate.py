@@ -11,10 +11,10 @@ from slicesampling import UserError
 from slicesampling.answers.rounds import work_list
 from slicesampling.cohort.volumes import all_volume_folders
 from slicesampling.configuration import read_configuration
+from slicesampling.domain.records import read_table, write_table
 from slicesampling.jobs.command import faults_in_one_line
 from slicesampling.jobs.files import replacing
 from slicesampling.jobs.randomness import generator
-from slicesampling.jobs.tsv import read_table, write_table
 from slicesampling.page.server import PORT, serve
 from slicesampling.page.work import Work
 

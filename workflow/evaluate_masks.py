@@ -11,9 +11,9 @@ sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 from slicesampling import UserError
 from slicesampling.cohort.kinds import IMAGE_SUFFIXES, image_name
 from slicesampling.cohort.volumes import all_volume_folders
+from slicesampling.domain.records import write_table
 from slicesampling.evaluation.predictions import GRIDS, evaluated_file
 from slicesampling.jobs.command import faults_in_one_line
-from slicesampling.jobs.tsv import write_table
 
 SHOWN = ("dice", "rve", "msd", "hd")
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 
-import pandas as pd
 from slicesampling import UserError
 from slicesampling.cohort.dicom import LARGEST_SLICE_GAP
 from slicesampling.cohort.export import export_mask
 from slicesampling.cohort.volumes import all_volume_folders, load_preprocessed, read_canonical_mask
+from slicesampling.domain.records import read_table
 from slicesampling.jobs.command import faults_in_one_line
 
 
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
         known = {path.name for path in [*predictions.glob("*"), *segmentations.glob("*")]}
         listed = ", ".join(sorted(known)) or "none"
         raise UserError(f"{predictions}: no predictions of {options.model}; there are those of {listed}")
-    cohort = pd.read_csv(options.results / "cohort/cohort.tsv", sep="\t", dtype=str, keep_default_na=False)
+    cohort = read_table(options.results / "cohort/cohort.tsv")
     images = dict(zip(cohort["volume"], cohort["image"], strict=True))
     folders = all_volume_folders(options.results)
     gap = options.largest_slice_gap or largest_slice_gap(options.results)

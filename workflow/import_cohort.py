@@ -19,8 +19,8 @@ from slicesampling.cohort.importers import LAYOUTS
 from slicesampling.cohort.png import FEET, HEAD, Stacking
 from slicesampling.cohort.splits import add_to_table, cohort_rows, read_exclusions
 from slicesampling.cohort.table import LIVER_VALUES, PATIENT_NAME, VOLUME_NAME, read_cohort
+from slicesampling.domain.records import read_cells, write_table
 from slicesampling.jobs.command import faults_in_one_line
-from slicesampling.jobs.tsv import write_table
 
 AUTO = "auto"
 BY_PATTERN = ("pairs", "png")
@@ -252,7 +252,7 @@ def with_numbers(cases: list[Case], first: int, key: Path, odd: list[str]) -> li
     )
     try:
         if key.exists():  # of an earlier import
-            names = pd.concat([pd.read_csv(key, sep="\t", dtype=str, keep_default_na=False), names])
+            names = pd.concat([read_cells(key), names])
         write_table(key, names)
     except OSError as error:
         raise UserError(f"{key}: {error.strerror}; --key names a file that can be written") from error

@@ -15,10 +15,10 @@ sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 from slicesampling import NOT_ANNOTATED, UserError
 from slicesampling.cohort.formats import gridded, read_file, scaled
 from slicesampling.cohort.kinds import IMAGE_SUFFIXES, image_name
+from slicesampling.domain.records import read_table, write_table
 from slicesampling.jobs.command import faults_in_one_line
 from slicesampling.jobs.files import replacing, require_new
 from slicesampling.jobs.randomness import generator
-from slicesampling.jobs.tsv import read_table, write_table
 from slicesampling.learning.compute import computing
 from slicesampling.learning.ensembles import Scores, ensemble_scores, mean_mask, members_of
 from slicesampling.query.strategies import STRATEGIES, Strategy, combination_faults, strategies_of

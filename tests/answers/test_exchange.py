@@ -18,8 +18,8 @@ from rounds import SLICES, ellipsoid, make_round, work_in
 from slicesampling import UserError
 from slicesampling.answers.exchange import COLUMNS, export_round, import_round
 from slicesampling.answers.store import CANNOT_TELL, MASK, NO_STRUCTURE, Answer, Answers, from_runs
+from slicesampling.domain.records import read_cells, read_table
 from slicesampling.jobs.nifti import nifti_image
-from slicesampling.jobs.tsv import read_table
 
 SHAPE = (12, 30, 40)
 DRAWN = ellipsoid(SHAPE)
@@ -54,7 +54,7 @@ class Desk:
 
     @property
     def table(self) -> pd.DataFrame:
-        return pd.read_csv(self.folder / "work_list.tsv", sep="\t", dtype=str, keep_default_na=False)
+        return read_cells(self.folder / "work_list.tsv")
 
     def write(self, table: pd.DataFrame) -> None:
         table.to_csv(self.folder / "work_list.tsv", sep="\t", index=False)
@@ -430,7 +430,7 @@ def test_the_command_exports_and_imports(tmp_path: Path) -> None:
 
     code, output, _ = command("export", "out")
     assert (code, output) == ("0", "out: 4 slices of round uss-1, in 2 volumes; see README.txt\n")
-    table = pd.read_csv(tmp_path / "out/work_list.tsv", sep="\t", dtype=str, keep_default_na=False)
+    table = read_cells(tmp_path / "out/work_list.tsv")
     table.assign(answer="yes").to_csv(tmp_path / "out/work_list.tsv", sep="\t", index=False)
     code, _, error = command("import", "out", "--annotator", "Anna")
     assert (code, len(error.splitlines())) == ("1", 5)

@@ -18,8 +18,8 @@ from slicesampling.answers.nnunet_export import FOLDS, export_dataset
 from slicesampling.cohort.grids import Grid
 from slicesampling.cohort.nnunet_dataset import Fingerprint
 from slicesampling.cohort.volumes import Preprocessed, save_preprocessed
+from slicesampling.domain.records import write_table
 from slicesampling.evaluation.metrics import segmentation_metrics
-from slicesampling.jobs.tsv import write_table
 
 SHAPE, SPACING = (14, 32, 36), (3.0, 1.5, 1.5)
 SPLITS = {"a.1": "pool", "b": "pool", "c": "pool", "v": "val", "t": "test"}
@@ -42,7 +42,7 @@ def make_run(folder: Path) -> Path:
     cohort = pd.DataFrame({"volume": list(SPLITS), "split": list(SPLITS.values()), "exclude": ""})
     write_table(folder / "results/cohort/cohort.tsv", cohort)
     rows = [(volume, index, 0, 1) for volume, indices in SLICES.items() for index in indices]
-    ledger = pd.DataFrame(rows, columns=["volume", "slice", "iteration", "liver"])
+    ledger = pd.DataFrame(rows, columns=["volume", "slice", "iteration", "structure"])
     write_table(folder / "results/annotations/seed1/uss-1.tsv", ledger)
     return folder / "results"
 

@@ -20,7 +20,7 @@ from slicesampling.answers.rounds import (
     work_list,
 )
 from slicesampling.answers.store import CANNOT_TELL, MASK, NO_STRUCTURE, Answer, Answers, to_runs
-from slicesampling.jobs.tsv import write_table
+from slicesampling.domain.records import write_table
 
 
 def answer(
@@ -83,7 +83,7 @@ def test_a_work_list_is_the_query_with_shares_drawn_at_random(
 ) -> None:
     query = pd.DataFrame({"volume": "a", "slice": range(count), "score": 0.5, "rank": range(count)[::-1]})
     drawn = work_list(query, proposals, twice, np.random.default_rng(seed))
-    assert list(drawn) == WORK_LIST
+    assert list(drawn) == list(WORK_LIST)
     assert drawn["rank"].tolist() == list(range(count))
     assert set(drawn["slice"]) == set(range(count))
     assert (drawn["start"] == "proposal").sum() == round(proposals * count)
@@ -96,10 +96,10 @@ def test_the_ledger_of_people_is_that_of_the_simulated_annotator(tmp_path: Path)
     """Where they answer the same, in the order of the ranks; later corrections change an answer and no place."""
     reference = pd.DataFrame(
         [(volume, index, int(2 <= index <= 5)) for volume in "abc" for index in range(8)],
-        columns=["volume", "slice", "liver"],
+        columns=["volume", "slice", "structure"],
     )
     ledger = given_ledger = annotate_volumes(reference, ["a"])
-    truth = reference.set_index(["volume", "slice"])["liver"]
+    truth = reference.set_index(["volume", "slice"])["structure"]
     answers = Answers(tmp_path)
     for iteration, asked in enumerate([[("c", 4), ("b", 7)], [("b", 3), ("c", 0)]], start=1):
         query = pd.DataFrame(asked, columns=["volume", "slice"]).assign(rank=range(2))
@@ -113,18 +113,18 @@ def test_the_ledger_of_people_is_that_of_the_simulated_annotator(tmp_path: Path)
     answers.add(answer("b", 0, True, "uss-3", what=CANNOT_TELL))
     corrected = people_ledger(given_ledger, answers.table())
     expected = ledger.copy()
-    expected.loc[len(given_ledger), "liver"] = 0
+    expected.loc[len(given_ledger), "structure"] = 0
     pd.testing.assert_frame_equal(corrected, expected)
 
 
 def test_without_any_liver_there_is_nothing_to_learn(tmp_path: Path) -> None:
     answers = Answers(tmp_path)
     answers.add(answer("a", 0, False, "initial"))
-    none = pd.DataFrame(columns=["volume", "slice", "iteration", "liver"])
+    none = pd.DataFrame(columns=["volume", "slice", "iteration", "structure"])
     with pytest.raises(UserError, match="none of the 1 annotated slices holds liver"):
         people_ledger(none, answers.table())
     answers.add(answer("a", 1, True, "initial"))
-    assert people_ledger(none, answers.table())["liver"].tolist() == [0, 1]
+    assert people_ledger(none, answers.table())["structure"].tolist() == [0, 1]
 
 
 def test_answers_take_the_place_of_slices_and_of_no_others(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_round_waits_until_as_many_people_as_wanted_have_answered(tmp_path: Pa
     lists, answers = tmp_path / "work_lists", Answers(tmp_path / "answers")
     assert open_round(lists, answers) is None
     rows = [("a", 0, 0, 0.5, "empty", 2), ("a", 1, 1, 0.4, "proposal", 1), ("b", 0, 2, 0.3, "empty", 1)]
-    asked = pd.DataFrame(rows, columns=WORK_LIST)
+    asked = pd.DataFrame(rows, columns=list(WORK_LIST))
     write_table(lists / "uss-9.tsv", asked)
     write_table(lists / "uss-10.tsv", asked)
     assert open_round(lists, answers) == "uss-10"

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from slicesampling import NOT_ANNOTATED, UserError
 from slicesampling.answers.store import CANNOT_TELL, MASK, NO_STRUCTURE, Answer, Answers, from_runs, to_runs
-from slicesampling.jobs.tsv import read_table
+from slicesampling.domain.records import read_table
 
 LIBRARY = Path(__file__).parents[2] / "workflow/scripts"
 ROWS, COLUMNS = 5, 7
@@ -96,7 +96,7 @@ def test_the_log_replays_to_the_same_tables_and_masks(tmp_path: Path) -> None:
     table = read_table(tmp_path / "closed/uss-2.tsv")
     assert table["slice"].tolist() == [4, 2, 1, 3]
     assert table["round"].tolist() == ["uss-1", "uss-1", "uss-1", "uss-2"]  # where they were asked for first
-    assert table["liver"].isna().tolist() == [False, False, True, False]
+    assert table["structure"].isna().tolist() == [False, False, True, False]
     assert table["record"].iloc[0] == corrected
     masks = again.masks(table)["a"]
     assert set(masks) == {2, 3, 4}  # of slice 1 nobody learns
@@ -250,7 +250,7 @@ def test_a_log_holds_only_what_an_answer_has(tmp_path: Path) -> None:
 def test_an_empty_folder_has_no_answers_and_is_not_made(tmp_path: Path) -> None:
     answers = Answers(tmp_path / "none")
     assert answers.table().empty
-    assert list(answers.table()) == ["round", "volume", "slice", "liver", "record"]
+    assert list(answers.table()) == ["round", "volume", "slice", "structure", "record"]
     assert not (tmp_path / "none").exists()
     assert not answers.finished
     answers.finish()

@@ -82,7 +82,7 @@ def test_each_is_found_with_its_livers(tmp_path: Path, name: str) -> None:
     assert f"please cite {PUBLISHED[name].cite}" in output
     faults, measured = check_contents(read_cohort(tmp_path / "cohort.tsv"), 1, spacing=(2.5, 1, 1))
     assert faults == []
-    assert measured["liver_slices"].tolist() == [2] * len(used)
+    assert measured["structure_slices"].tolist() == [2] * len(used)
 
 
 @pytest.mark.parametrize("name", [name for name, data_set in PUBLISHED.items() if data_set.partly])

@@ -287,7 +287,7 @@ def test_real_ct_is_imported_and_sound(layout, folder, arguments, count, tmp_pat
     add_to_table(tmp_path / "cohort.tsv", cohort_rows(found.cases, folder, {}, 0, 0, 1, folder == "lits8bit"))
     faults, measured = check_contents(read_cohort(tmp_path / "cohort.tsv"), 1)
     assert faults == []
-    assert (measured["liver_ml"] > 500).all()
+    assert (measured["structure_ml"] > 500).all()
 
 
 def archive(tmp_path: Path) -> Path:
@@ -350,7 +350,7 @@ def test_a_dicom_archive(tmp_path):
     faults, measured = check_contents(table, 1)
     assert not faults
     assert measured["file_patient"].tolist() == [1, 1, 2]
-    assert measured["liver_slices"].tolist() == [6, 6, 6]
+    assert measured["structure_slices"].tolist() == [6, 6, 6]
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_people_need_masks_for_validation_alone(tmp_path: Path) -> None:
     assert table.table_faults(sound, 1, people=True) == []
     faults, measured = contents.check_contents(sound, workers=2)
     assert faults == []
-    assert measured["liver_slices"].fillna(-1).tolist() == [2, -1, 2, -1]
+    assert measured["structure_slices"].fillna(-1).tolist() == [2, -1, 2, -1]
     told = warnings_of(measured, sound)["warning"]
     assert len(told) == 0  # nothing of masks that are no whole livers
     assert not told.str.contains("liver|mask").any()

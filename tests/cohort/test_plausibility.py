@@ -13,7 +13,7 @@ from slicesampling.cohort.contents import MEASUREMENTS
 from slicesampling.cohort.grids import Grid
 from slicesampling.cohort.plausibility import measure, warnings_of
 from slicesampling.cohort.volumes import Preprocessed
-from slicesampling.jobs.tsv import read_table, write_table
+from slicesampling.domain.records import read_table, write_table
 from slicesampling.publication.cohort_report import cohort_page, thumbnail
 
 SPACING = (3.0, 2.0, 2.0)
@@ -32,7 +32,7 @@ def row(name: str, image: np.ndarray, mask: np.ndarray, **changes: object) -> di
     measured = {f"spacing_{axis}": size for axis, size in zip("zyx", SPACING, strict=True)}
     size = dict(zip(("slices", "rows", "columns"), image.shape, strict=True))
     millilitres = mask.sum() * np.prod(SPACING) / 1000
-    volume = {"volume": name, "liver_ml": millilitres, "resampled_ml": millilitres, "liver_slices": 1}
+    volume = {"volume": name, "structure_ml": millilitres, "resampled_ml": millilitres, "structure_slices": 1}
     read = {"file_patient": 0, "remarks": "[]"}
     return volume | size | measured | measure(image, mask) | read | changes
 
@@ -74,7 +74,7 @@ def test_a_plausible_cohort_has_no_warning():
 @pytest.mark.parametrize(("share", "told"), [(1.019, False), (1.021, True), (0.981, False), (0.979, True)])
 def test_a_mask_that_changes_on_the_common_grid_is_told(share, told):
     one = row("v", *plausible(0))
-    volumes = pd.DataFrame([one | {"resampled_ml": share * one["liver_ml"]}])
+    volumes = pd.DataFrame([one | {"resampled_ml": share * one["structure_ml"]}])
     found = warnings_of(volumes, patients(volumes))["warning"].tolist()
     change = f"the liver has {100 * share - 100:+.1f} % of volume on the common grid; its voxels are coarse for it"
     assert found == [change] * told
@@ -147,7 +147,7 @@ def test_measurements_by_hand():
     measured = measure(image, mask)
     assert {name: measured[name] for name in plausibility.MEASURED[:5]} == {
         "air_hu": -1000,
-        "liver_hu": 100,
+        "structure_hu": 100,
         "soft_tissue": 7 / 8,
         "second_component": 0,
         "touches": "",

@@ -76,7 +76,7 @@ def test_a_sound_cohort_has_no_faults(sound):
     assert tuple(measured.columns) == contents.MEASUREMENTS
     first = measured.iloc[2].to_dict()
     # 2 x 2 x 3 voxels of 2 mm3 in two slices.
-    assert first.pop("liver_ml") == first.pop("resampled_ml") == pytest.approx(12 * 2 / 1000)
+    assert first.pop("structure_ml") == first.pop("resampled_ml") == pytest.approx(12 * 2 / 1000)
     assert first.pop("air_hu") == -1000
     assert len(first.pop("digest")) == 64
     assert first == {
@@ -87,8 +87,8 @@ def test_a_sound_cohort_has_no_faults(sound):
         "spacing_z": 2.0,
         "spacing_y": 1.0,
         "spacing_x": 1.0,
-        "liver_slices": 2,
-        "liver_hu": 0,
+        "structure_slices": 2,
+        "structure_hu": 0,
         "soft_tissue": 1,
         "second_component": 0,
         "touches": "",

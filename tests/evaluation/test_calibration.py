@@ -22,7 +22,7 @@ def test_counts_by_hand() -> None:
     assert counts.loc[0].tolist() == pytest.approx([1, 0.05, 0])
     assert counts.loc[int(0.4 * BINS)].tolist() == pytest.approx([1, 0.4, 1])
     assert counts.loc[BINS - 1].tolist() == pytest.approx([2, 1.95, 2])
-    assert counts["liver"].sum() == 3
+    assert counts["structure"].sum() == 3
 
 
 @pytest.mark.parametrize("probability", [0.03, 0.5, 0.97])
@@ -38,12 +38,12 @@ def test_volumes_and_seeds_are_pooled_by_voxels() -> None:
     counts = pd.concat([small.assign(model="a"), large.assign(model="a"), small.assign(model="b")])
     bins = pooled(counts).set_index("model")
     assert bins.loc["a", "voxels"] == small["voxels"].sum() + large["voxels"].sum()
-    assert bins.loc["b", "liver"] == pytest.approx(small["liver"].sum() / small["voxels"].sum())
+    assert bins.loc["b", "structure"] == pytest.approx(small["structure"].sum() / small["voxels"].sum())
     expected = np.average(
-        [small["liver"].sum() / small["voxels"].sum(), large["liver"].sum() / large["voxels"].sum()],
+        [small["structure"].sum() / small["voxels"].sum(), large["structure"].sum() / large["voxels"].sum()],
         weights=[small["voxels"].sum(), large["voxels"].sum()],
     )
-    assert bins.loc["a", "liver"] == pytest.approx(expected)
+    assert bins.loc["a", "structure"] == pytest.approx(expected)
     errors = calibration_errors(counts).set_index("model")["ece"]
     assert errors["a"] == pytest.approx(abs(expected - 0.9), abs=1e-6)
 

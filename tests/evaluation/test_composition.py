@@ -8,13 +8,13 @@ from slicesampling.publication.composition import composition_table
 from slicesampling.publication.layout import write_files
 
 
-def reference(liver_slices=(20, 40, 60)):
+def reference(structure_slices=(20, 40, 60)):
     """Make volumes a, b, c whose slices 5 to 5 + n hold liver."""
     volumes = [
-        pd.DataFrame({"volume": name, "slice": range(number + 10), "liver": 0}).assign(
-            liver=lambda rows, number=number: rows["slice"].between(5, 4 + number).astype(int)
+        pd.DataFrame({"volume": name, "slice": range(number + 10), "structure": 0}).assign(
+            structure=lambda rows, number=number: rows["slice"].between(5, 4 + number).astype(int)
         )
-        for name, number in zip("abc", liver_slices, strict=True)
+        for name, number in zip("abc", structure_slices, strict=True)
     ]
     return pd.concat(volumes, ignore_index=True)
 
@@ -44,7 +44,7 @@ def test_an_end_is_a_tenth_from_either_side_and_at_least_a_slice(number, ends):
     table = reference((number, 40, 60))
     found = table[at_an_end(table) & (table["volume"] == "a")]
     assert len(found) == ends
-    assert found["liver"].all()
+    assert found["structure"].all()
     assert {5, 4 + number} <= set(found["slice"])
     mixed = table.sample(frac=1, random_state=1)
     pd.testing.assert_series_equal(at_an_end(mixed).sort_index(), at_an_end(table))
@@ -58,7 +58,7 @@ def test_annotating_everything_gives_the_pool():
     assert share(table, "pool", ALL_HARD) == share(table, "pool", "hard case: motion") == pytest.approx(40 / 120)
     assert share(table, "pool", ENDS) == pytest.approx((4 + 8 + 12) / 120)
     everything = table[(table["strategy"] == "pool") & (table["part"] == ALL)].iloc[0]
-    assert everything[["slices", "liver_slices", "patients"]].tolist() == [150, 120, 2]
+    assert everything[["slices", "structure_slices", "patients"]].tolist() == [150, 120, 2]
 
 
 def test_sites_share_the_whole_and_names_do_not_matter():
@@ -71,8 +71,8 @@ def test_sites_share_the_whole_and_names_do_not_matter():
 
 
 def test_only_slices_with_liver_count_in_a_share():
-    hard_only = reference()[lambda rows: (rows["volume"] == "b") & (rows["liver"] == 1)]
-    empty = reference()[lambda rows: rows["liver"] == 0]
+    hard_only = reference()[lambda rows: (rows["volume"] == "b") & (rows["structure"] == 1)]
+    empty = reference()[lambda rows: rows["structure"] == 0]
     table = composition(pd.concat([hard_only, empty]).assign(seed=1, strategy="uss"), reference(), COHORT)
     assert share(table, "uss", ALL_HARD) == 1
     nothing = composition(empty.assign(seed=1, strategy="uss"), reference(), COHORT)

@@ -24,7 +24,7 @@ LAW = at_most(50)
 def counted(**counts):
     return pd.DataFrame(
         [
-            {"seed": seed, "strategy": name, "iteration": k, "liver_slices": value}
+            {"seed": seed, "strategy": name, "iteration": k, "structure_slices": value}
             for name, seeds in counts.items()
             for seed, values in enumerate(seeds, start=1)
             for k, value in enumerate(values)
@@ -43,13 +43,13 @@ def test_the_papers_time_model_by_hand():
         ("uvs", 0): 40,
         ("uvs", 1): 60,
     }
-    assert costs.loc[("uss", 1), "liver_slices"] == 70
+    assert costs.loc[("uss", 1), "structure_slices"] == 70
     assert (annotation_costs(table, 4, 3)["minutes"] == 2 * costs["minutes"]).all()
 
 
 def test_costs_are_means_over_seeds():
     costs = annotation_costs(counted(rss=[[30, 40], [60, 80]]), 1, 3)
-    assert costs["liver_slices"].tolist() == [45, 60]
+    assert costs["structure_slices"].tolist() == [45, 60]
     assert costs["minutes"].tolist() == [15, 30]
 
 

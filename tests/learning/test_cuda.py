@@ -24,8 +24,8 @@ from conftest import ROOT
 from fake_cuda import CPU, FakeCuda, fake_cuda
 from slicesampling.cohort.grids import Grid
 from slicesampling.cohort.volumes import Preprocessed, save_preprocessed
+from slicesampling.domain.records import write_table
 from slicesampling.jobs import job
-from slicesampling.jobs.tsv import write_table
 from slicesampling.learning.checkpoint import Checkpoint
 from slicesampling.learning.compute import Compute, computing, device_name
 from slicesampling.learning.inference import sample

@@ -12,7 +12,7 @@ import torch
 from conftest import ROOT, SMALLEST
 from slicesampling.answers.store import NO_STRUCTURE, Answers
 from slicesampling.cohort.volumes import load_preprocessed, read_canonical_mask, volume_folders
-from slicesampling.jobs.tsv import read_table
+from slicesampling.domain.records import read_table
 from slicesampling.learning.compute import Compute
 from slicesampling.learning.inference import LIVER
 from slicesampling.learning.networks.interface import load_model

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from rounds import SLICES, ellipsoid, make_round, scan, work_in
 from slicesampling.answers.store import Answers, to_runs
 from slicesampling.cohort.volumes import read_canonical_mask
-from slicesampling.jobs.tsv import read_table
+from slicesampling.domain.records import read_table
 from slicesampling.page.server import LARGEST_BODY, kept_token, make_app
 from slicesampling.page.work import Work
 

@@ -22,7 +22,7 @@ from slicesampling.answers.store import from_runs
 from slicesampling.cohort.grids import Grid
 from slicesampling.cohort.volumes import write_mask
 from slicesampling.configuration import read_configuration
-from slicesampling.jobs.tsv import read_table, write_table
+from slicesampling.domain.records import read_table, write_table
 from slicesampling.page.viewing import HIGHEST_ENTROPY, KEPT_MAPS, Maps, Run, make_viewer
 from slicesampling.page.work import Refused
 

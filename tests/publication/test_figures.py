@@ -76,17 +76,19 @@ def some_metrics(
 def some_annotations(iterations: int = 3, strategies: tuple[str, ...] = STRATEGIES, seeds: int = 1) -> pd.DataFrame:
     """The table as a run writes it: the data pool stands in it too, all of it annotated from the start."""
     rows = [
-        {"seed": seed, "strategy": name, "iteration": k, "liver_slices": 300 + (200 + 90 * place + seed) * k}
+        {"seed": seed, "strategy": name, "iteration": k, "structure_slices": 300 + (200 + 90 * place + seed) * k}
         for seed in range(1, seeds + 1)
         for place, name in enumerate(strategies)
         for k in range(iterations + 1)
     ]
-    pool = [{"seed": seed, "strategy": "pool", "iteration": 0, "liver_slices": 26400} for seed in range(1, seeds + 1)]
+    pool = [
+        {"seed": seed, "strategy": "pool", "iteration": 0, "structure_slices": 26400} for seed in range(1, seeds + 1)
+    ]
     return pd.DataFrame(rows + pool)
 
 
 def performance(
-    metrics: pd.DataFrame | None = None, annotations: pd.DataFrame | None = None, cost: str = "liver_slices"
+    metrics: pd.DataFrame | None = None, annotations: pd.DataFrame | None = None, cost: str = "structure_slices"
 ) -> Figure:
     metrics = some_metrics() if metrics is None else metrics
     annotations = some_annotations() if annotations is None else annotations
@@ -98,7 +100,7 @@ def selection(volumes: int, strategies: tuple[str, ...] = STRATEGIES) -> Figure:
     names = [f"v{number:03}" for number in range(volumes)]
     reference = pd.DataFrame(
         [(name, index, int(10 <= index < 25)) for name in names for index in range(30 + 5 * (len(name) % 3))],
-        columns=["volume", "slice", "liver"],
+        columns=["volume", "slice", "structure"],
     )
     first = reference[reference["volume"] == names[0]].assign(iteration=0)
     random = np.random.default_rng(volumes)
@@ -118,7 +120,7 @@ def some_calibration(strategies: tuple[str, ...] = STRATEGIES, iterations: int =
         voxels = np.full(BINS, 1000)
         tables.append(
             pd.DataFrame({"bin": range(BINS), "voxels": voxels, "probability": voxels * middle}).assign(
-                liver=(voxels * middle ** (1 + place / 10)).round().astype(int),
+                structure=(voxels * middle ** (1 + place / 10)).round().astype(int),
                 model=f"{strategy}-{iteration}{'-converged' if converged else ''}",
                 strategy=strategy,
                 iteration=iteration,

@@ -52,8 +52,8 @@ def a_cohort_page(folder: Path) -> str:
     sizes = {"slices": 1, "rows": 2, "columns": 3, "spacing_z": 1.0, "spacing_y": 1.0, "spacing_x": 1.0}
     plausible = {
         "air_hu": -1000.0,
-        "liver_hu": 60.0,
-        "liver_ml": 1500.0,
+        "structure_hu": 60.0,
+        "structure_ml": 1500.0,
         "resampled_ml": 1500.0,
         "soft_tissue": 1.0,
         "second_component": 0.0,

@@ -12,7 +12,7 @@ ROUNDS = pd.DataFrame(
     {
         "model": ["initial", "uss-1", "uss-2", "uss-3"],
         "slices": [10, 14, 18, 22],
-        "liver_slices": [5, 8, 10, 13],
+        "structure_slices": [5, 8, 10, 13],
         "untimed": [0, 0, 0, 0],
         "minutes": [0.0, 4.0, 7.0, 9.0],
         "all_minutes": [0.0, 4.5, 8.0, 10.0],
@@ -28,7 +28,7 @@ KINDS = pd.DataFrame(
 AGREEMENT = pd.DataFrame([("anna", "<b>ben</b>", 4, 1, 1, 0.5)])
 AGREEMENT.columns = ["first", "second", "slices", "both_empty", "one_empty", "dice"]
 REVIEW = pd.DataFrame(
-    {"volume": [f"v{k:02}" for k in range(30)], "split": "pool", "uncertainty": 0.1, "liver_ml": 1500.0}
+    {"volume": [f"v{k:02}" for k in range(30)], "split": "pool", "uncertainty": 0.1, "structure_ml": 1500.0}
 )
 REVIEW["most_uncertain_slice"] = 7
 

@@ -129,7 +129,7 @@ def test_learning_curve_marks_the_earliest_best_step() -> None:
 
 
 def test_selection_shows_the_first_iteration_at_each_place() -> None:
-    reference = pd.DataFrame({"volume": ["a"] * 4 + ["b"] * 200, "slice": [*range(4), *range(200)], "liver": 1})
+    reference = pd.DataFrame({"volume": ["a"] * 4 + ["b"] * 200, "slice": [*range(4), *range(200)], "structure": 1})
     ledger = pd.DataFrame({"volume": ["a", "a", "b", "b"], "slice": [1, 2, 10, 11], "iteration": [2, 1, 1, 3]})
     picked = plots._positions(ledger, {"a": 0, "b": 1}, reference.groupby("volume")["slice"].max() + 1)
     expected = np.full((2, 100), np.nan)
@@ -144,9 +144,9 @@ def test_calibration_shows_each_models_bins_and_error() -> None:
     for axes, strategy in zip(panels, ("uss", "rss"), strict=True):
         shown = [np.asarray(line.get_ydata()) for line in axes.lines[1:]]
         own = counts[counts["strategy"].isin([strategy, "initial", "pool"])]
-        expected = [(rows["liver"] / rows["voxels"]).to_numpy() for _, rows in own.groupby("model")]
+        expected = [(rows["structure"] / rows["voxels"]).to_numpy() for _, rows in own.groupby("model")]
         assert sorted(map(tuple, shown)) == sorted(map(tuple, expected))
-    gap = np.abs(counts["probability"] - counts["liver"])
+    gap = np.abs(counts["probability"] - counts["structure"])
     expected = (gap.groupby(counts["model"]).sum() / counts.groupby("model")["voxels"].sum()).to_dict()
     heights = {round(float(value), 9) for line in errors.lines for value in line.get_ydata()}
     assert heights == {round(value, 9) for value in expected.values()}

@@ -36,14 +36,14 @@ def whole_experiment(**settings):
 
 def spent(strategies=STRATEGIES, seeds=(1,)):
     table = annotations(seeds, strategies)
-    return table.assign(liver_slices=30 + 10 * table["iteration"])
+    return table.assign(structure_slices=30 + 10 * table["iteration"])
 
 
 def calibration(metrics):
     models = metrics[["model"]].drop_duplicates()["model"]
     return pd.concat(
         [
-            pd.DataFrame({"bin": range(BINS), "voxels": 10, "probability": 5.0, "liver": 4}).assign(model=model)
+            pd.DataFrame({"bin": range(BINS), "voxels": 10, "probability": 5.0, "structure": 4}).assign(model=model)
             for model in models
         ]
     )
@@ -127,7 +127,7 @@ def test_learning_curves_hold_the_means_of_the_run():
         found = frame.loc[("hd", strategy, iteration)]
         assert found["mean"] == pytest.approx(rows["hd"].mean())
         assert found["tail"] == pytest.approx(np.percentile(rows["hd"], 95))
-        assert found["liver_slices"] == 30 + 10 * iteration
+        assert found["structure_slices"] == 30 + 10 * iteration
         assert found["minutes"] == pytest.approx(10 + 10 * iteration * (1 if strategy == "uss" else 1 / 3))
     initial = metrics.loc[metrics["strategy"] == "initial", "dice"].mean()
     for strategy in STRATEGIES:
@@ -137,7 +137,7 @@ def test_learning_curves_hold_the_means_of_the_run():
 def test_efficiency_ranks_the_planted_order():
     table = efficiency_table(whole_experiment(volumes=60), spent(), **TIME)
     frame = table.frame[table.frame["metric"] == "dice"]
-    slices = frame[frame["cost"] == "liver_slices"].set_index("strategy")
+    slices = frame[frame["cost"] == "structure_slices"].set_index("strategy")
     assert list(slices["area"].sort_values().index) == ["rvs", "uvs", "rss", "uss"]
     assert slices.loc["uss", "share_of_pool"] == pytest.approx(MEANS["uss"] / (MEANS["pool"] + 0.01), abs=0.02)
     assert np.isnan(slices.loc["rvs", "to_0.95"])
@@ -152,7 +152,7 @@ def test_relative_efficiency_prints_what_is_needed_to_do_as_well_as_each_other(t
     assert table.name == "supplement8_relative_efficiency"
     assert list(table.display.columns) == [f"as {name}" for name in table.display.index]
     assert all(table.display.loc[name, f"as {name}"] == "–" for name in table.display.index)
-    rows = table.frame[(table.frame["metric"] == "dice") & (table.frame["cost"] == "liver_slices")]
+    rows = table.frame[(table.frame["metric"] == "dice") & (table.frame["cost"] == "structure_slices")]
     rows = rows.set_index(["strategy", "other"])
     assert len(rows) == 12
     # The planted order: the best reaches all others, and none of them reaches it.

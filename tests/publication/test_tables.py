@@ -98,7 +98,7 @@ def annotations(seeds=(1,), strategies=STRATEGIES):
             "strategy": name,
             "iteration": k,
             "slices": 100 + 10 * k + seed,
-            "liver_slices": 50,
+            "structure_slices": 50,
             "patients": 5,
         }
         for seed in seeds
@@ -106,7 +106,7 @@ def annotations(seeds=(1,), strategies=STRATEGIES):
         for k in range(3)
     ]
     rows += [
-        {"seed": seed, "strategy": "pool", "iteration": 0, "slices": 999, "liver_slices": 444, "patients": 33}
+        {"seed": seed, "strategy": "pool", "iteration": 0, "slices": 999, "structure_slices": 444, "patients": 33}
         for seed in seeds
     ]
     return pd.DataFrame(rows)
@@ -138,8 +138,8 @@ VOLUMES = pd.DataFrame(
         "spacing_z": [0.8, 1.6, 1.0, 2.0],
         "spacing_y": [0.5, 0.81, 0.6, 0.7],
         "spacing_x": [0.5, 0.81, 0.6, 0.7],
-        "liver_slices": 50,
-        "liver_ml": 1500.0,
+        "structure_slices": 50,
+        "structure_ml": 1500.0,
         "resampled_ml": 1500.0,
     }
 )
@@ -194,7 +194,7 @@ def test_table_1_misses_no_measurement():
 
 
 def ledger(rows):
-    return pd.DataFrame(rows, columns=["volume", "slice", "iteration", "liver"])
+    return pd.DataFrame(rows, columns=["volume", "slice", "iteration", "structure"])
 
 
 def test_tables_2_and_3_average_seeds_and_say_so():

@@ -30,7 +30,7 @@ def test_what_every_ledger_obeys(name: str, seed: int) -> None:
     pool = make_pool(seed)
     budget = 6 if STRATEGIES[name].slices else 2
     ledgers = run(pool, name, budget, seed)
-    answers = pool.set_index(["volume", "slice"])["liver"]
+    answers = pool.set_index(["volume", "slice"])["structure"]
     initial = ledgers[0]
     assert keys(initial) == keys(pool[pool["volume"].isin(["v0", "v3"])])
     for iteration, (before, after) in enumerate(itertools.pairwise(ledgers), start=1):
@@ -38,7 +38,9 @@ def test_what_every_ledger_obeys(name: str, seed: int) -> None:
         added = after.iloc[len(before) :]
         assert (added["iteration"] == iteration).all()
         assert not after.duplicated(["volume", "slice"]).any()
-        assert [answers[key] for key in zip(after["volume"], after["slice"], strict=True)] == after["liver"].tolist()
+        assert [answers[key] for key in zip(after["volume"], after["slice"], strict=True)] == after[
+            "structure"
+        ].tolist()
     for again, ledger in zip(run(pool, name, budget, seed), ledgers, strict=True):
         pd.testing.assert_frame_equal(again, ledger)
     shuffled = pool.sample(frac=1, random_state=seed).reset_index(drop=True)
@@ -108,7 +110,7 @@ def test_a_query_sees_nothing_but_what_its_strategy_reads(seed: int) -> None:
         if not strategy.slices:
             first["score"] = first.groupby("volume")["score"].transform("first")
         other = first.assign(
-            liver=1, **{name: random.random(len(pool)) for name in seen if name not in strategy.columns}
+            structure=1, **{name: random.random(len(pool)) for name in seen if name not in strategy.columns}
         )
         rest: dict[str, Any] = {"budget": 5, "progress": 0.5}
         query = strategy.choose(first, ledger, generator=np.random.default_rng(1), features=features, **rest)
@@ -204,10 +206,10 @@ def test_random_slice_sampling_stops_exactly_at_its_liver_slices(seed: int) -> N
     ledgers = run(pool, "rss", 6, seed)
     for before, after in itertools.pairwise(ledgers):
         added = after.iloc[len(before) :]
-        left = pool["liver"].sum() - before["liver"].sum()
-        assert added["liver"].sum() == min(6, left)
+        left = pool["structure"].sum() - before["structure"].sum()
+        assert added["structure"].sum() == min(6, left)
         if left >= 6:
-            assert added["liver"].iloc[-1] == 1  # no slice is annotated after the budget is met
+            assert added["structure"].iloc[-1] == 1  # no slice is annotated after the budget is met
 
 
 @pytest.mark.parametrize(("name", "unit", "draws"), [("rvs", ["volume"], 300), ("rss", ["volume", "slice"], 500)])

@@ -315,7 +315,7 @@ PLOTS = {
     "figure7_converged": ("converged_figure", {}, METRICS_TABLE),
     "performance_slices": (
         "performance_figure",
-        {"cost": "liver_slices"},
+        {"cost": "structure_slices"},
         CURVES_TABLE | METRICS_TABLE,
     ),
     "performance_minutes": (

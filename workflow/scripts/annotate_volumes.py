@@ -2,8 +2,8 @@
 
 from slicesampling.answers.annotators import annotate_volumes
 from slicesampling.cohort.table import initial_set
+from slicesampling.domain.records import read_table, write_table
 from slicesampling.jobs.job import start
-from slicesampling.jobs.tsv import read_table, write_table
 
 start(snakemake)
 reference = read_table(snakemake.input.reference)

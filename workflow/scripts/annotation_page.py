@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 from slicesampling.answers.store import Answers
+from slicesampling.domain.records import read_table, write_table
 from slicesampling.evaluation.annotation_times import (
     agreement,
     annotation_times,
@@ -15,7 +16,6 @@ from slicesampling.evaluation.annotation_times import (
 from slicesampling.jobs.files import write_text
 from slicesampling.jobs.job import start
 from slicesampling.jobs.randomness import generator
-from slicesampling.jobs.tsv import read_table, write_table
 from slicesampling.publication.people import annotation_page, minutes_figure
 from slicesampling.publication.style import save_figure
 
@@ -30,9 +30,9 @@ tested = pd.concat(
 )
 rows = []
 for model, ledger, history in zip(params.models, inputs.ledgers, inputs.histories, strict=True):
-    annotated, validations = read_table(ledger), pd.read_csv(history, sep="\t")
+    annotated, validations = read_table(ledger), read_table(history)
     best = validations[validations["chosen"]].iloc[0]
-    row = {"model": model, "slices": len(annotated), "liver_slices": int(annotated["liver"].sum())}
+    row = {"model": model, "slices": len(annotated), "structure_slices": int(annotated["structure"].sum())}
     row |= costs.loc[model].to_dict() if model in costs.index else dict.fromkeys(costs, 0.0)
     row |= {"validation_dice": best["validation_dice"], "validation_jaccard": best["validation_jaccard"]}
     own = tested[tested["model"] == model] if len(tested) else tested

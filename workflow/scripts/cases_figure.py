@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-import pandas as pd
 from slicesampling.cohort.volumes import load_preprocessed, read_canonical_mask, volume_folders
+from slicesampling.domain.records import read_table
 from slicesampling.evaluation.statistics import METRICS
 from slicesampling.jobs.job import start
 from slicesampling.publication.figures import cases_figure, disagreement_slice, representative_cases
 from slicesampling.publication.style import save_figure
 
 start(snakemake)
-metrics = pd.read_csv(snakemake.input.metrics, sep="\t", dtype={"volume": str})
+metrics = read_table(snakemake.input.metrics)
 metrics = metrics[(metrics["seed"] == snakemake.params.seed) & metrics["converged"]]
 folders = volume_folders(snakemake.input.volumes)
 shards = [Path(path) for path in snakemake.input.predictions]

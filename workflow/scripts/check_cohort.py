@@ -7,9 +7,9 @@ import pandas as pd
 from slicesampling.cohort.contents import check_contents
 from slicesampling.cohort.plausibility import warnings_of
 from slicesampling.cohort.table import fail_on, used, without_faulty
+from slicesampling.domain.records import write_table
 from slicesampling.jobs.files import write_text
 from slicesampling.jobs.job import start
-from slicesampling.jobs.tsv import write_table
 from slicesampling.publication.cohort_report import fault_page
 
 start(snakemake)

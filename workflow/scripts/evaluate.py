@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 from slicesampling.cohort.volumes import read_canonical_mask, sound, volume_folders
+from slicesampling.domain.records import write_table
 from slicesampling.evaluation.metrics import SegmentationMetrics
 from slicesampling.evaluation.predictions import evaluated
 from slicesampling.jobs.job import start
-from slicesampling.jobs.tsv import write_table
 
 start(snakemake)
 folders = volume_folders(snakemake.input.volumes)

@@ -1,9 +1,9 @@
 """Request the slices that people annotate before there is a model."""
 
 from slicesampling.answers.rounds import first_query
+from slicesampling.domain.records import read_table, write_table
 from slicesampling.jobs.job import start
 from slicesampling.jobs.randomness import generator
-from slicesampling.jobs.tsv import read_table, write_table
 
 start(snakemake)
 pool = read_table(snakemake.input.reference)[["volume", "slice"]]

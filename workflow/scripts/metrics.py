@@ -4,34 +4,32 @@ limit of the grid; sum calibration."""
 from pathlib import Path
 
 import pandas as pd
+from slicesampling.domain.records import read_table, write_table
 from slicesampling.evaluation.metrics import SegmentationMetrics
-from slicesampling.evaluation.records import model_columns
+from slicesampling.evaluation.summaries import model_columns
 from slicesampling.jobs.job import start
-from slicesampling.jobs.tsv import read_table, write_table
 
 start(snakemake)
 
 
-def joined(paths: list[str]) -> pd.DataFrame:
+def of_all_models(paths: list[str]) -> pd.DataFrame:
     """Return the rows of all shards, with what their paths say of the model."""
-    tables = []
-    for path in map(Path, paths):
-        columns = model_columns(path.parent.name, snakemake.params.last)
-        tables.append(read_table(path).assign(seed=int(path.parents[1].name.removeprefix("seed")), **columns))
-    return pd.concat(tables)
+    return pd.concat(
+        read_table(path).assign(**model_columns(Path(path).parent, snakemake.params.last)) for path in paths
+    )
 
 
-cohort = pd.read_csv(snakemake.input.cohort, sep="\t", dtype=str, keep_default_na=False)
+cohort = read_table(snakemake.input.cohort)
 limits = [read_table(path) for path in snakemake.input.grid_limit]
 limit = pd.concat(limits) if limits else pd.DataFrame(columns=["volume", *SegmentationMetrics._fields])
 write_table(snakemake.output.grid_limit, limit.sort_values("volume", ignore_index=True))
-metrics = joined(snakemake.input.shards).merge(cohort[["volume", "patient", "site", "hard_case"]], on="volume")
-training = pd.read_csv(snakemake.input.training, sep="\t")[["seed", "model", "device", "precision"]]
+metrics = of_all_models(snakemake.input.shards).merge(cohort[["volume", "patient", "site", "hard_case"]], on="volume")
+training = read_table(snakemake.input.training)[["seed", "model", "device", "precision"]]
 metrics = metrics.merge(training, on=["seed", "model"], validate="m:1")
 columns = ["seed", "model", "strategy", "iteration", "converged", "volume", "patient", "site", "hard_case"]
 metrics = metrics.sort_values(["seed", "converged", "strategy", "iteration", "volume"], ignore_index=True)
 write_table(snakemake.output.metrics, metrics[columns + [name for name in metrics if name not in columns]])
 # In an order that does not depend on the shards, so that the sums are the same to the last bit.
-counts = joined(snakemake.input.calibration).sort_values(["seed", "model", "volume", "bin"])
-bins = counts.groupby([*columns[:5], "bin"], as_index=False)[["voxels", "probability", "liver"]].sum()
+counts = of_all_models(snakemake.input.calibration).sort_values(["seed", "model", "volume", "bin"])
+bins = counts.groupby([*columns[:5], "bin"], as_index=False)[["voxels", "probability", "structure"]].sum()
 write_table(snakemake.output.calibration, bins)

@@ -2,10 +2,9 @@
 
 import logging
 
-import pandas as pd
 from slicesampling import UserError
+from slicesampling.domain.records import read_table
 from slicesampling.jobs.job import start
-from slicesampling.jobs.tsv import read_table
 from slicesampling.learning.compute import computing
 from slicesampling.plan import describe, estimate, measure
 
@@ -14,7 +13,7 @@ config, params = snakemake.config, snakemake.params
 if config["annotator"] == "people":
     raise UserError("plan: counts the whole simulated experiment; accepted: annotator simulated, such as in an overlay")
 compute = computing(config["compute"])
-cohort = pd.read_csv(snakemake.input.cohort, sep="\t", dtype=str, keep_default_na=False)
+cohort = read_table(snakemake.input.cohort)
 volumes = read_table(snakemake.input.volumes).merge(
     cohort[["volume", "split", "image", "label", "liver_values"]], on="volume"
 )

@@ -2,16 +2,13 @@
 
 from pathlib import Path
 
-import pandas as pd
+from slicesampling.domain.records import read_table
 from slicesampling.jobs.job import start
 from slicesampling.publication import detection_figure, plots
 from slicesampling.publication.style import save_figure
 
 start(snakemake)
-records = {
-    name: pd.read_csv(path, sep="," if Path(path).suffix == ".csv" else "\t", dtype={"volume": str})
-    for name, path in snakemake.input.items()
-}
+records = {name: read_table(path) for name, path in snakemake.input.items()}
 name = snakemake.params.function
 (draw,) = (getattr(module, name) for module in (plots, detection_figure) if hasattr(module, name))
 figure = draw(**records, **snakemake.params.arguments)

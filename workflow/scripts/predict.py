@@ -4,10 +4,10 @@ import logging
 
 import torch
 from slicesampling.cohort.volumes import load_preprocessed, sound, volume_folders, write_mask
+from slicesampling.domain.records import joined, write_table
 from slicesampling.evaluation.calibration import COUNTS, reliability
 from slicesampling.jobs.files import replacing
 from slicesampling.jobs.job import start
-from slicesampling.jobs.tsv import joined, write_table
 from slicesampling.learning.compute import computing
 from slicesampling.learning.inference import LIVER
 from slicesampling.learning.networks.interface import load_model

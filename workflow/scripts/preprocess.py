@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 from slicesampling.cohort.contents import preprocess_row
 from slicesampling.cohort.volumes import annotated, save_preprocessed
+from slicesampling.domain.records import joined, read_table, write_table
 from slicesampling.jobs.files import replacing
 from slicesampling.jobs.job import start
-from slicesampling.jobs.tsv import joined, read_table, write_table
 
 start(snakemake)
 sound = set(read_table(snakemake.input.checked)["volume"])
@@ -22,6 +22,6 @@ with replacing(snakemake.output.volumes) as folder:
         save_preprocessed(Path(folder) / row["volume"], volume)
         liver = pd.Series((volume.mask == 1).any(axis=(1, 2)).astype(int), dtype="Int64")
         liver[~annotated(volume.mask)] = pd.NA  # nobody knows
-        tables.append(pd.DataFrame({"volume": row["volume"], "slice": range(len(liver)), "liver": liver}))
+        tables.append(pd.DataFrame({"volume": row["volume"], "slice": range(len(liver)), "structure": liver}))
         logging.info("%s: %d slices, %d with liver", row["volume"], len(liver), liver.sum())
-write_table(snakemake.output.slices, joined(tables, ["volume", "slice", "liver"]))
+write_table(snakemake.output.slices, joined(tables, ["volume", "slice", "structure"]))

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from slicesampling.cohort.volumes import load_preprocessed, volume_folders
+from slicesampling.domain.records import read_table
 from slicesampling.jobs.job import start
 from slicesampling.learning.compute import computing
 from slicesampling.learning.networks.interface import load_model
@@ -16,7 +16,7 @@ PANELS = 4
 
 start(snakemake)
 params = snakemake.params
-metrics = pd.read_csv(snakemake.input.metrics, sep="\t", dtype={"volume": str})
+metrics = read_table(snakemake.input.metrics)
 rows = metrics[(metrics["seed"] == params.seed) & (metrics["model"] == params.model)]
 name = rows.sort_values(["dice", "volume"])["volume"].iloc[0]
 volume = load_preprocessed(volume_folders(snakemake.input.volumes)[name])

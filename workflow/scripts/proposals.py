@@ -1,9 +1,9 @@
 """Segment the volumes of a work list in which a slice starts from the model's mask."""
 
 from slicesampling.cohort.volumes import volume_folders
+from slicesampling.domain.records import read_table
 from slicesampling.jobs.files import replacing
 from slicesampling.jobs.job import start
-from slicesampling.jobs.tsv import read_table
 from slicesampling.learning.compute import computing
 from slicesampling.learning.networks.interface import load_model, write_proposals
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-import pandas as pd
+from slicesampling.domain.records import read_table
 from slicesampling.jobs.files import write_text
 from slicesampling.jobs.job import start
 from slicesampling.learning.compute import fingerprint, origin
@@ -11,7 +11,7 @@ from slicesampling.publication.overview import provenance_page
 
 start(snakemake)
 config = snakemake.params.config
-training = pd.read_csv(snakemake.input.training, sep="\t")
+training = read_table(snakemake.input.training)
 computed = (training["device"] + ", " + training["precision"]).value_counts().sort_index().to_dict()
 record = {
     "configuration_sha256": fingerprint(config),

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pandas as pd
+from slicesampling.domain.records import read_table, write_table
 from slicesampling.jobs.job import start
 from slicesampling.jobs.randomness import generator
-from slicesampling.jobs.tsv import read_table, write_table
 from slicesampling.query.features import read_features
 from slicesampling.query.strategies import Strategy
 

@@ -1,8 +1,8 @@
 """Collect the slices of the data pool and whether they hold liver."""
 
 import pandas as pd
+from slicesampling.domain.records import read_table, write_table
 from slicesampling.jobs.job import start
-from slicesampling.jobs.tsv import read_table, write_table
 
 start(snakemake)
 slices = pd.concat([read_table(path) for path in snakemake.input])

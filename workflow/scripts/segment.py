@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import torch
 from slicesampling.cohort.volumes import load_preprocessed, sound, volume_folders, write_mask
+from slicesampling.domain.records import write_table
 from slicesampling.jobs.files import replacing
 from slicesampling.jobs.job import start
-from slicesampling.jobs.tsv import write_table
 from slicesampling.learning.compute import computing
 from slicesampling.learning.inference import LIVER
 from slicesampling.learning.networks.interface import load_model
@@ -32,8 +32,8 @@ with replacing(snakemake.output.masks) as folder:
         region = structure_region(sampled.liver, params.settings["dilation"])
         profiles = slice_profiles(sampled.measures, region)
         score = volume_scores(profiles, region)["predictive_entropy"]
-        row = {"volume": name, "uncertainty": score, "liver_ml": liver.sum() * np.prod(volume.grid.spacing) / 1000}
+        row = {"volume": name, "uncertainty": score, "structure_ml": liver.sum() * np.prod(volume.grid.spacing) / 1000}
         rows.append(row | {"most_uncertain_slice": int(profiles["predictive_entropy"].argmax())})
         logging.info("%s: %.5f", name, score)
-columns = ["volume", "uncertainty", "liver_ml", "most_uncertain_slice"]
+columns = ["volume", "uncertainty", "structure_ml", "most_uncertain_slice"]
 write_table(snakemake.output.scores, pd.DataFrame(rows, columns=columns))

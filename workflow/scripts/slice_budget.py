@@ -1,8 +1,8 @@
 """Write how many slices the slice strategies add in an iteration."""
 
+from slicesampling.domain.records import read_table
 from slicesampling.jobs.files import write_text
 from slicesampling.jobs.job import start
-from slicesampling.jobs.tsv import read_table
 from slicesampling.query.ledger import slice_budget
 
 start(snakemake)

@@ -8,10 +8,11 @@ from pathlib import Path
 import pandas as pd
 from slicesampling.answers.annotators import annotated_masks
 from slicesampling.cohort.volumes import load_preprocessed, sound, volume_folders
+from slicesampling.domain.models import Model
+from slicesampling.domain.records import read_table, write_table
 from slicesampling.jobs.cluster import place, requeue
 from slicesampling.jobs.files import own
 from slicesampling.jobs.job import start
-from slicesampling.jobs.tsv import read_table, write_table
 from slicesampling.learning.checkpoint import Terminated
 from slicesampling.learning.networks.interface import Task, train
 from slicesampling.learning.patches import AnnotatedVolume
@@ -22,7 +23,8 @@ from slicesampling.query.ledger import annotated_slices
 terminal = start(snakemake)
 params, wildcards = snakemake.params, snakemake.wildcards
 checkpoint = Path(params.checkpoint)
-begun = checkpoint.with_stem(wildcards.model.removesuffix("-converged"))  # a converged model carries it on
+model = Model.parse(wildcards.model)
+begun = checkpoint.with_stem(str(model.begun))  # a converged model carries it on
 if not launched():
     # Inherited by processes that train for this one, and may be left behind by it.
     os.set_inheritable(own(checkpoint.with_suffix(".owner"), place()), True)
@@ -43,7 +45,7 @@ task = Task(
     ledger=ledger.to_csv(),
     validation=sound(params.validation, folders),
     folders=folders,
-    key=(int(wildcards.seed), begun.stem, "training"),
+    key=(int(wildcards.seed), str(model.begun), "training"),
     checkpoint=checkpoint,
     begun_checkpoint=begun,
     model=Path(snakemake.output.model),

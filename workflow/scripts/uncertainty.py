@@ -5,8 +5,8 @@ import logging
 import pandas as pd
 import torch
 from slicesampling.cohort.volumes import load_preprocessed, sound, volume_folders
+from slicesampling.domain.records import joined, write_table
 from slicesampling.jobs.job import start
-from slicesampling.jobs.tsv import joined, write_table
 from slicesampling.learning.compute import computing
 from slicesampling.learning.networks.interface import load_model
 from slicesampling.learning.prefetch import read_ahead
@@ -42,7 +42,7 @@ for name, (image, reference) in read_ahead(sound(params.volumes, folders), read,
     counts = slice_counts(sampled.liver, reference)  # missing where nobody has annotated
     rows = pd.DataFrame({"volume": name, "slice": range(len(image)), **counts, **columns})
     slices.append(rows.astype(dict.fromkeys(COUNTS, "Int64")))
-    volumes.append({"volume": name, **score, "liver_found": region is not None})
+    volumes.append({"volume": name, **score, "structure_found": region is not None})
     logging.info("%s: %.5f%s", name, score["predictive_entropy"], "" if region is not None else " (no liver found)")
 write_table(snakemake.output.slices, joined(slices, ["volume", "slice", *COUNTS, *slice_columns()]))
-write_table(snakemake.output.volumes, pd.DataFrame(volumes, columns=["volume", *volume_columns(), "liver_found"]))
+write_table(snakemake.output.volumes, pd.DataFrame(volumes, columns=["volume", *volume_columns(), "structure_found"]))

@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 from slicesampling.cohort.volumes import annotated as annotated_slices
 from slicesampling.cohort.volumes import load_preprocessed, volume_folders
+from slicesampling.domain.records import read_table
 from slicesampling.jobs.job import start
-from slicesampling.jobs.tsv import read_table
 from slicesampling.publication.figures import uncertainty_profile_figure
 from slicesampling.publication.style import save_figure
 from slicesampling.query.candidates import slice_candidates

@@ -1,11 +1,13 @@
 """Draw for each slice of a query what it starts from, and how many people annotate it."""
 
-from slicesampling.answers.rounds import iteration_of, work_list
+from slicesampling.answers.rounds import work_list
+from slicesampling.domain.models import Model
+from slicesampling.domain.records import read_table, write_table
 from slicesampling.jobs.job import start
 from slicesampling.jobs.randomness import generator
-from slicesampling.jobs.tsv import read_table, write_table
 
 start(snakemake)
-name, params = snakemake.wildcards.round, snakemake.params
-random = generator(params.seed, name.partition("-")[0], iteration_of(name), "work list")
+params = snakemake.params
+model = Model.parse(snakemake.wildcards.round)
+random = generator(params.seed, model.strategy, model.iteration, "work list")
 write_table(snakemake.output[0], work_list(read_table(snakemake.input[0]), params.proposals, params.twice, random))

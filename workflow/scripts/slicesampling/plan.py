@@ -41,7 +41,7 @@ class NetworkCosts(Protocol):
         ...
 
     def training(self, models: Sequence[str], pool: pd.DataFrame, val: pd.DataFrame) -> dict[str, float]:
-        """Return the seconds of each training; pool: with `liver`, the share of slices with liver."""
+        """Return the seconds of each training; pool: with `structure`, the share of slices with liver."""
         ...
 
     def sampling(self, volumes: pd.DataFrame) -> float:
@@ -156,7 +156,7 @@ def estimate(
     """
     volumes = volumes.join(preprocessed_shapes(volumes, config["preprocessing"]["spacing"]))
     volumes = volumes.assign(
-        liver=volumes["liver_slices"] / volumes["slices"],
+        structure=volumes["structure_slices"] / volumes["slices"],
         native=volumes["slices"] * volumes["rows"] * volumes["columns"],
         voxels=volumes["z"] * volumes["y"] * volumes["x"],
     )

@@ -170,8 +170,8 @@ def _architecture(config: dict[str, Any]) -> Architecture:
 def training_length(model: str, pool: pd.DataFrame, config: dict[str, Any]) -> tuple[float, float]:
     """Return how many steps and validations a model takes, from the sizes of the pool's volumes.
 
-    pool: rows of z, y, x on the common grid and `liver`, the share of slices with liver. A training that ends by its
-    patience alone is taken to find its best model after as many times its patience as the paper's did (Table 3).
+    pool: rows of z, y, x on the common grid and `structure`, the share of slices with liver. A training that ends by
+    its patience alone is taken to find its best model after as many times its patience as the paper's did (Table 3).
     """
     training, (depth, height, width) = config["training"], config["training"]["patch"]
     planes = np.ceil(pool["y"] / height) * np.ceil(pool["x"] / width)
@@ -180,8 +180,8 @@ def training_length(model: str, pool: pd.DataFrame, config: dict[str, Any]) -> t
     tiles_of_slice = float(planes.mean())
     budget: float = config["slices_per_iteration"]  # type: ignore[assignment]
     if config["slices_per_iteration"] == "auto":
-        liver = round(float((pool["liver"] * pool["z"]).mean() * config["volumes_per_iteration"]))
-        budget = slice_budget(pd.DataFrame({"iteration": [1], "liver": [liver]}), config["annotation_time_ratio"])
+        liver = round(float((pool["structure"] * pool["z"]).mean() * config["volumes_per_iteration"]))
+        budget = slice_budget(pd.DataFrame({"iteration": [1], "structure": [liver]}), config["annotation_time_ratio"])
 
     name, *rest = model.removesuffix("-converged").split("-")
     tiles = config["initial_volumes"] * tiles_of_volume
@@ -190,7 +190,7 @@ def training_length(model: str, pool: pd.DataFrame, config: dict[str, Any]) -> t
     elif rest:
         strategy, iteration = strategies_of(config)[name], int(rest[0])
         if strategy.slices:
-            asked = budget / float(pool["liver"].mean()) if strategy.until_liver else budget
+            asked = budget / float(pool["structure"].mean()) if strategy.until_liver else budget
             tiles += iteration * asked * tiles_of_slice
         else:
             tiles += iteration * config["volumes_per_iteration"] * tiles_of_volume

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .. import UserError
-from ..jobs.tsv import read_table
-from ..query.ledger import LEDGER
+from ..domain.records import LEDGER, read_table
 from .store import Answers
 
 logger = logging.getLogger(__name__)
@@ -18,10 +17,10 @@ logger = logging.getLogger(__name__)
 def annotate_volumes(reference: pd.DataFrame, volumes: Iterable[str]) -> pd.DataFrame:
     """Return the ledger in which all slices of `volumes` are annotated before the first iteration.
 
-    reference: (volume, slice, liver), a row for each slice of the data pool: what the simulated annotator sees.
+    reference: (volume, slice, structure), a row for each slice of the data pool: what the simulated annotator sees.
     """
     rows = reference[reference["volume"].isin(list(volumes))].assign(iteration=0)
-    return rows[LEDGER].sort_values(["volume", "slice"], ignore_index=True)
+    return rows[list(LEDGER)].sort_values(["volume", "slice"], ignore_index=True)
 
 
 def annotate(
@@ -29,12 +28,12 @@ def annotate(
     query: pd.DataFrame,
     reference: pd.DataFrame,
     iteration: int,
-    liver_slices: int | None = None,
+    structure_slices: int | None = None,
 ) -> pd.DataFrame:
     """Answer a query from the reference masks, as the paper's simulated annotator, and return the longer ledger.
 
-    The annotator works through `query` (volume, slice, rank) in the order of the ranks; with `liver_slices`, until so
-    many slices that hold liver have been annotated (random slice sampling). Raises UserError where the query holds a
+    The annotator works through `query` (volume, slice, rank) in the order of the ranks; with `structure_slices`, until
+    so many slices that hold liver have been annotated (random slice sampling). Raises UserError where the query holds a
     slice twice, one that is annotated already, or one that is not in the data pool.
     """
     asked = query.sort_values(["rank", "volume", "slice"], kind="stable")[["volume", "slice"]]
@@ -43,24 +42,26 @@ def annotate(
         volume, index = pd.concat([ledger[["volume", "slice"]], asked])[again].iloc[0]
         raise UserError(f"query: slice {index} of volume {volume} is asked for twice or annotated already")
     answered = asked.merge(reference, how="left", on=["volume", "slice"], sort=False)
-    unknown = answered[answered["liver"].isna()]
+    unknown = answered[answered["structure"].isna()]
     if len(unknown):
         volume, index = unknown.iloc[0][["volume", "slice"]]
         raise UserError(f"query: slice {index} of volume {volume} is not in the data pool")
-    if liver_slices is not None:
-        seen = answered["liver"].cumsum()
-        answered = answered[seen.shift(fill_value=0) < liver_slices]
-        if answered["liver"].sum() < liver_slices:
-            logger.warning("only %d slices with liver were left, %d wanted", answered["liver"].sum(), liver_slices)
-    answered = answered.assign(iteration=iteration, liver=answered["liver"].astype(int))
-    return pd.concat([ledger, answered[LEDGER]], ignore_index=True)
+    if structure_slices is not None:
+        seen = answered["structure"].cumsum()
+        answered = answered[seen.shift(fill_value=0) < structure_slices]
+        if answered["structure"].sum() < structure_slices:
+            logger.warning(
+                "only %d slices with liver were left, %d wanted", answered["structure"].sum(), structure_slices
+            )
+    answered = answered.assign(iteration=iteration, structure=answered["structure"].astype(int))
+    return pd.concat([ledger, answered[list(LEDGER)]], ignore_index=True)
 
 
 def annotated_masks(folder: str | Path, closed: str | Path | None) -> Callable[[str, np.ndarray], np.ndarray]:
     """Return the function that gives whoever trains a volume's annotated mask, uint8 (z, y, x), by name and own mask.
 
     The own mask is the preprocessed one: all that the simulated annotator has. folder, closed: of the people's answers,
-    and the table of the closed round (`answers.CLOSED`) whose answers take the place of those slices; None: no people.
+    and the table of the closed round (`records.CLOSED`) whose answers take the place of those slices; None: no people.
     Of a mask that is a map of its file, only the answered slices come into memory. Raises UserError where an answer
     does not fit the volume.
     """

@@ -23,8 +23,8 @@ from .. import STRUCTURE as NAME_OF_STRUCTURE
 from ..cohort.formats import gridded, read_file, scaled
 from ..cohort.grids import Grid, upright
 from ..cohort.volumes import all_volume_folders, load_preprocessed
+from ..domain.records import read_cells, read_table, write_table
 from ..jobs.files import replacing, require_new, write_text
-from ..jobs.tsv import read_table, write_table
 from .pictures import Pictures
 from .rounds import open_round, unanswered, waiting
 from .store import (
@@ -213,12 +213,9 @@ def _new_answers(
 
 def _read_work_list(path: Path) -> pd.DataFrame:
     """Read the table that somebody has filled in, all cells as text."""
-    try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: there is no such file; accepted: a folder that export has written") from error
-    except (OSError, ValueError) as error:  # of pandas, and what is no UTF-8
-        raise UserError(f"{path}: cannot be read as a table; save it as tab-separated UTF-8 text") from error
+    if not path.exists():
+        raise UserError(f"{path}: there is no such file; accepted: a folder that export has written")
+    table = read_cells(path)
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise UserError(f"{path}: has no column {', '.join(missing)}; accepted are those of export, with tabs between")

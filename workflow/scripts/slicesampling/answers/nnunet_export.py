@@ -3,14 +3,12 @@
 import shlex
 from pathlib import Path
 
-import pandas as pd
-
 from .. import STRUCTURE, UserError
 from ..cohort.nnunet_dataset import CONFIGURATION, NUMBER, Labelled, dataset_name, partial_label, write_dataset
 from ..cohort.table import split_volumes
 from ..cohort.volumes import all_volume_folders, load_preprocessed, sound
+from ..domain.records import read_table
 from ..jobs.files import replacing, require_new
-from ..jobs.tsv import read_table
 from ..query.ledger import annotated_slices
 from .annotators import annotated_masks
 
@@ -34,7 +32,7 @@ def export_dataset(folder: Path, results: Path, ledger: str, seed: int, answers:
     closed = answers / f"closed/{ledger}.tsv"
     mask_of = annotated_masks(answers, closed if closed.exists() else None)
     folders = all_volume_folders(results)
-    cohort = pd.read_csv(results / "cohort/cohort.tsv", sep="\t", dtype=str, keep_default_na=False)
+    cohort = read_table(results / "cohort/cohort.tsv")
     validation = sound(split_volumes(cohort, "val"), folders)
     test = sound(split_volumes(cohort, "test"), folders)
     slices = annotated_slices(read_table(path))

@@ -9,20 +9,9 @@ import numpy as np
 import pandas as pd
 
 from .. import UserError
-from ..jobs.tsv import read_table
-from ..query.ledger import LEDGER
+from ..domain.models import INITIAL, Model
+from ..domain.records import LEDGER, WORK_LIST, read_table
 from .store import Answers
-
-INITIAL = "initial"
-"""The round before there is a model, where no volume of the data pool has a mask; also the name of the first model."""
-
-WORK_LIST = ["volume", "slice", "rank", "score", "start", "people"]
-"""Columns of work_lists/ROUND.tsv; start: "proposal" or "empty"; people: how many annotate the slice, 1 or 2."""
-
-
-def iteration_of(name: str) -> int:
-    """Return the iteration of a round such as uss-3; 0 for the initial one."""
-    return 0 if name == INITIAL else int(name.rpartition("-")[2])
 
 
 class Progress(NamedTuple):
@@ -37,18 +26,18 @@ class Progress(NamedTuple):
 
 
 def progress(strategy: str, iterations: int, masks: bool, closed: Collection[str], finished: bool) -> Progress:
-    """Return how far people have come.
+    """Return how far people have come: the first round, `INITIAL`, is asked where no volume of the pool has a mask.
 
     masks: whether any volume of the data pool has one; closed: the rounds that were; finished: whether people have
     ended the loop. Raises UserError where other strategies have asked, or where nothing is there to finish with.
     """
-    others = {name.rpartition("-")[0] for name in closed if name != INITIAL} - {strategy}
+    others = {Model.parse(name).strategy for name in closed} - {INITIAL, strategy}
     if others:
         raise UserError(
             f"people.answers holds rounds of {', '.join(sorted(others))}; accepted with strategies [{strategy}]: its "
             "own, or another folder"
         )
-    planned = [*([] if masks else [INITIAL]), *(f"{strategy}-{number}" for number in range(1, iterations + 1))]
+    planned = [*([] if masks else [INITIAL]), *(str(Model(strategy, number)) for number in range(1, iterations + 1))]
     done = list(itertools.takewhile(lambda name: name in closed, planned))
     models = [*([INITIAL] if masks else []), *done]
     if finished and not models:
@@ -77,7 +66,7 @@ def first_query(slices: pd.DataFrame, volumes: int, count: int, random: np.rando
 
 
 def work_list(query: pd.DataFrame, proposals: float, twice: float, random: np.random.Generator) -> pd.DataFrame:
-    """Return a query with what is drawn for each of its slices, see `WORK_LIST`.
+    """Return a query with what is drawn for each of its slices, see `records.WORK_LIST`.
 
     proposals: the share of slices that may start from the model's mask; twice: the share that two people annotate.
     Both shares are drawn at random, to the nearest whole number of slices.
@@ -85,22 +74,24 @@ def work_list(query: pd.DataFrame, proposals: float, twice: float, random: np.ra
     count = len(query)
     start = np.where(random.permutation(count) < round(proposals * count), "proposal", "empty")
     people = np.where(random.permutation(count) < round(twice * count), 2, 1)
-    return query.assign(start=start, people=people).sort_values(["rank", "slice"], ignore_index=True)[WORK_LIST]
+    return query.assign(start=start, people=people).sort_values(["rank", "slice"], ignore_index=True)[list(WORK_LIST)]
 
 
 def people_ledger(given: pd.DataFrame, closed: pd.DataFrame | None) -> pd.DataFrame:
     """Return the ledger of all that is annotated: with the masks of the cohort, then by people, round by round.
 
-    given: ledger of the slices that came with a mask; closed: of the last round, see `answers.CLOSED`. Slices that
+    given: ledger of the slices that came with a mask; closed: of the last round, see `records.CLOSED`. Slices that
     nobody could tell are left out. Raises UserError where no slice holds liver: nothing could be learnt.
     """
     ledger = given
     if closed is not None:
-        told = closed.dropna(subset="liver")
-        told = told.assign(iteration=told["round"].map(iteration_of))  # rounds are in order, as they were closed
-        ledger = pd.concat([given, told])[LEDGER].drop_duplicates(["volume", "slice"], ignore_index=True)
-    ledger = ledger.astype({"liver": int})
-    if not ledger["liver"].any():
+        told = closed.dropna(subset="structure")
+        told = told.assign(
+            iteration=told["round"].map(lambda name: Model.parse(name).iteration)
+        )  # rounds are in order, as they were closed
+        ledger = pd.concat([given, told])[list(LEDGER)].drop_duplicates(["volume", "slice"], ignore_index=True)
+    ledger = ledger.astype({"structure": int})
+    if not ledger["structure"].any():
         raise UserError(
             f"none of the {len(ledger)} annotated slices holds liver, so there is nothing to train on; give a pool "
             "volume a mask with liver, or start with another people.answers and more people.initial_slices"
@@ -117,14 +108,14 @@ def unanswered(asked: pd.DataFrame, answers: Answers) -> pd.DataFrame:
 
 def open_round(work_lists: str | Path, answers: Answers) -> str | None:
     """Return the last round that has a work list, None where it is closed or there is none."""
-    names = sorted((path.stem for path in Path(work_lists).glob("*.tsv")), key=iteration_of)
+    names = sorted((path.stem for path in Path(work_lists).glob("*.tsv")), key=lambda name: Model.parse(name).iteration)
     return names[-1] if names and names[-1] not in answers.closed else None
 
 
 def waiting(work_lists: str | Path, answers: Answers, name: str) -> str:
     """Return the line that says how much of a round waits for people, and what to do."""
     left = unanswered(read_table(Path(work_lists) / f"{name}.tsv"), answers)
-    title = "First round" if name == INITIAL else f"Round {iteration_of(name)}"
+    title = "First round" if name == INITIAL else f"Round {Model.parse(name).iteration}"
     if left.empty:
         return f"{title}: all slices are annotated: python workflow/annotations.py close. Then the same command again."
     slices, volumes = (f"{n} {what}{'' if n == 1 else 's'}" for n, what in

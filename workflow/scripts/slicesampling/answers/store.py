@@ -26,8 +26,8 @@ import numpy as np
 import pandas as pd
 
 from .. import NOT_ANNOTATED, UserError
+from ..domain.records import CLOSED, write_table
 from ..jobs.files import replacing, write_text
-from ..jobs.tsv import write_table
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +42,6 @@ STARTS = ("empty", "proposal", "answer")
 
 ANNOTATOR = r"[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,39}"
 """Pattern of an annotator's name."""
-
-CLOSED = ["round", "volume", "slice", "liver", "record"]
-"""Columns of closed/ROUND.tsv; round: in which the slice was first answered; liver: 0, 1, or empty where nobody could
-tell; record: the place in the log of the answer that holds."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +187,8 @@ class Answers:
         write_text(self.folder / "finished", "No further round follows those that are closed. To go on: delete this.\n")
 
     def table(self, before: int | None = None) -> pd.DataFrame:
-        """Return what is annotated, see `CLOSED` and `valid`, by the order of rounds, and within by first answers."""
+        """Return what is annotated, see `records.CLOSED` and `valid`, by the order of rounds, and within by first
+        answers."""
         rounds: dict[tuple[str, int], str] = {}
         for record in self._records[:before]:
             if isinstance(record, Answer):
@@ -202,13 +199,13 @@ class Answers:
             assert isinstance(answer, Answer)
             liver = None if answer.answer == CANNOT_TELL else int(bool(answer.mask.any()))
             rows.append((rounds[volume, index], volume, index, liver, number))
-        return pd.DataFrame(rows, columns=CLOSED).astype({"liver": "Int64"})
+        return pd.DataFrame(rows, columns=list(CLOSED)).astype({"structure": "Int64"})
 
     def masks(self, closed: pd.DataFrame) -> dict[str, dict[int, np.ndarray]]:
         """Return the masks of the answers that a closed round holds, bool (rows, columns), by volume and slice."""
         found: dict[str, dict[int, np.ndarray]] = {}
         answers = self.all
-        for volume, index, number in closed.dropna(subset="liver")[["volume", "slice", "record"]].itertuples(False):
+        for volume, index, number in closed.dropna(subset="structure")[["volume", "slice", "record"]].itertuples(False):
             found.setdefault(volume, {})[index] = answers[number].mask
         return found
 

@@ -33,7 +33,7 @@ VOLUME_CHANGE = 0.02
 SPACING_FACTOR = 3
 """A spacing this many times the cohort's median, or its fraction, is told."""
 
-MEASURED = ("air_hu", "liver_hu", "soft_tissue", "second_component", "touches", "digest")
+MEASURED = ("air_hu", "structure_hu", "soft_tissue", "second_component", "touches", "digest")
 """What `measure` adds to a volume's measurements."""
 
 
@@ -62,7 +62,7 @@ def measure(image: np.ndarray, mask: np.ndarray | None) -> dict[str, Any]:
     sizes = np.sort(np.bincount(parts.ravel())[1:])
     ends = [name for name, index in (("feet", 0), ("head", -1)) if mask[index].any()]
     return whole | {
-        "liver_hu": float(np.median(liver)),
+        "structure_hu": float(np.median(liver)),
         "soft_tissue": soft_tissue_share(image, mask),
         "second_component": float(sizes[-2] / sizes.sum()) if count > 1 else 0.0,
         "touches": " and ".join(ends),
@@ -111,8 +111,8 @@ def _odd_values(row: dict[str, Any]) -> list[str]:
         found.append(f"no voxel is below {NOT_TISSUE} HU: the values are clipped, or are no Hounsfield units")
     elif not AIR_HU[0] <= row["air_hu"] <= AIR_HU[1]:
         found.append(f"air and lung have {row['air_hu']:.0f} HU (median); expected {AIR_HU[0]} to {AIR_HU[1]}")
-    if row["liver_hu"] < LIVER_HU[0] or row["liver_hu"] > LIVER_HU[1]:  # neither where there is no mask
-        found.append(f"the liver has {row['liver_hu']:.0f} HU (median); expected {LIVER_HU[0]} to {LIVER_HU[1]}")
+    if row["structure_hu"] < LIVER_HU[0] or row["structure_hu"] > LIVER_HU[1]:  # neither where there is no mask
+        found.append(f"the liver has {row['structure_hu']:.0f} HU (median); expected {LIVER_HU[0]} to {LIVER_HU[1]}")
     if row["soft_tissue"] < SOFT_TISSUE_SHARE:
         found.append(
             f"only {100 * row['soft_tissue']:.0f} % of the mask lie on soft tissue ({SOFT_TISSUE_HU[0]} to "
@@ -124,9 +124,11 @@ def _odd_values(row: dict[str, Any]) -> list[str]:
 def _odd_mask(row: dict[str, Any]) -> list[str]:
     """Tell of masks that are no whole liver."""
     found = []
-    if row["liver_ml"] < LIVER_ML[0] or row["liver_ml"] > LIVER_ML[1]:  # neither where no mask shows a whole liver
-        found.append(f"the liver has {row['liver_ml']:.0f} ml; expected {LIVER_ML[0]} to {LIVER_ML[1]}")
-    change = row["resampled_ml"] / row["liver_ml"] - 1  # NaN likewise
+    if (
+        row["structure_ml"] < LIVER_ML[0] or row["structure_ml"] > LIVER_ML[1]
+    ):  # neither where no mask shows a whole liver
+        found.append(f"the liver has {row['structure_ml']:.0f} ml; expected {LIVER_ML[0]} to {LIVER_ML[1]}")
+    change = row["resampled_ml"] / row["structure_ml"] - 1  # NaN likewise
     if abs(change) > VOLUME_CHANGE:
         found.append(f"the liver has {100 * change:+.1f} % of volume on the common grid; its voxels are coarse for it")
     if row["touches"]:

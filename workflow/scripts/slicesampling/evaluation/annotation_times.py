@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ..answers.rounds import iteration_of
 from ..answers.store import CANNOT_TELL, Answer, Answers
+from ..domain.models import Model
 
 WHOLE, SINGLE = "whole volume", "single slice"
 """How the slice of an answer was asked for: with all others of its volume in that round, or not."""
@@ -44,7 +44,7 @@ def annotation_times(answers: Answers, closed: Sequence[str], depths: Mapping[st
             continue
         holder = holders.setdefault((answer.volume, answer.slice), answer.annotator)
         told = answer.answer != CANNOT_TELL
-        row = (number, answer.round, iteration_of(answer.round), answer.volume, answer.slice, answer.annotator)
+        row = (number, answer.round, Model.parse(answer.round).iteration, answer.volume, answer.slice, answer.annotator)
         rows.append((*row, answer.seconds, answer.start, answer.changed, told, bool(answer.mask.any()),
                      holder == answer.annotator))  # fmt: skip
     kinds = {"seconds": float, "told": bool, "structure": bool, "first": bool}
@@ -68,7 +68,7 @@ def costs_by_round(times: pd.DataFrame, closed: Sequence[str]) -> pd.DataFrame:
         rows.append(
             {
                 "round": name,
-                "iteration": iteration_of(name),
+                "iteration": Model.parse(name).iteration,
                 "slices": int((~first[["volume", "slice"]].duplicated()).sum()),
                 "untimed": int((first[first["told"]].groupby(["volume", "slice"])["seconds"].count() == 0).sum()),
                 "minutes": first["seconds"].sum() / 60,

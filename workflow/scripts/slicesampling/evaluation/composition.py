@@ -11,15 +11,15 @@ END_SHARE = 0.1
 ALL = "all"
 ENDS = f"ends of the {STRUCTURE}"
 ALL_HARD = "all hard cases"
-COLUMNS = ["seed", "strategy", "part", "slices", "liver_slices", "patients", "share"]
+COLUMNS = ["seed", "strategy", "part", "slices", "structure_slices", "patients", "share"]
 
 
 def at_an_end(reference: pd.DataFrame) -> pd.Series:
-    """Return for each row of `reference` (`volume slice liver`) whether the slice is at an end of the organ.
+    """Return for each row of `reference` (`volume slice structure`) whether the slice is at an end of the organ.
 
     These are the first and the last tenth (`END_SHARE`, rounded, at least one slice) of a volume's slices with liver.
     """
-    found = reference[reference["liver"].astype(bool)]
+    found = reference[reference["structure"].astype(bool)]
     place = found.groupby("volume")["slice"].rank(method="first") - 1
     number = found.groupby("volume")["slice"].transform("size")
     ends = np.maximum(1, (END_SHARE * number).round())
@@ -30,9 +30,9 @@ def composition(annotated: pd.DataFrame, reference: pd.DataFrame, cohort: pd.Dat
     """Return of what each annotated set consists, and the data pool as one of each seed: `COLUMNS`, a row each part.
 
     annotated: `seed strategy volume slice`, a row a slice of the training set after the last iteration; reference:
-    `volume slice liver` of all slices of the data pool; cohort: `volume patient site` and, where it names hard cases,
-    `hard_case` (empty: none). Parts are all slices, each site, all and each kind of hard cases, and the ends of the
-    organ. `share` is that of the set's slices with liver, because these are what costs; NaN in a set without any.
+    `volume slice structure` of all slices of the data pool; cohort: `volume patient site` and, where it names hard
+    cases, `hard_case` (empty: none). Parts are all slices, each site, all and each kind of hard cases, and the ends of
+    the organ. `share` is that of the set's slices with liver, because these are what costs; NaN in a set without any.
     """
     traits = ["volume", "patient", "site", *(["hard_case"] if "hard_case" in cohort else [])]
     slices = reference.assign(end=at_an_end(reference)).merge(cohort[traits], on="volume", validate="m:1")
@@ -48,9 +48,9 @@ def composition(annotated: pd.DataFrame, reference: pd.DataFrame, cohort: pd.Dat
         parts |= {ALL_HARD: held[held["hard"] != ""]} if kinds else {}
         parts |= {f"hard case: {kind}": held[held["hard"] == kind] for kind in kinds}
         parts |= {ENDS: held[held["end"]]}
-        total = int(held["liver"].sum())
+        total = int(held["structure"].sum())
         for part, own in parts.items():
-            liver = int(own["liver"].sum())
+            liver = int(own["structure"].sum())
             counts = (len(own), liver, own["patient"].nunique(), liver / total if total else np.nan)
             rows.append(dict(zip(COLUMNS, (seed, strategy, part, *counts), strict=True)))
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -12,7 +12,7 @@ from .. import STRUCTURE
 from ..query.strategies import SLICED, strategies_in
 from .statistics import Metric, interval, weighted_means
 
-COSTS = {"liver_slices": f"annotated {STRUCTURE} slices", "minutes": "annotation time [min]"}
+COSTS = {"structure_slices": f"annotated {STRUCTURE} slices", "minutes": "annotation time [min]"}
 """What is paid for an annotated set, by its column."""
 
 SHARES = (0.95, 0.98, 0.99)
@@ -36,13 +36,13 @@ def annotation_costs(
 ) -> pd.DataFrame:
     """Return annotated liver slices and minutes for each strategy and iteration, mean over seeds (section IV).
 
-    annotations: `seed strategy iteration liver_slices`, iteration 0 the initial set. Slices without liver take no time;
-    a liver slice takes `minutes_per_slice`, or a `ratio`-th of it where its whole volume is annotated: in the initial
-    set, in what volume strategies add, and in the data pool. `sliced` are the strategies that choose slices.
+    annotations: `seed strategy iteration structure_slices`, iteration 0 the initial set. Slices without liver take no
+    time; a liver slice takes `minutes_per_slice`, or a `ratio`-th of it where its whole volume is annotated: in the
+    initial set, in what volume strategies add, and in the data pool. `sliced` are the strategies that choose slices.
     """
     rows = annotations.sort_values("iteration")
-    first = rows.groupby(["seed", "strategy"])["liver_slices"].transform("first")
-    added = (rows["liver_slices"] - first) / np.where(rows["strategy"].isin(list(sliced)), 1, ratio)
+    first = rows.groupby(["seed", "strategy"])["structure_slices"].transform("first")
+    added = (rows["structure_slices"] - first) / np.where(rows["strategy"].isin(list(sliced)), 1, ratio)
     costs = rows.assign(minutes=minutes_per_slice * (first / ratio + added))
     return costs.groupby(["strategy", "iteration"])[list(COSTS)].mean()
 

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import re
 import threading
 from collections import defaultdict
 from collections.abc import Callable
@@ -16,10 +15,10 @@ from flask import Flask, Response, jsonify, request
 
 from .. import UserError
 from ..answers.pictures import Pictures
-from ..answers.rounds import iteration_of
 from ..answers.store import to_runs
 from ..cohort.volumes import all_volume_folders, load_preprocessed, read_canonical_mask
-from ..jobs.tsv import read_table
+from ..domain.models import Model
+from ..domain.records import read_table
 from .server import guarded_app
 from .work import Refused
 
@@ -125,8 +124,9 @@ class Run:
         for (seed, round), table in self._queries.items():
             slices = table.loc[table["volume"] == volume, "slice"].tolist()
             if slices:
-                strategy = re.sub(r"-\d+$", "", round)
-                asked.append({"seed": seed, "strategy": strategy, "iteration": iteration_of(round), "slices": slices})
+                model = Model.parse(round)
+                named = {"seed": seed, "strategy": model.strategy, "iteration": model.iteration}
+                asked.append(named | {"slices": slices})
         masks = [*([REFERENCE] if self._reference(volume).any() else []), *self._masks[volume]]
         shape, spacing = self.pictures.shape(volume), self.pictures.spacing(volume)
         known = {"masks": masks, "asked": asked, "models": list(self._uncertainty), "sampled": self.sampled}

@@ -18,9 +18,10 @@ import numpy as np
 
 from .. import UserError
 from ..answers.pictures import Pictures
-from ..answers.rounds import iteration_of, open_round
+from ..answers.rounds import open_round
 from ..answers.store import CANNOT_TELL, MASK, Answer, Answers, from_runs
-from ..jobs.tsv import read_table
+from ..domain.models import Model
+from ..domain.records import read_table
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ class Work:
 
     def rounds(self) -> list[str]:
         """Return the rounds that have a work list, the oldest first."""
-        return sorted((path.stem for path in self._lists.glob("*.tsv")), key=iteration_of)
+        return sorted((path.stem for path in self._lists.glob("*.tsv")), key=lambda name: Model.parse(name).iteration)
 
     def items(self, round: str) -> dict[tuple[str, int], Item]:
         """Return the work list of a round by (volume, slice), as the file is now."""
@@ -188,7 +189,7 @@ class Work:
             volumes = {row["volume"] for row in rows + earlier}
             return {
                 "round": shown,
-                "number": iteration_of(shown),
+                "number": Model.parse(shown).iteration,
                 "open": round is not None,
                 "items": rows,
                 "earlier": earlier,

@@ -74,9 +74,9 @@ def _measured(row: dict[str, Any]) -> list[str]:
     """Return grid, volume and HU of a measured volume as text."""
     size = "×".join(str(row[axis]) for axis in ("columns", "rows", "slices"))
     spacing = "×".join(f"{row[f'spacing_{axis}']:.3g}" for axis in "xyz")
-    change = row["resampled_ml"] / row["liver_ml"] - 1
-    volume = number(row["liver_ml"], 0) + (f"\n{100 * change:+.1f} % resampled" if np.isfinite(change) else "")
-    return [f"{size}\n{spacing} mm", volume, *(number(row[name], 0) for name in ("liver_hu", "air_hu"))]
+    change = row["resampled_ml"] / row["structure_ml"] - 1
+    volume = number(row["structure_ml"], 0) + (f"\n{100 * change:+.1f} % resampled" if np.isfinite(change) else "")
+    return [f"{size}\n{spacing} mm", volume, *(number(row[name], 0) for name in ("structure_hu", "air_hu"))]
 
 
 def thumbnail(volume: Preprocessed) -> bytes:

@@ -19,7 +19,7 @@ def composition_table(composition: pd.DataFrame) -> Table:
         own = composition[composition["part"] == part].groupby("strategy")
         rows = {name: own.get_group(name) for name in strategies if name in own.groups}
         if part == ALL:
-            counts = {"slices": "Slices", "liver_slices": f"Slices with {STRUCTURE}", "patients": "Patients"}
+            counts = {"slices": "Slices", "structure_slices": f"Slices with {STRUCTURE}", "patients": "Patients"}
             for column, label in counts.items():
                 cells[label] = {printed(name): _spread(rows[name][column], percent=False) for name in rows}
         else:

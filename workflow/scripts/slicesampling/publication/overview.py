@@ -59,7 +59,7 @@ def overview(
 def _annotated(annotations: pd.DataFrame, strategy: str) -> pd.Series:
     """Return how much was annotated in the end, mean over the seeds."""
     own = annotations[annotations["strategy"] == strategy]
-    return own.loc[own["iteration"] == own["iteration"].max(), ["slices", "liver_slices"]].mean()
+    return own.loc[own["iteration"] == own["iteration"].max(), ["slices", "structure_slices"]].mean()
 
 
 def _best(annotations: pd.DataFrame, converged: pd.DataFrame) -> str:
@@ -135,7 +135,7 @@ def _numbers(annotations: pd.DataFrame, converged: pd.DataFrame, titles: Mapping
             name = f"{name}: {titles[strategy]}"
         cells[name] = {
             "Annotated slices": number(annotated["slices"], 0),
-            f"with {STRUCTURE}": number(annotated["liver_slices"], 0),
+            f"with {STRUCTURE}": number(annotated["structure_slices"], 0),
         } | {
             about.label: f"{number(rows[about.column].mean(), about.decimals)} "
             f"({number(about.tail(rows[about.column]), about.decimals)})"

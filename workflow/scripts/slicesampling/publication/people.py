@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from .. import STRUCTURE
-from ..answers.rounds import INITIAL, iteration_of
+from ..domain.models import INITIAL, Model
 from ..evaluation.annotation_times import LEAST_MODELS, LEVEL, SINGLE, WHOLE, Estimate, Ratio
 from .layout import Table, count, lay_out, number
 from .pages import filled
@@ -69,9 +69,9 @@ def annotation_page(
 ) -> str:
     """Return the page of the run with people.
 
-    rounds: as for `minutes_figure`, and `liver_slices all_minutes`; estimate, more: of the next round; kinds,
+    rounds: as for `minutes_figure`, and `structure_slices all_minutes`; estimate, more: of the next round; kinds,
     agreement, ratio: from `evaluation.annotation_times`; assumed: what the configuration holds for 1 / `ratio`; review:
-    rows of `volume split uncertainty liver_ml most_uncertain_slice`, None before the loop has ended; picture: the
+    rows of `volume split uncertainty structure_ml most_uncertain_slice`, None before the loop has ended; picture: the
     figure as PNG; left_out: names of the tables and figures that this run cannot fill.
     """
     tables = [_rounds(rounds)]
@@ -103,10 +103,10 @@ def annotation_page(
 def _rounds(rounds: pd.DataFrame) -> Table:
     cells = {}
     for row in rounds.to_dict("records"):
-        name = "Before round 1" if row["model"] == INITIAL else f"Round {iteration_of(str(row['model']))}"
+        name = "Before round 1" if row["model"] == INITIAL else f"Round {Model.parse(str(row['model'])).iteration}"
         cells[name] = {
             "Annotated slices": number(row["slices"], 0),
-            f"with {STRUCTURE}": number(row["liver_slices"], 0),
+            f"with {STRUCTURE}": number(row["structure_slices"], 0),
             "Minutes": number(row["minutes"], 1),
             "with second opinions": number(row["all_minutes"], 1),
             "Validation Dice": number(row["validation_dice"], 3),
@@ -190,7 +190,7 @@ def _review(review: pd.DataFrame) -> Table:
         row["volume"]: {
             "Split": row["split"],
             "Uncertainty": number(row["uncertainty"], 4),
-            f"{STRUCTURE.capitalize()} [ml]": number(row["liver_ml"], 0),
+            f"{STRUCTURE.capitalize()} [ml]": number(row["structure_ml"], 0),
             "Most uncertain slice": number(row["most_uncertain_slice"], 0),
         }
         for row in review.head(SHOWN_VOLUMES).to_dict("records")

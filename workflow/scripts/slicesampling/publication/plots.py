@@ -80,10 +80,10 @@ def converged_figure(metrics: pd.DataFrame) -> Figure:
 def performance_figure(curves: pd.DataFrame, metrics: pd.DataFrame, cost: str) -> Figure:
     """Draw the mean of each metric against what was spent on annotation, with its 95 % bootstrap interval.
 
-    curves: the frame of supplement 3, `strategy iteration liver_slices minutes metric mean mean_lower mean_upper tail`.
-    cost: its column on the abscissa. Dotted is the tail: the 5th percentile of the Dice, the 95th of the errors. Many
-    strategies have no intervals, and their tails are panels of their own, on the right.
-    metrics: one row a model and test volume; the data pool model, whose cost lies far to the right, is a line.
+    curves: the frame of supplement 3, `strategy iteration structure_slices minutes metric mean mean_lower mean_upper
+    tail`. cost: its column on the abscissa. Dotted is the tail: the 5th percentile of the Dice, the 95th of the errors.
+    Many strategies have no intervals, and their tails are panels of their own, on the right. metrics: one row a model
+    and test volume; the data pool model, whose cost lies far to the right, is a line.
     """
     pool = metrics[metrics["strategy"] == "pool"]
     strategies = strategies_in(curves)
@@ -154,16 +154,16 @@ def performance_figure(curves: pd.DataFrame, metrics: pd.DataFrame, cost: str) -
 def selection_figure(ledgers: Mapping[str, pd.DataFrame], reference: pd.DataFrame, sites: Mapping[str, str]) -> Figure:
     """Draw which slices each strategy has had annotated: volumes × position, coloured by the iteration.
 
-    ledgers: strategy → `volume slice iteration`; reference: `volume slice liver` of all pool volumes; sites: volume →
-    site. Volumes are grouped by site; a position is the slice's place between feet (0) and head (100 %) of the volume,
-    and shows the first iteration in which a slice there was annotated.
+    ledgers: strategy → `volume slice iteration`; reference: `volume slice structure` of all pool volumes; sites: volume
+    → site. Volumes are grouped by site; a position is the slice's place between feet (0) and head (100 %) of the
+    volume, and shows the first iteration in which a slice there was annotated.
     """
     volumes = sorted(reference["volume"].unique(), key=lambda volume: (sites[volume], volume))
     rows = {volume: row for row, volume in enumerate(volumes)}
     lengths = reference.groupby("volume")["slice"].max() + 1
     last = max(int(ledger["iteration"].max()) for ledger in ledgers.values())
     colours = matplotlib.colormaps["viridis_r"].resampled(last + 1)
-    livers = _positions(reference[reference["liver"] == 1].assign(iteration=0), rows, lengths)
+    livers = _positions(reference[reference["structure"] == 1].assign(iteration=0), rows, lengths)
     height = min(8.0, max(2.2, 0.9 + 0.022 * len(volumes)))
     lines, columns = in_rows(len(ledgers), MANY)
     figure = Figure(figsize=(PAGE, min(MOST_HEIGHT, height * lines)), layout="constrained")
@@ -215,8 +215,8 @@ def _positions(slices: pd.DataFrame, rows: Mapping[str, int], lengths: pd.Series
 def calibration_figure(calibration: pd.DataFrame) -> Figure:
     """Draw reliability diagrams of all models, and their expected calibration errors.
 
-    calibration: counts `model bin voxels probability liver` (see `calibration.pooled`), with `strategy`, `iteration`
-    and `converged`. A panel a strategy: its iterations from light to dark, dashed the converged model.
+    calibration: counts `model bin voxels probability structure` (see `calibration.pooled`), with `strategy`,
+    `iteration` and `converged`. A panel a strategy: its iterations from light to dark, dashed the converged model.
     """
     bins = pooled(calibration)
     models = calibration[["model", "strategy", "iteration", "converged"]].drop_duplicates("model").set_index("model")
@@ -240,7 +240,7 @@ def calibration_figure(calibration: pd.DataFrame) -> Figure:
             plain = about["strategy"] == strategy and not about["converged"]
             axes.plot(
                 rows["probability"],
-                rows["liver"],
+                rows["structure"],
                 color=drawn[about["strategy"]].colour,
                 alpha=0.25 + 0.75 * about["iteration"] / last if plain else 1.0,
                 ls="-" if plain or about["strategy"] == "initial" else "--",

@@ -43,7 +43,7 @@ def areas_table(
 ) -> Table:
     """Supplement 9: learning curves and the area under them, over iterations and over annotation time, by seed.
 
-    annotations: `seed strategy iteration liver_slices`; minutes_per_slice, ratio and sliced: of the time model, see
+    annotations: `seed strategy iteration structure_slices`; minutes_per_slice, ratio and sliced: of the time model, see
     `efficiency.annotation_costs`.
     """
     costs = annotation_costs(annotations, minutes_per_slice, ratio, sliced)

@@ -41,6 +41,8 @@ from .layout import INITIAL, MISSING, NO_BREAK_SPACE, Table, join, lay_out, numb
 from .notes import about_bootstrap, about_cases, about_time
 from .tables import described, summary_cell
 
+COST_NAMES = {"structure_slices": "Slices", "minutes": "Minutes"}
+
 
 def intervals_table(metrics: pd.DataFrame) -> Table:
     """Supplement 1: 95 % bootstrap intervals of mean and percentiles of every model; the converged ones are printed.
@@ -165,7 +167,7 @@ def learning_curves_table(
 ) -> Table:
     """Supplement 3: each metric against annotated liver slices and annotation minutes, with 95 % bootstrap intervals.
 
-    metrics: as for `intervals_table`; annotations: `seed strategy iteration liver_slices`; minutes_per_slice, ratio
+    metrics: as for `intervals_table`; annotations: `seed strategy iteration structure_slices`; minutes_per_slice, ratio
     and sliced: of the time model, see `efficiency.annotation_costs`.
     """
     costs = annotation_costs(annotations, minutes_per_slice, ratio, sliced)
@@ -185,7 +187,7 @@ def learning_curves_table(
                     | {"tail": about.tail(cases), "tail_lower": tail_bounds[0], "tail_upper": tail_bounds[1]}
                 )
                 row = cells.setdefault(f"{printed(strategy)}, {f'iter. {iteration}' if iteration else INITIAL}", {})
-                row[f"{STRUCTURE.capitalize()} slices"] = thousands(cost["liver_slices"])
+                row[f"{STRUCTURE.capitalize()} slices"] = thousands(cost["structure_slices"])
                 row["Time [min]"] = thousands(cost["minutes"])
                 row[about.label] = with_interval(float(cases.mean()), mean_bounds, about.decimals)
     return Table(
@@ -240,9 +242,9 @@ def efficiency_table(
                     for level in SHARES:
                         needed = float(cost_to_reach(curve.costs, shares, level))
                         record[f"to_{level:g}"] = needed
-                        row[
-                            f"{'Slices' if cost == 'liver_slices' else 'Minutes'} to {100 * level:g}{NO_BREAK_SPACE}%"
-                        ] = f"> {curve.costs[-1]:.0f}" if np.isnan(needed) else f"{needed:.0f}"
+                        row[f"{COST_NAMES[cost]} to {100 * level:g}{NO_BREAK_SPACE}%"] = (
+                            f"> {curve.costs[-1]:.0f}" if np.isnan(needed) else f"{needed:.0f}"
+                        )
                 records.append(record)
     return Table(
         "supplement4_efficiency",
@@ -283,7 +285,7 @@ def relative_efficiency_table(
     )
     names = strategies_in(metrics)
     cells = {printed(name): {f"as {printed(other)}": MISSING for other in names} for name in names}
-    for row in frame[(frame["metric"] == "dice") & (frame["cost"] == "liver_slices")].to_dict("records"):
+    for row in frame[(frame["metric"] == "dice") & (frame["cost"] == "structure_slices")].to_dict("records"):
         ends = ", ".join(_or_more(row[name], row["limit"]) for name in ("lower", "upper"))
         needed = number(row["needed"], 0) if np.isfinite(row["needed"]) else f"> {number(row['end'], 0)}"
         text = f"{needed} ({_or_more(row['ratio'], row['limit'])} [{ends}])"

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from .. import STRUCTURE
+from ..domain.records import read_table
 from ..evaluation.statistics import (
     COVARIATES,
     METRICS,
@@ -93,10 +94,10 @@ def cohort_table(cohort: pd.DataFrame, volumes: pd.DataFrame) -> Table:
 def annotation_table(annotations: pd.DataFrame) -> Table:
     """Table 2: annotated slices / annotated slices with liver / patients, by strategy and iteration.
 
-    annotations: `seed strategy iteration slices liver_slices patients`, iteration 0 being the initial set, strategy
+    annotations: `seed strategy iteration slices structure_slices patients`, iteration 0 being the initial set, strategy
     `pool` the data pool. Several seeds are averaged.
     """
-    counts = ["slices", "liver_slices", "patients"]
+    counts = ["slices", "structure_slices", "patients"]
     pool = annotations["strategy"] == "pool"
 
     def cell(rows: pd.DataFrame) -> str:
@@ -280,7 +281,7 @@ def paper_values() -> pd.DataFrame:
 
     Significance is the quantity `p_below`: the level that the printed stars or "< 0.001" stand for.
     """
-    return pd.read_csv(PAPER_TABLES, sep="\t", comment="#")
+    return read_table(PAPER_TABLES, comment="#")
 
 
 def paper_display(name: str) -> pd.DataFrame:
@@ -292,7 +293,7 @@ def paper_display(name: str) -> pd.DataFrame:
         value = found.set_index("quantity")["value"].to_dict()
         texts = {str(column): ""}
         if name == "table2_annotations":
-            texts[str(column)] = "/".join(f"{value[kind]:.0f}" for kind in ("slices", "liver_slices", "patients"))
+            texts[str(column)] = "/".join(f"{value[kind]:.0f}" for kind in ("slices", "structure_slices", "patients"))
         elif name == "table3_training_steps":
             texts[str(column)] = thousands(value["best_step"])
         elif name == "table9_quantile_regression":

@@ -7,25 +7,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..domain.models import POOL, seed_and_model
 
-def model_columns(model: str, last: int) -> dict[str, Any]:
-    """Return what a model's name says: model, strategy, iteration, converged.
 
-    Names are `initial`, `uss-3`, `uss-5-converged`, `pool-converged`; the data pool counts as of iteration `last`.
+def model_columns(path: str | Path, last: int) -> dict[str, Any]:
+    """Return what the path of a model's folder says: seed, model, strategy, iteration, converged.
+
+    The data pool counts as of iteration `last`.
     """
-    parts = model.removesuffix("-converged").split("-")
-    iteration = int(parts[1]) if len(parts) > 1 else {"initial": 0, "pool": last}[parts[0]]
-    return {
-        "model": model,
-        "strategy": parts[0],
-        "iteration": iteration,
-        "converged": model.endswith("-converged"),
-    }
+    seed, model = seed_and_model(path)
+    iteration = last if model.strategy == POOL else model.iteration
+    return {"seed": seed, "model": str(model), **model._asdict(), "iteration": iteration}
 
 
-def ledger_columns(path: Path) -> dict[str, Any]:
+def ledger_columns(path: str | Path) -> dict[str, Any]:
     """Return what the path of a ledger, such as seed1/uss-5.tsv or seed1/pool.tsv, says: seed and strategy."""
-    return {"seed": int(path.parent.name.removeprefix("seed")), "strategy": path.stem.split("-")[0]}
+    seed, model = seed_and_model(path)
+    return {"seed": seed, "strategy": model.strategy}
 
 
 def training_row(history: pd.DataFrame) -> dict[str, Any]:
@@ -47,7 +45,7 @@ def annotation_counts(
             {
                 "iteration": iteration,
                 "slices": len(state),
-                "liver_slices": int(np.sum(state["liver"])),
+                "structure_slices": int(np.sum(state["structure"])),
                 "patients": int(state["volume"].map(patients).nunique()),
             }
         )

@@ -1,7 +1,7 @@
 """Laws of the records: what they count is what the ledgers say."""
 
 from pools import make_pool, run
-from slicesampling.evaluation.records import annotation_counts
+from slicesampling.evaluation.summaries import annotation_counts
 
 
 def test_counts_are_those_of_table_2() -> None:
@@ -11,5 +11,5 @@ def test_counts_are_those_of_table_2() -> None:
     for row in annotation_counts(ledger, patients, range(4)):
         state = [entry for entry in ledger.itertuples() if entry.iteration <= row["iteration"]]
         assert row["slices"] == len(state)
-        assert row["liver_slices"] == sum(entry.liver for entry in state)
+        assert row["structure_slices"] == sum(entry.structure for entry in state)
         assert row["patients"] == len({patients[entry.volume] for entry in state})
