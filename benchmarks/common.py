@@ -12,7 +12,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow/scripts"))
 sys.path.append(str(Path(__file__).parents[1] / "tests"))  # what they make to work on
-sys.path.append(str(Path(__file__).parents[1] / "tests/annotation"))
+sys.path.append(str(Path(__file__).parents[1] / "tests/page"))
 
 import torch
 from slicesampling.learning.compute import Compute, computing

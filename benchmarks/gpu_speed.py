@@ -259,6 +259,7 @@ def experiment(setting: Setting) -> Rows:
         import tabulate  # noqa: F401 - the plan's table needs it
         import yaml
         from slicesampling import plan
+        from slicesampling.experiment import Experiment
         from slicesampling.phantom.files import write_volume
         from slicesampling.phantom.scanner import scan_of
         from slicesampling.phantom.sites import plan_cohort
@@ -281,16 +282,17 @@ def experiment(setting: Setting) -> Rows:
         typical = cohort.loc[(table["slices"] - table["slices"].median()).abs().idxmin()]
         write_volume(typical, phantom)
         times = plan.measure(config, compute, typical)
-        last, strategies = config["iterations"], config["strategies"]
-        models = ["initial", *(f"{name}-{k}" for name in strategies for k in range(1, last + 1))]
-        models += [*(f"{name}-{last}-converged" for name in strategies), "pool-converged"]
-        splits = {split: int((table["split"] == split).sum()) for split in ("pool", "val", "test")}
-        jobs = sum(plan.job_counts(config, models, splits).values())
-        result = plan.estimate(config, times, models, table, jobs)
+        experiment = Experiment(config, cohort)
+        applied = experiment.shards("uncertainty"), experiment.shards("test")
+        models, scored = len(experiment.models), len(experiment.scored_models)
+        counts = {"preprocess": len(experiment.shards("preprocessing")), "train": models}  # one seed
+        counts |= {"uncertainty": scored * len(applied[0]), "predict": models * len(applied[1])}
+        jobs = counts | {"evaluate": counts["predict"]}
+        result = plan.estimate(experiment, times, table, jobs)
         return {
             "volumes": len(table),
             "measured on": axes(grids[typical.name].shape),
-            "jobs": jobs,
+            "jobs": sum(jobs.values()),
             "device hours": float(result.stages["device_hours"].sum()),
             f"hours with {WORKERS} jobs at a time": result.wall_hours(WORKERS),
             **{f"training steps/s, {place}": 1 / seconds for place, seconds in times.network.step.items()},

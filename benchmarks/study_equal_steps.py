@@ -25,9 +25,10 @@ import numpy.typing as npt
 import pandas as pd
 import study
 from matplotlib.figure import Figure
+from slicesampling.domain.metrics import METRICS
 from slicesampling.domain.records import read_table
 from slicesampling.evaluation.efficiency import Curve, area_under, learning_curves
-from slicesampling.evaluation.statistics import METRICS, Samples, bootstrap, difference, interval
+from slicesampling.evaluation.statistics import Samples, bootstrap, difference, interval
 from slicesampling.publication.style import PAGE, looks, save_figure, styled
 from slicesampling.publication.supplement import run_samples, with_interval
 

@@ -1,6 +1,7 @@
 """Laws of the plan: it counts what the configuration asks for, and grows with it as the work does."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import yaml
 from conftest import ROOT
 from slicesampling.cohort.grids import Grid, canonical_grid
 from slicesampling.cohort.volumes import VOXEL_BYTES
+from slicesampling.domain.models import INITIAL, POOL, Model
+from slicesampling.experiment import Experiment, read_experiment
 from slicesampling.learning.compute import Compute
 from slicesampling.plan import STAGES, Measured, estimate, preprocessed_shapes
 from slicesampling.plan_aunet import AuNetCosts, data_path, training_length
@@ -21,9 +24,15 @@ CPU = Compute(torch.device("cpu"), "float32", 4 * 2.0**30)
 PAPER = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
 AUNET = AuNetCosts(PAPER, CPU, {"files": 0.5, "device": 0.4}, 1e-11, 2e-11, 0.0, 20_000)
 MEASURED = Measured(dict.fromkeys(STAGES, 3.0), 1e-8, 2e-8, 0.01, AUNET)
-MODELS = ["initial", *(f"{s}-{k}" for s in PAPER["strategies"] for k in range(1, 6))] + [
-    f"{name}-converged" for name in ("uvs-5", "rvs-5", "uss-5", "rss-5", "pool")
-]
+EXPERIMENT = read_experiment(PAPER)
+
+
+def jobs_of(config: dict, others: int = 120) -> dict[str, int]:
+    """The jobs of each rule as Snakemake would count them; a test of the workflow compares the plan with it."""
+    seeds, models = len(config["seeds"]), len(EXPERIMENT.models)
+    counts = {"preprocess": 24, "train": seeds * models, "uncertainty": 8 * seeds * len(EXPERIMENT.scored_models)}
+    counts |= {"predict": 4 * seeds * models, "evaluate": 4 * seeds * models, "grid_limit": 4}
+    return counts | {"total": sum(counts.values()) + others}
 
 
 @pytest.fixture
@@ -56,10 +65,10 @@ def test_the_papers_steps_lie_within_its_epochs(volumes: pd.DataFrame) -> None:
     table = paper_values()
     table = table[table["table"] == "table3_training_steps"]
     for row in table.itertuples():
-        name = {"initial": "initial", "data pool": "pool-converged"}.get(row.row)
-        if name is None:
-            name = f"{row.column.lower()}-{row.row[6]}" + ("-converged" if "converged" in row.row else "")
-        steps, validations = training_length(name, pool, PAPER)
+        model = {"initial": Model(INITIAL), "data pool": Model(POOL, converged=True)}.get(row.row)
+        if model is None:
+            model = Model(row.column.lower(), int(row.row[6]), "converged" in row.row)
+        steps, validations = training_length(model, pool, PAPER)
         assert row.value <= 1.1 * steps  # the sizes of the paper's volumes are not known
         assert steps <= 4 * row.value
         assert validations == np.ceil(steps / 1000)
@@ -70,16 +79,21 @@ def measured(config: dict = PAPER, start: float = 3.0, **changes: Any) -> Measur
     return MEASURED._replace(starts=dict.fromkeys(STAGES, start), network=AUNET._replace(config=config, **changes))
 
 
-def total(config: dict, volumes: pd.DataFrame, jobs: int = 400, **changes: Any) -> pd.DataFrame:
-    return estimate(config, measured(config, **changes), MODELS, volumes, jobs).stages
+def of(config: dict) -> Experiment:
+    return replace(EXPERIMENT, config=config)
+
+
+def total(config: dict, volumes: pd.DataFrame, **changes: Any) -> pd.DataFrame:
+    return estimate(of(config), measured(config, **changes), volumes, jobs_of(config)).stages
 
 
 def test_the_plan_grows_as_the_work_does(volumes: pd.DataFrame) -> None:
     once = total(PAPER, volumes)
-    assert once["jobs"].sum() == 400
+    assert once["jobs"].sum() == jobs_of(PAPER)["total"]
+    assert once.loc["others", "jobs"] == 120
     models = ["train", "uncertainty", "predict", "evaluate"]
 
-    seeds = total(PAPER | {"seeds": [1, 2, 3]}, volumes, jobs=1200)
+    seeds = total(PAPER | {"seeds": [1, 2, 3]}, volumes)
     columns = ["jobs", "cpu_hours", "disk_gib"]
     limit = once.loc["evaluate", columns] * [4 / 108, 4 / 108, 1]  # the limit of the grid: 4 jobs, whatever the seeds
     expected = 3 * once.loc[models, columns]
@@ -91,8 +105,8 @@ def test_the_plan_grows_as_the_work_does(volumes: pd.DataFrame) -> None:
     steps = (slow - fast).loc["train", "device_hours"] * 3600 / 0.5
     pool = volumes[volumes["split"] == "pool"].join(preprocessed_shapes(volumes, [1.5, 1.0, 1.0]))
     pool = pool.assign(structure=pool["structure_slices"] / pool["slices"])
-    lengths = {model: training_length(model, pool, PAPER)[0] for model in MODELS}
-    begun = [lengths[f"{strategy}-5"] for strategy in PAPER["strategies"]]  # which the converged models do not repeat
+    lengths = {model: training_length(model, pool, PAPER)[0] for model in EXPERIMENT.models}
+    begun = [lengths[model] for model in EXPERIMENT.ledgers]  # which the converged models do not repeat
     assert steps == pytest.approx(sum(lengths.values()) - sum(begun))
 
     more = copy.deepcopy(PAPER)
@@ -109,18 +123,20 @@ def test_the_plan_takes_the_data_path_that_a_training_will_take(volumes: pd.Data
     whole = float((pool["z"] * pool["y"] * pool["x"]).sum()) * VOXEL_BYTES
     hours = [total(PAPER, volumes, room=room).loc["train", "device_hours"] for room in (0, whole / 10, 1.01 * whole)]
     assert hours[0] > hours[1] > hours[2]
-    few, all_ = (data_path(model, pool, PAPER, CPU, whole / 10) for model in ("rvs-2", "pool-converged"))
+    few, all_ = (
+        data_path(model, pool, PAPER, CPU, whole / 10) for model in (Model("rvs", 2), Model(POOL, converged=True))
+    )
     assert (few, all_) == ("device", "files")
-    assert data_path("initial", pool, PAPER, CPU._replace(training_data="files"), whole) == "files"
+    assert data_path(Model(INITIAL), pool, PAPER, CPU._replace(training_data="files"), whole) == "files"
 
 
 def test_workers_help_until_the_longest_chain(volumes: pd.DataFrame) -> None:
-    plan = estimate(PAPER, MEASURED, MODELS, volumes, 400)
+    plan = estimate(EXPERIMENT, MEASURED, volumes, jobs_of(PAPER))
     assert plan.wall_hours(1) == pytest.approx(plan.stages["job_hours"].sum())
     assert plan.wall_hours(2) == pytest.approx(plan.wall_hours(1) / 2)
     assert plan.wall_hours(1000) == plan.longest_hours
     auto = PAPER | {"slices_per_iteration": "auto"}
-    waiting = estimate(auto, measured(auto), MODELS, volumes, 400)
+    waiting = estimate(of(auto), measured(auto), volumes, jobs_of(auto))
     assert waiting.longest_hours > plan.longest_hours
 
 
@@ -133,10 +149,10 @@ def test_nnunet_costs_what_its_trainers_say(volumes: pd.DataFrame) -> None:
         config = PAPER | {"network": network | changes}
         costs = NnUNetCosts(config, CPU, 0.0, 0.2, 0.1, 0.0, 1e-6, lengths, 1)
         found = MEASURED._replace(starts=dict.fromkeys(STAGES, 0.0), network=costs)
-        return estimate(config, found, MODELS, volumes, 400).stages
+        return estimate(of(config), found, volumes, jobs_of(config)).stages
 
     epoch = (250 * 0.2 + 50 * 0.1) / 3600
-    iterations, converged = len(MODELS) - 5, 5
+    iterations, converged = len(EXPERIMENT.models) - 5, 5
     assert hours().loc["train", "device_hours"] == pytest.approx(5 * epoch * (100 * iterations + 1000 * converged))
     same = dict.fromkeys(("iteration", "converged"), network["trainer"]["iteration"])
     assert hours(trainer=same).loc["train", "device_hours"] == pytest.approx(5 * epoch * 100 * (iterations + 1))

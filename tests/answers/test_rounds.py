@@ -130,20 +130,20 @@ def test_without_any_liver_there_is_nothing_to_learn(tmp_path: Path) -> None:
 def test_answers_take_the_place_of_slices_and_of_no_others(tmp_path: Path) -> None:
     answers = Answers(tmp_path)
     answers.add(answer("a", 1, True, "uss-1"))
-    closed = answers.close("uss-1")
+    answers.close("uss-1")
     answers.add(answer("a", 2, True, "uss-2"))  # later than the round that is trained
     own = np.full((4, 2, 3), 2, np.uint8)
-    mask = annotated_masks(tmp_path, closed)("a", own.copy())
+    mask = annotated_masks(tmp_path, "uss-1")("a", own.copy())
     assert (mask[1] == 1).all()
     assert (np.delete(mask, 1, axis=0) == 2).all()
     own.flags.writeable = False
-    assert np.array_equal(annotated_masks(tmp_path, closed)("a", own), mask)
-    assert annotated_masks(tmp_path, closed)("b", own) is own
+    assert np.array_equal(annotated_masks(tmp_path, "uss-1")("a", own), mask)
+    assert annotated_masks(tmp_path, "uss-1")("b", own) is own
     assert annotated_masks(tmp_path / "none", None)("a", own) is own  # the simulated annotator
     with pytest.raises(UserError, match="the answer to slice 1 of volume a has"):
-        annotated_masks(tmp_path, closed)("a", np.zeros((4, 3, 3), np.uint8))
+        annotated_masks(tmp_path, "uss-1")("a", np.zeros((4, 3, 3), np.uint8))
     with pytest.raises(UserError, match="the answer to slice 1 of volume a has"):
-        annotated_masks(tmp_path, closed)("a", np.zeros((1, 2, 3), np.uint8))
+        annotated_masks(tmp_path, "uss-1")("a", np.zeros((1, 2, 3), np.uint8))
 
 
 def test_a_round_waits_until_as_many_people_as_wanted_have_answered(tmp_path: Path) -> None:

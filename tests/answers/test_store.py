@@ -197,7 +197,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_log_as_it_was(tmp_path: Path, ro
 WRITER = """
 import sys
 sys.path[:0] = {paths!r}
-from test_answers import answer
+from test_store import answer
 from slicesampling.answers.store import Answers
 answers = Answers({folder!r})
 for index in range(10**6):

@@ -57,7 +57,7 @@ def test_a_file_that_says_nothing_needs_air_or_a_word(
 def test_another_word_is_refused(tmp_path: Path) -> None:
     row = dict.fromkeys((*REQUIRED_COLUMNS, MODALITY), "a") | {"split": "pool", MODALITY: "MR"}
     pd.DataFrame([row, row | {MODALITY: ""}]).to_csv(tmp_path / "cohort.tsv", sep="\t", index=False)
-    faults = table_faults(read_cohort(tmp_path / "cohort.tsv"), 1, files=False)
+    faults = table_faults(read_cohort(tmp_path / "cohort.tsv"), files=False)
     assert [(fault.row, fault.advice) for fault in faults if fault.column == MODALITY] == [
         (2, "accepted is CT, or nothing")
     ]

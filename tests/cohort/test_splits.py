@@ -83,7 +83,7 @@ def test_rows_make_a_sound_table_and_add_up(tmp_path):
     add_to_table(table, cohort_rows(cases[8:], "chaos", {}, 1, 0.5, 1, force_ct=True))
     cohort = read_cohort(table)
     assert len(cohort) == 12
-    assert table_faults(cohort, 1) == []
+    assert table_faults(cohort) == []
     assert check_contents(cohort, 1, spacing=(1, 1, 1))[0] == []
     assert cohort.loc[cohort["exclude"] != "", "volume"].tolist() == ["lits-003"]
     assert (cohort["liver_values"] == "1,2").all()

@@ -32,6 +32,11 @@ def write_table(path: Path, table: pd.DataFrame) -> Path:
     return path
 
 
+def faults_of(table: pd.DataFrame, initial_volumes: int, queried_volumes: int = 0) -> list[cohort.Fault]:
+    """Return all that is wrong with a table for the simulated annotator."""
+    return [*cohort.table_faults(table), *cohort.size_faults(table, initial_volumes, queried_volumes, people=False)]
+
+
 @pytest.fixture
 def sound(tmp_path) -> pd.DataFrame:
     """A cohort without faults: six volumes, one patient each, rows 2 to 7 of the table."""
@@ -69,7 +74,7 @@ def test_what_the_common_grid_cannot_hold_is_a_fault(sound, spacing, place, mess
 
 
 def test_a_sound_cohort_has_no_faults(sound):
-    assert cohort.table_faults(sound, initial_volumes=3) == []
+    assert faults_of(sound, initial_volumes=3) == []
     faults, measured = contents.check_contents(sound, workers=2, spacing=(2, 1, 1))
     assert faults == []
     assert measured["volume"].tolist() == sound["volume"].tolist()
@@ -129,7 +134,7 @@ def test_a_sound_cohort_has_no_faults(sound):
 )
 def test_one_planted_fault_is_found_where_it_stands(sound, row, column, value, advice):
     sound.loc[row, column] = value
-    faults = cohort.table_faults(sound, initial_volumes=2)
+    faults = faults_of(sound, initial_volumes=2)
     assert places(faults) == {(row, column)}
     assert faults[0].value == value
     assert re.search(advice, faults[0].advice)
@@ -151,30 +156,30 @@ def test_files_that_cannot_be_are_found(sound, tmp_path):
     ]:
         table = sound.copy()
         table.loc[row, column] = value
-        faults = cohort.table_faults(table, initial_volumes=2)
+        faults = faults_of(table, initial_volumes=2)
         assert places(faults) == {(row, column)}
         assert advice in faults[0].advice
 
 
 def test_splits_that_are_too_small_are_found(sound):
-    assert not cohort.table_faults(sound, initial_volumes=2, queried_volumes=1)
-    (fault,) = cohort.table_faults(sound, initial_volumes=2, queried_volumes=2)
+    assert not faults_of(sound, initial_volumes=2, queried_volumes=1)
+    (fault,) = faults_of(sound, initial_volumes=2, queried_volumes=2)
     assert "3 pool volumes are too few: 2 for the initial set and 2 for" in fault.advice
     sound.loc[[3, 5], "exclude"] = "poor mask"
-    faults = cohort.table_faults(sound, initial_volumes=3)
+    faults = faults_of(sound, initial_volumes=3)
     assert {(fault.value, fault.advice.split()[0]) for fault in faults} == {("pool", "2"), ("val", "no")}
 
 
 def test_excluded_rows_need_no_files_and_count_for_nothing(sound):
     sound.loc[4, ["exclude", "image", "label", "patient"]] = ["poor mask", sound.loc[2, "image"], "nowhere.nii", "p5"]
-    assert cohort.table_faults(sound, initial_volumes=2) == []
+    assert faults_of(sound, initial_volumes=2) == []
     sound.loc[4, "image"] = ""
-    assert cohort.table_faults(sound, initial_volumes=2) == []
+    assert faults_of(sound, initial_volumes=2) == []
     assert "vol-2" not in cohort.split_volumes(sound, "pool")
     faults, measured = contents.check_contents(sound, workers=1)
     assert (faults, len(measured)) == ([], 5)
     sound.loc[4, "split"] = "wrong"
-    assert places(cohort.table_faults(sound, initial_volumes=2)) == {(4, "split")}
+    assert places(faults_of(sound, initial_volumes=2)) == {(4, "split")}
 
 
 def test_all_faults_are_reported_together_and_sorted(sound):
@@ -182,7 +187,7 @@ def test_all_faults_are_reported_together_and_sorted(sound):
     sound.loc[3, "volume"] = "a/b"
     sound.loc[5, "label"] = "nowhere.nii"
     sound.loc[6, "patient"] = "p0"
-    faults = cohort.table_faults(sound, initial_volumes=9)
+    faults = faults_of(sound, initial_volumes=9)
     with pytest.raises(UserError) as error:
         cohort.fail_on(faults, "cohort.tsv")
     first, *lines = str(error.value).splitlines()
@@ -204,11 +209,11 @@ def test_the_faults_found_are_the_faults_planted(planted):
         columns=COLUMNS,
         index=pd.Index(range(2, 42), name="row"),
     )
-    clean = places(cohort.table_faults(table, initial_volumes=0))  # no file is there
+    clean = places(faults_of(table, initial_volumes=0))  # no file is there
     bad = {"volume": "a/b-{}", "split": "x{}", "site": "", "image": ""}
     for row, column in planted:
         table.loc[row, column] = bad[column].format(row)
-    found = places(cohort.table_faults(table, initial_volumes=0))
+    found = places(faults_of(table, initial_volumes=0))
     assert found == clean | planted
 
 
@@ -217,9 +222,9 @@ def test_checking_a_table_costs_no_more_for_a_row_in_a_longer_one(sound):
     for times in (9, 81):
         many = pd.concat([sound] * times, ignore_index=True)
         many.index += 2
-        assert cohort.table_faults(many, initial_volumes=2)
-        cost = calls(lambda: cohort.table_faults(many, initial_volumes=2))  # noqa: B023
-        assert cost < 1.1 * times * calls(lambda: cohort.table_faults(sound, initial_volumes=2))
+        assert faults_of(many, initial_volumes=2)
+        cost = calls(lambda: faults_of(many, initial_volumes=2))  # noqa: B023
+        assert cost < 1.1 * times * calls(lambda: faults_of(sound, initial_volumes=2))
 
 
 # Reading --------------------------------------------------------------------------------------------------------------
@@ -346,7 +351,7 @@ def test_volumes_of_a_split_keep_the_order_of_the_table(sound):
 
 def test_files_outside_of_the_data_root_are_refused_whatever_links_say(sound, tmp_path):
     root = Path(sound.loc[2, "image"]).parent
-    assert not cohort.table_faults(sound, 1, data_root=root)
+    assert not cohort.table_faults(sound, data_root=root)
     outside = tmp_path.parent / f"{tmp_path.name}-outside"
     outside.mkdir()
     secret = outside / "image.nii"
@@ -354,7 +359,7 @@ def test_files_outside_of_the_data_root_are_refused_whatever_links_say(sound, tm
     (root / "link.nii").symlink_to(secret)
     for row, path in ((3, secret), (4, root / "link.nii"), (5, root / ".." / outside.name / "image.nii")):
         sound.loc[row, "image"] = str(path)
-    faults = cohort.table_faults(sound, 1, data_root=root)
+    faults = cohort.table_faults(sound, data_root=root)
     assert [(fault.row, fault.column) for fault in faults if "outside of" in fault.advice] == [
         (3, "image"),
         (4, "image"),
@@ -365,10 +370,10 @@ def test_files_outside_of_the_data_root_are_refused_whatever_links_say(sound, tm
 @pytest.mark.parametrize("patient", ["a/b", "../x", "x" * 65, "a;rm", "a\x00b", "$(id)", "<b>"])
 def test_patients_are_named_plainly(sound, patient):
     sound.loc[2, "patient"] = patient
-    faults = [fault for fault in cohort.table_faults(sound, 1) if fault.row == 2]
+    faults = [fault for fault in faults_of(sound, 1) if fault.row == 2]
     assert [(fault.column, "accepted" in fault.advice) for fault in faults] == [("patient", True)]
     sound.loc[2, "patient"] = "Łukasz 7-b"
-    assert not cohort.table_faults(sound, 1)
+    assert not faults_of(sound, 1)
 
 
 def test_faulty_volumes_are_excluded_with_their_reason(sound):

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from slicesampling.domain.metrics import METRICS
 from slicesampling.evaluation.claims import ABSENT, CLAIMS, FAILS, HOLDS, OPEN, judge
 from slicesampling.evaluation.composition import ALL_HARD
-from slicesampling.evaluation.statistics import METRICS
 from trainings import simulated_metrics
 
 NAMES = ("uvs", "rvs", "uss", "rss")

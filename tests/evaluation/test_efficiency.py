@@ -7,16 +7,14 @@ from conftest import at_most
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from slicesampling.domain.metrics import METRICS
 from slicesampling.evaluation.efficiency import (
-    Curve,
     annotation_costs,
     area_under,
     cost_to_reach,
-    costs_to_match,
     learning_curves,
     share_of_pool,
 )
-from slicesampling.evaluation.statistics import METRICS
 
 LAW = at_most(50)
 
@@ -103,37 +101,6 @@ def test_cost_to_reach_of_many_curves_is_that_of_each(heights, below):
         high = np.interp(grid, range(4), curve) >= level
         expected = np.interp(grid[high.argmax()], range(4), costs) if high.any() else np.nan
         np.testing.assert_allclose(cost, expected, atol=0.03)
-
-
-def curve_of(costs, means):
-    means = np.array(means)
-    return Curve(np.array(costs, dtype=float), np.stack([means, means], axis=1), np.stack([means] * 50, axis=1))
-
-
-@pytest.mark.parametrize("about", [METRICS["dice"], METRICS["hd"]])
-def test_costs_to_match_by_hand(about):
-    """One gains twice as much a slice as the other: it needs half of the slices, and the other never gets there."""
-    sign = 1 if about.larger_is_better else -1
-    curves = {"fast": curve_of([100, 150, 200], [5, 5 + sign, 5 + 2 * sign])}
-    curves["slow"] = curve_of([100, 150, 200], [5, 5 + sign / 2, 5 + sign])
-    table = costs_to_match(curves, about).set_index("strategy")
-    fast, slow = table.loc["fast"], table.loc["slow"]
-    assert (fast["needed"], fast["spent"], fast["ratio"], fast["limit"]) == (150, 200, 0.5, 1)
-    assert fast["lower"] == fast["upper"] == 0.5
-    assert np.isinf(slow[["needed", "ratio", "lower", "upper"]].to_numpy(dtype=float)).all()
-    assert slow["end"] == 200
-    # What another unit of cost or a larger initial set does not change.
-    moved = {name: curve._replace(costs=3 * curve.costs + 70) for name, curve in curves.items()}
-    kept = ["ratio", "lower", "upper", "limit"]
-    np.testing.assert_allclose(costs_to_match(moved, about)[kept], table[kept])
-
-
-def test_an_iteration_that_costs_nothing_has_no_ratio():
-    curves = {"a": curve_of([10, 20], [0.5, 0.6]), "b": curve_of([10, 10], [0.5, 0.5])}
-    table = costs_to_match(curves, METRICS["dice"]).set_index("strategy")
-    assert np.isnan(table.loc["a", "ratio"])
-    assert table.loc["a", "needed"] == 10
-    assert costs_to_match({"a": curves["a"]}, METRICS["dice"]).empty
 
 
 def test_curves_begin_with_the_initial_model_and_pair_their_cases():

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.optimize import linprog
 from scipy.stats import kstest, rankdata, wilcoxon
+from slicesampling.domain.metrics import METRICS
 from slicesampling.evaluation.statistics import (
-    METRICS,
     bootstrap,
     bootstrap_p,
     bootstrap_weights,

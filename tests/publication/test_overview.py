@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from slicesampling.evaluation.statistics import METRICS
+from slicesampling.domain.metrics import METRICS
 from slicesampling.publication.overview import overview, provenance_page
 from slicesampling.query.strategies import STRATEGIES
 from test_supplement import six_tables, spent, whole_experiment

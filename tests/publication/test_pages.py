@@ -26,20 +26,20 @@ EVIL = "<b>&\"'{{ 7 * 7 }}"
 
 def table_page(folder: Path) -> str:
     display = pd.DataFrame({EVIL: [EVIL]}, index=pd.Index([EVIL], name=EVIL))
-    table = Table("t", EVIL, pd.DataFrame(), display, note=EVIL, bold=frozenset({(EVIL, EVIL)}))
+    table = Table(pd.DataFrame(), display, title=EVIL, note=EVIL, bold=frozenset({(EVIL, EVIL)}))
     return write_files(table, folder / "t")[-1].read_text(encoding="utf-8")
 
 
 def comparison_page(folder: Path) -> str:
     display = pd.DataFrame({EVIL: [EVIL]}, index=[EVIL])
-    table = Table("t", EVIL, pd.DataFrame(), display, spanning=frozenset({EVIL}), below=display)
+    table = Table(pd.DataFrame(), display, title=EVIL, spanning=frozenset({EVIL}), below=display)
     return filled("tables.html", title=EVIL, note=EVIL, tables=[table, table])
 
 
 def overview_page(folder: Path) -> str:
     texts = {"title": EVIL, "caption": EVIL, "limits": EVIL, "findings": [EVIL]}
     display = pd.DataFrame({EVIL: [EVIL]}, index=[EVIL])
-    return filled("overview.html", **texts, picture=PICTURE, table=Table("t", EVIL, pd.DataFrame(), display))
+    return filled("overview.html", **texts, picture=PICTURE, table=Table(pd.DataFrame(), display, title=EVIL))
 
 
 def a_provenance_page(folder: Path) -> str:

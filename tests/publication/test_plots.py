@@ -8,7 +8,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import same_color, to_rgb
 from matplotlib.patches import PathPatch
-from slicesampling.evaluation.statistics import METRICS
+from slicesampling.domain.metrics import METRICS
 from slicesampling.publication import plots
 from slicesampling.publication.style import looks
 from test_figures import MANY, STRATEGIES, learning_curve, performance, some_annotations, some_calibration, some_metrics

@@ -2,7 +2,7 @@
 
 in:  the files that the cohort table names (or nothing: the synthetic cohort)
 out: results/cohort/volumes.tsv, results/preprocessed/shard*/VOLUME/{image.nii,mask.nii,native_grid.json},
-     results/annotations/reference.tsv (which slices of the data pool hold liver), results/cohort_report.html
+     results/annotations/reference.tsv (which slices of the data pool hold structure), results/cohort_report.html
 """
 
 
@@ -34,7 +34,8 @@ rule phantom_cohort:
 rule check_cohort:
     """Open every volume before anything else runs; list all faults and stop, or exclude the faulty volumes."""
     input:
-        raw(list(USED["volume"])),
+        files=EXPERIMENT.files_of(EXPERIMENT.volumes["preprocessing"]),
+        ready=before_the_first_job,
     output:
         cohort=ensure("results/cohort/cohort.tsv", non_empty=True),
         volumes=ensure("results/cohort/volumes.tsv", non_empty=True),
@@ -51,8 +52,9 @@ rule check_cohort:
         mem_mb=more_each_attempt(32000),
         runtime=more_each_attempt(60),
     params:
-        cohort=COHORT.reset_index().to_dict("list"),
+        cohort=EXPERIMENT.cohort.reset_index().to_dict("list"),
         name=config["cohort"],
+        people=EXPERIMENT.people,
         largest_slice_gap=config["preprocessing"]["largest_slice_gap"],
         spacing=config["preprocessing"]["spacing"],
         on_fault=config["on_fault"],
@@ -66,7 +68,9 @@ rule check_cohort:
 rule preprocess:
     """Read a shard's volumes, convert to HU, resample to {params.settings[spacing]} mm (z y x), record the native grid."""
     input:
-        raw=lambda wildcards: raw(volumes_in(wildcards.shard, "preprocessing")),
+        raw=lambda wildcards: EXPERIMENT.files_of(
+            EXPERIMENT.volumes_in("preprocessing", wildcards.shard)
+        ),
         checked=ancient("results/cohort/volumes.tsv"),
     output:
         volumes=directory("results/preprocessed/shard{shard}"),
@@ -82,9 +86,9 @@ rule preprocess:
         mem_mb=more_each_attempt(4000),
         runtime=more_each_attempt(60),
     params:
-        rows=lambda wildcards: USED[
-            USED["volume"].isin(volumes_in(wildcards.shard, "preprocessing"))
-        ].to_dict("records"),
+        rows=lambda wildcards: EXPERIMENT.rows_of(
+            EXPERIMENT.volumes_in("preprocessing", wildcards.shard)
+        ),
         settings=config["preprocessing"],
     script:
         "../scripts/preprocess.py"
@@ -93,15 +97,16 @@ rule preprocess:
 rule reference_slices:
     """Collect which slices of the data pool contain liver, as the simulated annotator sees them."""
     input:
-        shards("preprocessing", "results/preprocessed/shard{shard}.tsv"),
+        shards=of_shards("preprocessing", "results/preprocessed/shard{shard}.tsv"),
+        enough=enough_volumes,
     output:
-        "results/annotations/reference.tsv",
+        REFERENCE,
     log:
         "results/logs/reference_slices.log",
     conda:
         "../../envs/environment.yaml"
     params:
-        pool=split_volumes(USED, "pool"),
+        pool=EXPERIMENT.volumes["uncertainty"],
     script:
         "../scripts/reference_slices.py"
 
@@ -111,20 +116,16 @@ rule cohort_report:
     input:
         cohort="results/cohort/cohort.tsv",
         volumes="results/cohort/volumes.tsv",
-        preprocessed=preprocessed(list(USED["volume"])),
+        preprocessed=EXPERIMENT.preprocessed(EXPERIMENT.volumes["preprocessing"]),
     output:
-        report(
-            "results/cohort_report.html",
-            category="1 Overview",
-            labels={"page": "cohort"},
-            caption="../report/cohort_report.rst",
-        ),
+        listed("cohort_report", "results/cohort_report.html"),
     log:
         "results/logs/cohort_report.log",
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=more_each_attempt(4000),
-        runtime=more_each_attempt(60),
+        **LIGHT,
+    params:
+        caption=EXPERIMENT.caption("cohort_report"),
     script:
         "../scripts/cohort_report.py"

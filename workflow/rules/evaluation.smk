@@ -18,7 +18,7 @@ rule predict:
     """Segment a shard of the test volumes with {wildcards.model}, dropout off."""
     input:
         model=rules.train.output.model,
-        volumes=lambda wildcards: preprocessed(volumes_in(wildcards.shard, "test")),
+        volumes=preprocessed("test"),
     output:
         masks=directory("results/predictions/seed{seed}/{model}/shard{shard}"),
         calibration=ensure(
@@ -32,13 +32,10 @@ rule predict:
         "../../envs/environment.yaml"
     threads: config["compute"]["threads"]
     resources:
-        gpu=GPU,
-        # 3.7 GB without a GPU, where feature maps are in the same memory. Its time on a GPU has not been measured;
-        # `snakemake plan` does that on yours.
-        mem_mb=more_each_attempt(16000),
+        **APPLIES,
         runtime=more_each_attempt(4 * 60),
     params:
-        volumes=lambda wildcards: volumes_in(wildcards.shard, "test"),
+        volumes=volumes_of("test"),
         dilation=config["uncertainty"]["dilation"],
     script:
         "../scripts/predict.py"
@@ -48,7 +45,7 @@ rule evaluate:
     """Compare a shard's predictions with the reference masks, on the {params.grid} grid."""
     input:
         predictions=rules.predict.output.masks,
-        volumes=lambda wildcards: preprocessed(volumes_in(wildcards.shard, "test")),
+        volumes=preprocessed("test"),
     output:
         ensure("results/evaluation/seed{seed}/{model}/shard{shard}.tsv", non_empty=True),
     log:
@@ -62,7 +59,7 @@ rule evaluate:
         mem_mb=more_each_attempt(4000),
         runtime=more_each_attempt(2 * 60),
     params:
-        volumes=lambda wildcards: volumes_in(wildcards.shard, "test"),
+        volumes=volumes_of("test"),
         grid=config["evaluation"]["grid"],
     script:
         "../scripts/evaluate.py"
@@ -71,7 +68,7 @@ rule evaluate:
 use rule evaluate as grid_limit with:
     # What a perfect model would reach: the reference, to the preprocessed grid and back.
     input:
-        volumes=lambda wildcards: preprocessed(volumes_in(wildcards.shard, "test")),
+        volumes=preprocessed("test"),
     output:
         ensure("results/evaluation/grid_limit/shard{shard}.tsv", non_empty=True),
     log:
@@ -83,18 +80,23 @@ use rule evaluate as grid_limit with:
 rule metrics:
     """Put the metrics of all models and test volumes into one table, and each model's calibration into another."""
     input:
-        grid_limit=GRID_LIMIT,
-        shards=shards(
+        # On the preprocessed grid a perfect model loses nothing.
+        grid_limit=(
+            of_shards("test", "results/evaluation/grid_limit/shard{shard}.tsv")
+            if config["evaluation"]["grid"] == "native"
+            else []
+        ),
+        shards=of_shards(
             "test",
             "results/evaluation/seed{seed}/{model}/shard{shard}.tsv",
-            seed=config["seeds"],
-            model=MODELS,
+            seed=EXPERIMENT.seeds,
+            model=EXPERIMENT.models,
         ),
-        calibration=shards(
+        calibration=of_shards(
             "test",
             "results/calibration/seed{seed}/{model}/shard{shard}.tsv",
-            seed=config["seeds"],
-            model=MODELS,
+            seed=EXPERIMENT.seeds,
+            model=EXPERIMENT.models,
         ),
         cohort="results/cohort/cohort.tsv",
         training="results/evaluation/training.tsv",
@@ -107,7 +109,7 @@ rule metrics:
     conda:
         "../../envs/environment.yaml"
     params:
-        last=LAST,
+        last=EXPERIMENT.last,
     script:
         "../scripts/metrics.py"
 
@@ -117,8 +119,8 @@ rule training_summary:
     input:
         expand(
             "results/models/seed{seed}/{model}/history.tsv",
-            seed=config["seeds"],
-            model=MODELS,
+            seed=EXPERIMENT.seeds,
+            model=EXPERIMENT.models,
         ),
     output:
         "results/evaluation/training.tsv",
@@ -127,7 +129,7 @@ rule training_summary:
     conda:
         "../../envs/environment.yaml"
     params:
-        last=LAST,
+        last=EXPERIMENT.last,
     script:
         "../scripts/training_summary.py"
 
@@ -137,9 +139,8 @@ rule annotation_summary:
     input:
         ledgers=expand(
             "results/annotations/seed{seed}/{ledger}.tsv",
-            seed=config["seeds"],
-            ledger=[f"{strategy}-{LAST}" for strategy in config["strategies"]]
-            + ["pool"],
+            seed=EXPERIMENT.seeds,
+            ledger=[*EXPERIMENT.ledgers, "pool"],
         ),
         cohort="results/cohort/cohort.tsv",
     output:
@@ -149,7 +150,7 @@ rule annotation_summary:
     conda:
         "../../envs/environment.yaml"
     params:
-        last=LAST,
+        last=EXPERIMENT.last,
     script:
         "../scripts/annotation_summary.py"
 
@@ -159,10 +160,10 @@ rule composition:
     input:
         ledgers=expand(
             "results/annotations/seed{seed}/{ledger}.tsv",
-            seed=config["seeds"],
-            ledger=[f"{strategy}-{LAST}" for strategy in config["strategies"]],
+            seed=EXPERIMENT.seeds,
+            ledger=EXPERIMENT.ledgers,
         ),
-        reference="results/annotations/reference.tsv",
+        reference=REFERENCE,
         cohort="results/cohort/cohort.tsv",
     output:
         "results/evaluation/composition.tsv",
@@ -177,16 +178,16 @@ rule composition:
 rule error_detection:
     """Compare each slice's uncertainty with its wrong voxels, and count the errors in the slices that queries picked."""
     input:
-        slices=shards(
+        slices=of_shards(
             "uncertainty",
             "results/uncertainty/seed{seed}/{model}/slices-shard{shard}.tsv",
-            seed=config["seeds"],
-            model=SCORED_MODELS,
+            seed=EXPERIMENT.seeds,
+            model=EXPERIMENT.scored_models,
         ),
         ledgers=expand(
-            f"results/annotations/seed{{seed}}/{{strategy}}-{LAST}.tsv",
-            seed=config["seeds"],
-            strategy=config["strategies"],
+            "results/annotations/seed{seed}/{ledger}.tsv",
+            seed=EXPERIMENT.seeds,
+            ledger=EXPERIMENT.ledgers,
         ),
     output:
         ensure("results/evaluation/error_detection.tsv", non_empty=True),
@@ -195,6 +196,6 @@ rule error_detection:
     conda:
         "../../envs/environment.yaml"
     params:
-        last=LAST,
+        last=EXPERIMENT.last,
     script:
         "../scripts/error_detection.py"

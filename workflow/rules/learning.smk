@@ -13,15 +13,10 @@ rule train:
     A converged model is the training of the last iteration carried on, and goes on where that one ended.
     """
     input:
-        ledger=training_ledger,
-        answers=lambda wildcards: closed_table(wildcards.model),
-        begun=lambda wildcards: (
-            f"results/models/seed{wildcards.seed}/{wildcards.model.removesuffix('-converged')}/model.pt"
-            if wildcards.model in CARRIED_ON
-            else []
-        ),
-        volumes=preprocessed(
-            [*split_volumes(USED, "pool"), *split_volumes(USED, "val")]
+        ledger=lambda wildcards: ledger(wildcards.seed, model_of(wildcards)),
+        begun=lambda wildcards: EXPERIMENT.begun(wildcards.seed, model_of(wildcards)),
+        volumes=EXPERIMENT.preprocessed(
+            [*EXPERIMENT.volumes["uncertainty"], *EXPERIMENT.volumes["validation"]]
         ),
     output:
         model=ensure("results/models/seed{seed}/{model}/model.pt", non_empty=True),
@@ -30,7 +25,7 @@ rule train:
         "results/logs/models/seed{seed}/{model}.log",
     benchmark:
         "results/benchmarks/models/seed{seed}/{model}.tsv"
-    priority: waited_for
+    priority: training_priority
     conda:
         "../../envs/environment.yaml"
     threads: config["compute"]["threads"]
@@ -43,12 +38,13 @@ rule train:
     params:
         # Not an output: it must survive a failure, so that the next attempt continues where this one stopped.
         checkpoint="results/checkpoints/seed{seed}/{model}.pt",
-        validation=split_volumes(USED, "val"),
+        validation=EXPERIMENT.volumes["validation"],
+        answers=config["people"]["answers"],
+        closed=lambda wildcards: EXPERIMENT.closed_round(model_of(wildcards)),
         network=config["network"],
-        training=KIND.training(config),
-        end=lambda wildcards: KIND.end(
-            config,
-            "converged" if wildcards.model.endswith("-converged") else "iteration",
+        training=EXPERIMENT.kind.training(config),
+        end=lambda wildcards: EXPERIMENT.kind.end(
+            config, "converged" if model_of(wildcards).converged else "iteration"
         ),
     script:
         "../scripts/train.py"
@@ -58,9 +54,7 @@ rule uncertainty:
     """Score a shard of the pool by {params.title}; write profiles of slices and scores of volumes."""
     input:
         model=rules.train.output.model,
-        volumes=lambda wildcards: preprocessed(
-            volumes_in(wildcards.shard, "uncertainty")
-        ),
+        volumes=preprocessed("uncertainty"),
     output:
         slices=ensure(
             "results/uncertainty/seed{seed}/{model}/slices-shard{shard}.tsv",
@@ -74,20 +68,17 @@ rule uncertainty:
         "results/logs/uncertainty/seed{seed}/{model}-shard{shard}.log",
     benchmark:
         "results/benchmarks/uncertainty/seed{seed}/{model}-shard{shard}.tsv"
-    priority: waited_for
+    priority: training_priority
     conda:
         "../../envs/environment.yaml"
     threads: config["compute"]["threads"]
     resources:
-        gpu=GPU,
-        # 6.1 GiB for 1160 slices without a GPU, where feature maps are in the same memory, and 1.5 GiB since for the maps of
-        # two more measures. Its time on a GPU has not been measured; `snakemake plan` does that on yours.
-        mem_mb=more_each_attempt(16000),
+        **APPLIES,
         runtime=more_each_attempt(12 * 60),
     params:
-        volumes=lambda wildcards: volumes_in(wildcards.shard, "uncertainty"),
+        volumes=volumes_of("uncertainty"),
         settings={name: config["uncertainty"][name] for name in ("samples", "dilation")},
-        title=KIND.samples(config),
+        title=EXPERIMENT.kind.samples(config),
     script:
         "../scripts/uncertainty.py"
 
@@ -96,9 +87,7 @@ rule features:
     """Average the network's deepest features over each slice of a shard of the pool, for the strategies that choose by them."""
     input:
         model=rules.train.output.model,
-        volumes=lambda wildcards: preprocessed(
-            volumes_in(wildcards.shard, "uncertainty")
-        ),
+        volumes=preprocessed("uncertainty"),
     output:
         ensure(
             "results/uncertainty/seed{seed}/{model}/features-shard{shard}.npz",
@@ -108,16 +97,14 @@ rule features:
         "results/logs/features/seed{seed}/{model}-shard{shard}.log",
     benchmark:
         "results/benchmarks/features/seed{seed}/{model}-shard{shard}.tsv"
-    priority: waited_for
+    priority: training_priority
     conda:
         "../../envs/environment.yaml"
     threads: config["compute"]["threads"]
     resources:
-        gpu=GPU,
-        # As `uncertainty`, of which it is the deterministic part.
-        mem_mb=more_each_attempt(16000),
+        **APPLIES,  # it is the deterministic part of `uncertainty`
         runtime=more_each_attempt(4 * 60),
     params:
-        volumes=lambda wildcards: volumes_in(wildcards.shard, "uncertainty"),
+        volumes=volumes_of("uncertainty"),
     script:
         "../scripts/features.py"

@@ -16,12 +16,13 @@ rule plan:
         "../../envs/environment.yaml"
     threads: config["compute"]["threads"]
     resources:
-        gpu=GPU,
-        mem_mb=more_each_attempt(16000),
+        **APPLIES,
         runtime=more_each_attempt(60),
     params:
-        models=MODELS,
-        jobs=jobs_in_all(),
+        # Snakemake counts the jobs, as if nothing had been made.
+        snakefile=str(workflow.main_snakefile),
+        folder=str(Path.cwd()),
+        cohort=EXPERIMENT.cohort.reset_index().to_dict("list"),
         workers=config["compute"]["workers"],
     script:
         "../scripts/plan.py"

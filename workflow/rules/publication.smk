@@ -17,32 +17,27 @@ localrules:
 rule table:
     """Lay out a table, of the paper or beyond it, from the run's records: full precision as CSV, rounded as Markdown, LaTeX, HTML."""
     input:
-        unpack(lambda wildcards: TABLES[wildcards.table][2]),
+        unpack(lambda wildcards: contents.TABLES[wildcards.table].reads),
     output:
-        expand("results/tables/{{table}}.{format}", format=TABLE_FORMATS[:-1]),
+        expand("results/tables/{{table}}.{format}", format=contents.TABLE_FORMATS[:-1]),
         report(
             "results/tables/{table}.html",
-            category=lambda wildcards: (
-                "4 Beyond the paper"
-                if wildcards.table.startswith("supplement")
-                else "2 Tables"
-            ),
+            category=lambda wildcards: contents.category(wildcards.table),
             labels={"table": "{table}"},
-            caption="../report/table.rst",
+            caption="../report/caption.rst",
         ),
     log:
         "results/logs/tables/{table}.log",
     wildcard_constraints:
-        table="|".join(TABLES),
+        table="|".join(contents.TABLES),
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=more_each_attempt(4000),
-        runtime=more_each_attempt(60),
+        **LIGHT,
     params:
-        function=lambda wildcards: TABLES[wildcards.table][0],
-        arguments=lambda wildcards: TABLES[wildcards.table][1],
-        titles=OWN_TITLES,
+        arguments=lambda wildcards: EXPERIMENT.arguments(wildcards.table),
+        titles=EXPERIMENT.own_titles,
+        caption=lambda wildcards: EXPERIMENT.caption(wildcards.table),
     script:
         "../scripts/table.py"
 
@@ -50,23 +45,18 @@ rule table:
 rule network_figure:
     """Figure 1: the network, drawn from its own description."""
     output:
-        report(
-            "results/figures/figure1_network.png",
-            category="3 Figures",
-            labels={"figure": "figure1_network"},
-            caption="../report/figure1_network.rst",
-        ),
+        listed("figure1_network", "results/figures/figure1_network.png"),
         "results/figures/figure1_network.pdf",
     log:
         "results/logs/figures/figure1_network.log",
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=more_each_attempt(4000),
-        runtime=more_each_attempt(60),
+        **LIGHT,
     params:
         network=config["network"],
         patch=config["training"]["patch"],
+        caption=EXPERIMENT.caption("figure1_network"),
     script:
         "../scripts/network_figure.py"
 
@@ -74,19 +64,17 @@ rule network_figure:
 rule uncertainty_profile_figure:
     """Figure 2: the slice-level uncertainty of the volume with the most slices in the first query, and its candidates."""
     input:
-        slices=shards(
+        slices=of_shards(
             "uncertainty",
-            f"results/uncertainty/seed{SHOWN_SEED}/initial/slices-shard{{shard}}.tsv",
+            f"results/uncertainty/seed{EXPERIMENT.shown_seed}/initial/slices-shard{{shard}}.tsv",
         ),
-        query=f"results/queries/seed{SHOWN_SEED}/uss-1.tsv",
-        ledger=f"results/annotations/seed{SHOWN_SEED}/initial.tsv",
-        volumes=preprocessed(split_volumes(USED, "pool")),
+        query=f"results/queries/seed{EXPERIMENT.shown_seed}/uss-1.tsv",
+        ledger=f"results/annotations/seed{EXPERIMENT.shown_seed}/initial.tsv",
+        volumes=EXPERIMENT.preprocessed(EXPERIMENT.volumes["uncertainty"]),
     output:
-        report(
+        listed(
+            "figure2_uncertainty_profile",
             "results/figures/figure2_uncertainty_profile.png",
-            category="3 Figures",
-            labels={"figure": "figure2_uncertainty_profile"},
-            caption="../report/figure2_uncertainty_profile.rst",
         ),
         "results/figures/figure2_uncertainty_profile.pdf",
     log:
@@ -94,42 +82,32 @@ rule uncertainty_profile_figure:
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=more_each_attempt(4000),
-        runtime=more_each_attempt(60),
+        **LIGHT,
     params:
-        measure=lambda wildcards: STRATEGIES["uss"].column,
+        measure=lambda wildcards: EXPERIMENT.strategies["uss"].column,
         candidate_distance=config["uncertainty"]["candidate_distance"],
+        caption=EXPERIMENT.caption("figure2_uncertainty_profile"),
     script:
         "../scripts/uncertainty_profile_figure.py"
-
-
-EXCLUDED = COHORT[
-    (COHORT["exclude"] != "") & (COHORT["image"] != "") & (COHORT["label"] != "")
-].head(4)
 
 
 rule excluded_cases_figure:
     """Figure 3: the largest liver slice of up to four excluded volumes, with the reference mask and the reason."""
     input:
-        raw(list(EXCLUDED["volume"])),
+        EXPERIMENT.files_of(EXPERIMENT.shown_exclusions),
     output:
-        report(
-            "results/figures/figure3_excluded_cases.png",
-            category="3 Figures",
-            labels={"figure": "figure3_excluded_cases"},
-            caption="../report/figure3_excluded_cases.rst",
-        ),
+        listed("figure3_excluded_cases", "results/figures/figure3_excluded_cases.png"),
         "results/figures/figure3_excluded_cases.pdf",
     log:
         "results/logs/figures/figure3_excluded_cases.log",
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=more_each_attempt(4000),
-        runtime=more_each_attempt(60),
+        **LIGHT,
     params:
-        rows=EXCLUDED.to_dict("records"),
+        rows=EXPERIMENT.rows_of(EXPERIMENT.shown_exclusions),
         settings=config["preprocessing"],
+        caption=EXPERIMENT.caption("figure3_excluded_cases"),
     script:
         "../scripts/excluded_cases_figure.py"
 
@@ -137,34 +115,25 @@ rule excluded_cases_figure:
 rule plot:
     """Figures 4 and 7, the learning curves, the calibration and the error detection, from the tables of results."""
     input:
-        unpack(lambda wildcards: PLOTS[wildcards.plot][2]),
+        unpack(lambda wildcards: contents.PLOTS[wildcards.plot].reads),
     output:
         report(
             "results/figures/{plot}.png",
-            category=lambda wildcards: (
-                "3 Figures"
-                if wildcards.plot.startswith("figure")
-                else "4 Beyond the paper"
-            ),
+            category=lambda wildcards: contents.category(wildcards.plot),
             labels={"figure": "{plot}"},
-            caption="../report/plot.rst",
+            caption="../report/caption.rst",
         ),
         "results/figures/{plot}.pdf",
     log:
         "results/logs/figures/{plot}.log",
     wildcard_constraints:
-        plot="|".join(PLOTS),
+        plot="|".join(contents.PLOTS),
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=more_each_attempt(4000),
-        runtime=more_each_attempt(60),
+        **LIGHT,
     params:
-        cases=len(split_volumes(USED, "test")),  # for the caption, as what follows
-        titles=OWN_TITLES,
-        many=len(STRATEGIES) > MANY,
-        function=lambda wildcards: PLOTS[wildcards.plot][0],
-        arguments=lambda wildcards: PLOTS[wildcards.plot][1],
+        caption=lambda wildcards: EXPERIMENT.caption(wildcards.plot),
     script:
         "../scripts/plot.py"
 
@@ -173,14 +142,11 @@ rule probability_maps_figure:
     """Figure 5: mean probability and predictive entropy on four slices of the test volume that is segmented worst."""
     input:
         metrics="results/evaluation/metrics.tsv",
-        model=f"results/models/seed{SHOWN_SEED}/{SHOWN_STRATEGY}-{LAST}-converged/model.pt",
-        volumes=preprocessed(split_volumes(USED, "test")),
+        model=f"{model_folder(EXPERIMENT.shown_seed, EXPERIMENT.shown_model)}/model.pt",
+        volumes=EXPERIMENT.preprocessed(EXPERIMENT.volumes["test"]),
     output:
-        report(
-            "results/figures/figure5_probability_maps.png",
-            category="3 Figures",
-            labels={"figure": "figure5_probability_maps"},
-            caption="../report/figure5_probability_maps.rst",
+        listed(
+            "figure5_probability_maps", "results/figures/figure5_probability_maps.png"
         ),
         "results/figures/figure5_probability_maps.pdf",
     log:
@@ -189,14 +155,13 @@ rule probability_maps_figure:
         "../../envs/environment.yaml"
     threads: config["compute"]["threads"]
     resources:
-        gpu=GPU,
-        mem_mb=more_each_attempt(16000),
+        **APPLIES,
         runtime=more_each_attempt(2 * 60),
     params:
-        seed=SHOWN_SEED,
-        model=f"{SHOWN_STRATEGY}-{LAST}-converged",
+        seed=EXPERIMENT.shown_seed,
+        model=str(EXPERIMENT.shown_model),
         samples=config["uncertainty"]["samples"],
-        title=KIND.samples(config),
+        caption=EXPERIMENT.caption("figure5_probability_maps"),
     script:
         "../scripts/probability_maps_figure.py"
 
@@ -205,31 +170,24 @@ rule cases_figure:
     """Figure 6: outlines of the converged models on cases chosen by rule: hardest, largest disagreement, typical, …"""
     input:
         metrics="results/evaluation/metrics.tsv",
-        predictions=shards(
+        predictions=of_shards(
             "test",
-            f"results/predictions/seed{SHOWN_SEED}/{{model}}/shard{{shard}}",
-            model=CONVERGED_MODELS,
+            f"results/predictions/seed{EXPERIMENT.shown_seed}/{{model}}/shard{{shard}}",
+            model=EXPERIMENT.converged_models,
         ),
-        volumes=preprocessed(split_volumes(USED, "test")),
+        volumes=EXPERIMENT.preprocessed(EXPERIMENT.volumes["test"]),
     output:
-        report(
-            "results/figures/figure6_cases.png",
-            category="3 Figures",
-            labels={"figure": "figure6_cases"},
-            caption="../report/figure6_cases.rst",
-        ),
+        listed("figure6_cases", "results/figures/figure6_cases.png"),
         "results/figures/figure6_cases.pdf",
     log:
         "results/logs/figures/figure6_cases.log",
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=more_each_attempt(4000),
-        runtime=more_each_attempt(60),
+        **LIGHT,
     params:
-        seed=SHOWN_SEED,
-        cases=len(split_volumes(USED, "test")),  # for the caption, as what follows
-        titles=OWN_TITLES,
+        seed=EXPERIMENT.shown_seed,
+        caption=EXPERIMENT.caption("figure6_cases"),
     script:
         "../scripts/cases_figure.py"
 
@@ -237,29 +195,20 @@ rule cases_figure:
 rule selection_figure:
     """Show which slices were annotated for each strategy, by volume and iteration."""
     input:
-        ledgers=expand(
-            f"results/annotations/seed{SHOWN_SEED}/{{strategy}}-{LAST}.tsv",
-            strategy=config["strategies"],
-        ),
-        reference="results/annotations/reference.tsv",
+        ledgers=[ledger(EXPERIMENT.shown_seed, model) for model in EXPERIMENT.ledgers],
+        reference=REFERENCE,
         cohort="results/cohort/cohort.tsv",
     output:
-        report(
-            "results/figures/selected_slices.png",
-            category="4 Beyond the paper",
-            labels={"figure": "selected_slices"},
-            caption="../report/selected_slices.rst",
-        ),
+        listed("selected_slices", "results/figures/selected_slices.png"),
         "results/figures/selected_slices.pdf",
     log:
         "results/logs/figures/selected_slices.log",
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=more_each_attempt(4000),
-        runtime=more_each_attempt(60),
+        **LIGHT,
     params:
-        titles=OWN_TITLES,  # for the caption
+        caption=EXPERIMENT.caption("selected_slices"),
     script:
         "../scripts/selection_figure.py"
 
@@ -267,25 +216,31 @@ rule selection_figure:
 rule learning_curves:
     """The loss and the validation indices of each training of a seed, against the step."""
     input:
-        expand("results/models/seed{{seed}}/{model}/history.tsv", model=MODELS),
+        expand(
+            "results/models/seed{{seed}}/{model}/history.tsv", model=EXPERIMENT.models
+        ),
     output:
         [
             report(
                 f"results/figures/learning_curves/seed{{seed}}/{model}.png",
                 category="5 Trainings",
-                labels={"seed": "{seed}", "model": model},
-                caption="../report/learning_curves.rst",
+                labels={"seed": "{seed}", "model": str(model)},
+                caption="../report/caption.rst",
             )
-            for model in MODELS
+            for model in EXPERIMENT.models
         ],
-        expand("results/figures/learning_curves/seed{{seed}}/{model}.pdf", model=MODELS),
+        expand(
+            "results/figures/learning_curves/seed{{seed}}/{model}.pdf",
+            model=EXPERIMENT.models,
+        ),
     log:
         "results/logs/figures/learning_curves_seed{seed}.log",
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=more_each_attempt(4000),
-        runtime=more_each_attempt(60),
+        **LIGHT,
+    params:
+        caption=contents.LEARNING_CURVES,
     script:
         "../scripts/learning_curves.py"
 
@@ -297,16 +252,13 @@ rule paper_comparison:
         annotations="results/evaluation/annotations.tsv",
         training="results/evaluation/training.tsv",
     output:
-        report(
-            "results/this_run_and_the_paper.html",
-            category="1 Overview",
-            labels={"page": "this run and the paper"},
-            caption="../report/paper_comparison.rst",
-        ),
+        listed("this_run_and_the_paper", "results/this_run_and_the_paper.html"),
     log:
         "results/logs/paper_comparison.log",
     conda:
         "../../envs/environment.yaml"
+    params:
+        caption=EXPERIMENT.caption("this_run_and_the_paper"),
     script:
         "../scripts/paper_comparison.py"
 
@@ -321,19 +273,17 @@ rule overview:
         efficiency="results/tables/supplement4_efficiency.csv",
         picture="results/figures/performance_slices.png",
     output:
-        report(
-            "results/overview.html",
-            category="1 Overview",
-            labels={"page": "findings"},
-            caption="../report/overview.rst",
-        ),
+        listed("overview", "results/overview.html"),
     log:
         "results/logs/overview.log",
     conda:
         "../../envs/environment.yaml"
     params:
-        synthetic=config["cohort"] == "phantom",
-        titles={name: strategy.title for name, strategy in STRATEGIES.items()},
+        synthetic=EXPERIMENT.synthetic,
+        titles={
+            name: strategy.title for name, strategy in EXPERIMENT.strategies.items()
+        },
+        caption=EXPERIMENT.caption("overview"),
     script:
         "../scripts/overview.py"
 
@@ -345,19 +295,15 @@ rule claims:
         annotations="results/evaluation/annotations.tsv",
         composition="results/evaluation/composition.tsv",
     output:
-        page=report(
-            "results/claims.html",
-            category="1 Overview",
-            labels={"page": "the paper's claims"},
-            caption="../report/claims.rst",
-        ),
+        page=listed("claims", "results/claims.html"),
         table="results/tables/claims.csv",
     log:
         "results/logs/claims.log",
     conda:
         "../../envs/environment.yaml"
     params:
-        synthetic=config["cohort"] == "phantom",
+        synthetic=EXPERIMENT.synthetic,
+        caption=EXPERIMENT.caption("claims"),
     script:
         "../scripts/claims.py"
 
@@ -365,23 +311,19 @@ rule claims:
 rule provenance:
     """Record where the results come from: configuration, seeds, versions, source revision, machine, time of stages."""
     input:
-        metrics="results/evaluation/metrics.tsv" if TESTED else [],
+        metrics="results/evaluation/metrics.tsv" if EXPERIMENT.volumes["test"] else [],
         training="results/evaluation/training.tsv",
     output:
         record="results/provenance.json",
-        page=report(
-            "results/provenance.html",
-            category="1 Overview",
-            labels={"page": "provenance"},
-            caption="../report/provenance.rst",
-        ),
+        page=listed("provenance", "results/provenance.html"),
     log:
         "results/logs/provenance.log",
     conda:
         "../../envs/environment.yaml"
     params:
         config=config,
-        source=str(workflow.basedir),
+        source=str(workflow.current_basedir.get_path_or_uri(secret_free=True)),
         benchmarks="results/benchmarks",
+        caption=EXPERIMENT.caption("provenance"),
     script:
         "../scripts/provenance.py"

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from slicesampling.cohort.volumes import load_preprocessed, read_canonical_mask, volume_folders
+from slicesampling.domain.metrics import METRICS
 from slicesampling.domain.records import read_table
-from slicesampling.evaluation.statistics import METRICS
 from slicesampling.jobs.job import start
 from slicesampling.publication.figures import cases_figure, disagreement_slice, representative_cases
 from slicesampling.publication.style import save_figure

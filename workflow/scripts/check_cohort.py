@@ -18,8 +18,7 @@ faults, volumes = check_contents(
     used(cohort), snakemake.threads, snakemake.params.largest_slice_gap, tuple(snakemake.params.spacing)
 )
 if snakemake.params.on_fault == "exclude":
-    people = snakemake.config["annotator"] == "people"
-    cohort = without_faulty(cohort, faults, snakemake.params.initial_volumes, people)
+    cohort = without_faulty(cohort, faults, snakemake.params.initial_volumes, snakemake.params.people)
     for fault in faults:
         logging.warning("excluded: %s", fault)
 page = Path(snakemake.params.page)

@@ -10,4 +10,7 @@ from slicesampling.publication.overview import overview
 start(snakemake)
 records = {name: read_table(path) for name, path in snakemake.input.items() if name != "picture"}
 picture = Path(snakemake.input.picture).read_bytes()
-write_text(snakemake.output[0], overview(**records, picture=picture, **snakemake.params))
+write_text(
+    snakemake.output[0],
+    overview(**records, picture=picture, synthetic=snakemake.params.synthetic, titles=snakemake.params.titles),
+)

@@ -2,11 +2,13 @@
 
 import logging
 
+import pandas as pd
 from slicesampling import UserError
 from slicesampling.domain.records import read_table
+from slicesampling.experiment import Experiment
 from slicesampling.jobs.job import start
 from slicesampling.learning.compute import computing
-from slicesampling.plan import describe, estimate, measure
+from slicesampling.plan import describe, estimate, measure, planned_jobs
 
 terminal = start(snakemake)
 config, params = snakemake.config, snakemake.params
@@ -21,6 +23,8 @@ size = volumes["slices"] * volumes["rows"] * volumes["columns"]
 typical = volumes.loc[(size - size.median()).abs().idxmin()]
 measured = measure(config, compute, typical.astype(str).to_dict())
 logging.info("measured on %s: %s", typical["volume"], measured)
-text = describe(estimate(config, measured, params.models, volumes, params.jobs), measured, params.workers)
+experiment = Experiment(config, pd.DataFrame(params.cohort).set_index("row"))
+jobs = planned_jobs(params.snakefile, config, params.folder)
+text = describe(estimate(experiment, measured, volumes, jobs), measured, params.workers)
 logging.info("\n%s", text)
 print(text, file=terminal)

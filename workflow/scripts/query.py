@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
+from slicesampling.answers.store import Answers
 from slicesampling.domain.records import read_table, write_table
 from slicesampling.jobs.job import start
 from slicesampling.jobs.randomness import generator
@@ -24,7 +25,7 @@ iteration = int(wildcards.iteration)
 random = generator(int(wildcards.seed), wildcards.strategy, iteration, "query")
 progress = (iteration - 1) / max(params.iterations - 1, 1) if strategy.scheduled else 0.0
 ledger = read_table(snakemake.input.ledger)
-if snakemake.input.get("closed"):  # nobody is asked again, also where nobody could tell
-    ledger = pd.concat([ledger, read_table(snakemake.input.closed)])
+if params.closed:  # nobody is asked again, also where nobody could tell
+    ledger = pd.concat([ledger, Answers(params.answers).closed_table(params.closed)])
 query = strategy.choose(pool, ledger, budget, random, params.candidate_distance, progress, features)
 write_table(snakemake.output[0], query)

@@ -4,13 +4,10 @@ from pathlib import Path
 
 from slicesampling.domain.records import read_table
 from slicesampling.jobs.job import start
-from slicesampling.publication import composition, detection, seeds, supplement, tables
+from slicesampling.publication.contents import made
 from slicesampling.publication.layout import with_strategies, write_files
 
 start(snakemake)
 records = {name: read_table(path) for name, path in snakemake.input.items()}
-name = snakemake.params.function
-modules = (tables, supplement, detection, seeds, composition)
-(make,) = (getattr(module, name) for module in modules if hasattr(module, name))
-table = make(**records, **snakemake.params.arguments)
+table = made(snakemake.wildcards.table, records, snakemake.params.arguments)
 write_files(with_strategies(table, snakemake.params.titles), Path(snakemake.output[0]).with_suffix(""))

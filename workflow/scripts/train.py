@@ -30,7 +30,7 @@ if not launched():
     os.set_inheritable(own(checkpoint.with_suffix(".owner"), place()), True)
 ledger = read_table(snakemake.input.ledger)
 folders = volume_folders(snakemake.input.volumes)
-mask_of = annotated_masks(snakemake.config["people"]["answers"], snakemake.input.answers or None)
+mask_of = annotated_masks(params.answers, params.closed)
 annotated = []
 for name, slices in annotated_slices(ledger).items():
     volume = load_preprocessed(folders[name])

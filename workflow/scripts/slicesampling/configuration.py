@@ -31,6 +31,14 @@ def read_configuration(paths: Sequence[str | Path]) -> dict[str, Any]:
     return config
 
 
+def lay_defaults(config: dict[str, Any], path: str | Path) -> None:
+    """Lay the file of defaults under a configuration: what it does not say is said there."""
+    with Path(path).open(encoding="utf-8") as file:
+        defaults = yaml.safe_load(file)
+    update_config(defaults, config)
+    config.update(defaults)
+
+
 def check_configuration(config: dict[str, Any], schema: str | Path) -> None:
     """Raise one UserError that lists every fault of `config`: the key, the value, and what is accepted.
 
@@ -198,33 +206,3 @@ def people_contradictions(config: dict[str, Any]) -> list[str]:
     if Path(folder).resolve().is_relative_to(Path("results").resolve()):
         faults.append(f"people.answers is {folder}; accepted: a folder outside of results/, which a rerun may delete")
     return faults
-
-
-def job_counts(config: dict[str, Any], models: Sequence[str], splits: dict[str, int]) -> dict[str, int]:
-    """Return the number of jobs of each stage; splits: volumes in pool, val and test."""
-    seeds, iterations = len(config["seeds"]), config["iterations"]
-    strategies = strategies_of(config).values()
-
-    def models_asked(asking: int) -> int:
-        """Return how many models are asked before a query, by so many strategies: the initial one by all of them."""
-        return seeds * (1 + asking * (iterations - 1)) if asking else 0
-
-    tests = shards(config, "test", splits["test"])
-    tested = seeds * len(models) * tests
-    limit = tests if config["evaluation"]["grid"] == "native" else 0
-    counts = {
-        "preprocess": shards(config, "preprocessing", sum(splits.values())),
-        "train": seeds * len(models),
-        "uncertainty": models_asked(sum(bool(strategy.columns) for strategy in strategies)),
-        "features": models_asked(sum(strategy.how.features for strategy in strategies)),
-        "predict": tested,
-        "evaluate": tested + limit,
-    }
-    for stage in ("uncertainty", "features"):
-        counts[stage] *= shards(config, "uncertainty", splits["pool"])
-    return counts
-
-
-def shards(config: dict[str, Any], stage: str, volumes: int) -> int:
-    """Return how many shards of a stage hold any volume."""
-    return min(config["shards"][stage], volumes)

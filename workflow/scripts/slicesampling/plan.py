@@ -1,5 +1,6 @@
 """What a run will cost: jobs, hours and disk of each stage, from a few measurements on this machine."""
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -11,15 +12,16 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from . import UserError, plan_aunet, plan_nnunet
 from .cohort.contents import preprocess_row
 from .cohort.grids import resample_mask
 from .cohort.volumes import VOXEL_BYTES, save_preprocessed
-from .configuration import job_counts, shards
+from .domain.models import INITIAL, POOL, Model
 from .evaluation.metrics import segmentation_metrics
+from .experiment import Experiment
 from .learning.compute import Compute
-from .query.strategies import strategies_of
 
 NETWORKS: dict[str, ModuleType] = {"aunet": plan_aunet, "nnunet": plan_nnunet}
 """By network.kind: what it imports, and how it is measured."""
@@ -40,7 +42,7 @@ class NetworkCosts(Protocol):
         """Of the file of a model."""
         ...
 
-    def training(self, models: Sequence[str], pool: pd.DataFrame, val: pd.DataFrame) -> dict[str, float]:
+    def training(self, models: Sequence[Model], pool: pd.DataFrame, val: pd.DataFrame) -> dict[Model, float]:
         """Return the seconds of each training; pool: with `structure`, the share of slices with liver."""
         ...
 
@@ -142,18 +144,28 @@ class Plan(NamedTuple):
         return max(float(job_hours) / workers, self.longest_hours)
 
 
-def estimate(
-    config: dict[str, Any],
-    measured: Measured,
-    models: Sequence[str],
-    volumes: pd.DataFrame,
-    jobs: int,
-) -> Plan:
+def planned_jobs(snakefile: str | Path, config: Mapping[str, Any], folder: str | Path) -> dict[str, int]:
+    """Return how many jobs of each rule Snakemake would run in `folder` if nothing had been made there yet."""
+    with tempfile.TemporaryDirectory() as temporary:
+        overlay = Path(temporary) / "config.yaml"
+        overlay.write_text(yaml.safe_dump(dict(config)), encoding="utf-8")
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--directory", str(folder)]
+        command += ["--configfile", str(overlay), "--cores", "1", "--dry-run", "--forceall", "--quiet", "rules"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"plan: Snakemake cannot count the jobs: {done.stdout[-500:]}{done.stderr[-500:]}")
+    said = done.stdout + done.stderr
+    table = said[said.index("Job stats:") :].split("\n\n")[0]
+    return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, flags=re.MULTILINE)}
+
+
+def estimate(experiment: Experiment, measured: Measured, volumes: pd.DataFrame, jobs: Mapping[str, int]) -> Plan:
     """Return what the whole run will cost.
 
-    volumes: a row for each used volume, with its split and what `check_cohort` measured. jobs: of the whole run; those
-    that no stage accounts for choose, count and draw.
+    volumes: a row for each used volume, with its split and what `check_cohort` measured. jobs: of each rule, as from
+    `planned_jobs`; those of no stage choose, count and draw.
     """
+    config, models = experiment.config, experiment.models
     volumes = volumes.join(preprocessed_shapes(volumes, config["preprocessing"]["spacing"]))
     volumes = volumes.assign(
         structure=volumes["structure_slices"] / volumes["slices"],
@@ -161,16 +173,18 @@ def estimate(
         voxels=volumes["z"] * volumes["y"] * volumes["x"],
     )
     pool, val, test = (volumes[volumes["split"] == split] for split in ("pool", "val", "test"))
-    counts = job_counts(config, models, {"pool": len(pool), "val": len(val), "test": len(test)})
-    counts["others"] = jobs - sum(counts.values())
-    seeds, network, starts = len(config["seeds"]), measured.network, measured.starts
+    counts = {stage: jobs.get(stage, 0) for stage in STAGES}
+    counts["evaluate"] += jobs.get("grid_limit", 0)  # the same work
+    counts["others"] = jobs.get("total", sum(jobs.values())) - sum(counts.values())
+    seeds, network, starts = len(experiment.seeds), measured.network, measured.starts
     training = {name: starts["train"] + seconds for name, seconds in network.training(models, pool, val).items()}
+    shards = {stage: min(config["shards"][stage], len(rows)) for stage, rows in (("uncertainty", pool), ("test", test))}
     work = {  # seconds of one job
         "preprocess": volumes["native"].sum() * measured.preprocess / counts["preprocess"],
-        "uncertainty": network.sampling(pool) / shards(config, "uncertainty", len(pool)),
-        "features": network.features(pool) / shards(config, "uncertainty", len(pool)),
-        "predict": network.prediction(test) / shards(config, "test", len(test)),
-        "evaluate": test["native"].sum() * measured.evaluate / shards(config, "test", len(test)),
+        "uncertainty": network.sampling(pool) / shards["uncertainty"],
+        "features": network.features(pool) / shards["uncertainty"],
+        "predict": network.prediction(test) / shards["test"],
+        "evaluate": test["native"].sum() * measured.evaluate / shards["test"],
         "train": sum(training.values()) / len(training) - starts["train"],
         "others": 0.0,
     }
@@ -192,19 +206,17 @@ def estimate(
         }
     ).rename_axis("stage")
 
-    strategies = strategies_of(config)
-
     def loop(strategy: str) -> float:
         """Return the seconds from the first model to the last query's, one after the other."""
-        asks = strategies[strategy]
+        asks = experiment.strategies[strategy]
         waits = one["uncertainty"] * bool(asks.columns) + one["features"] * asks.how.features
-        return sum(waits + training[f"{strategy}-{k}"] for k in range(1, config["iterations"] + 1))
+        return sum(waits + training[Model(strategy, k)] for k in experiment.iterations)
 
-    chains = [training["pool-converged"]]
-    for strategy in config["strategies"]:
-        before = loop("uvs") if config["slices_per_iteration"] == "auto" and strategies[strategy].slices else 0.0
-        last = training[f"{strategy}-{config['iterations']}-converged"]
-        chains.append(training["initial"] + before + loop(strategy) + last)
+    chains = [training[Model(POOL, converged=True)]]
+    for end in experiment.ledgers:
+        auto = config["slices_per_iteration"] == "auto" and experiment.strategies[end.strategy].slices
+        before = training[Model(INITIAL)] + (loop("uvs") if auto else 0.0)
+        chains.append(before + loop(end.strategy) + training[end._replace(converged=True)])
     return Plan(stages, (one["preprocess"] + max(chains) + one["predict"] + one["evaluate"]) / 3600)
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from .cohort.volumes import VOXEL_BYTES, Preprocessed
+from .domain.models import POOL, Model
 from .learning.checkpoint import Checkpoint
 from .learning.compute import Compute, device_name
 from .learning.geometry import axes
@@ -54,14 +55,13 @@ class AuNetCosts(NamedTuple):
     room: float
     model_bytes: int
 
-    def training(self, models: Sequence[str], pool: pd.DataFrame, val: pd.DataFrame) -> dict[str, float]:
+    def training(self, models: Sequence[Model], pool: pd.DataFrame, val: pd.DataFrame) -> dict[Model, float]:
         validation = self.prediction(val)
         seconds = {}
         for model in models:
             steps, validations = training_length(model, pool, self.config)
-            carried_on = model.removesuffix("-converged")
-            if carried_on in models and carried_on != model:
-                done = training_length(carried_on, pool, self.config)
+            if model.begun in models and model.begun != model:
+                done = training_length(model.begun, pool, self.config)
                 steps, validations = max(steps - done[0], 0), max(validations - done[1], 0)
             step = self.step.get(data_path(model, pool, self.config, self.compute, self.room), self.step["files"])
             seconds[model] = steps * step + validations * validation
@@ -167,7 +167,7 @@ def _architecture(config: dict[str, Any]) -> Architecture:
     return Architecture(tuple(config["network"]["filters"]), config["network"]["in_plane_levels"])
 
 
-def training_length(model: str, pool: pd.DataFrame, config: dict[str, Any]) -> tuple[float, float]:
+def training_length(model: Model, pool: pd.DataFrame, config: dict[str, Any]) -> tuple[float, float]:
     """Return how many steps and validations a model takes, from the sizes of the pool's volumes.
 
     pool: rows of z, y, x on the common grid and `structure`, the share of slices with liver. A training that ends by
@@ -183,12 +183,11 @@ def training_length(model: str, pool: pd.DataFrame, config: dict[str, Any]) -> t
         liver = round(float((pool["structure"] * pool["z"]).mean() * config["volumes_per_iteration"]))
         budget = slice_budget(pd.DataFrame({"iteration": [1], "structure": [liver]}), config["annotation_time_ratio"])
 
-    name, *rest = model.removesuffix("-converged").split("-")
     tiles = config["initial_volumes"] * tiles_of_volume
-    if name == "pool":
+    if model.strategy == POOL:
         tiles = len(pool) * tiles_of_volume
-    elif rest:
-        strategy, iteration = strategies_of(config)[name], int(rest[0])
+    elif model.iteration:
+        strategy, iteration = strategies_of(config)[model.strategy], model.iteration
         if strategy.slices:
             asked = budget / float(pool["structure"].mean()) if strategy.until_liver else budget
             tiles += iteration * asked * tiles_of_slice
@@ -196,14 +195,14 @@ def training_length(model: str, pool: pd.DataFrame, config: dict[str, Any]) -> t
             tiles += iteration * config["volumes_per_iteration"] * tiles_of_volume
         tiles = min(tiles, len(pool) * tiles_of_volume)
 
-    end = training["converged" if model.endswith("-converged") else "iteration"]
+    end = training["converged" if model.converged else "iteration"]
     ends = []
     if end["epochs"] is not None:
         ends.append(end["epochs"] * np.ceil(tiles / training["batch_size"]))
     if end["steps"] is not None:
         ends.append(end["steps"])
     if end["patience"] is not None:
-        times = _papers_best_step("data pool" if name == "pool" else "iter. 5 (converged)")
+        times = _papers_best_step("data pool" if model.strategy == POOL else "iter. 5 (converged)")
         validations = end["patience"] * (1 + times / PAPER_INTERVAL / PAPER_PATIENCE)
         ends.append(validations * training["validation_interval"])
     steps = float(min(ends))
@@ -217,19 +216,18 @@ def _papers_best_step(row: str) -> float:
     return float(values.loc[chosen, "value"].mean())
 
 
-def data_path(model: str, pool: pd.DataFrame, config: dict[str, Any], compute: Compute, room: float) -> str:
+def data_path(model: Model, pool: pd.DataFrame, config: dict[str, Any], compute: Compute, room: float) -> str:
     """Return where the training volumes of a model will lie, device or files, as `training.keep_near` decides it.
 
     pool: rows of z, y, x on the common grid. Slices that are annotated alone are taken to lie in a volume each.
     """
-    name, *rest = model.removesuffix("-converged").split("-")
     volumes = config["initial_volumes"]
-    if name == "pool":
+    if model.strategy == POOL:
         volumes = len(pool)
-    elif rest:
+    elif model.iteration:
         slices = config["slices_per_iteration"]
-        added = config["volumes_per_iteration"] if not strategies_of(config)[name].slices else slices
-        volumes += len(pool) if added == "auto" else int(rest[0]) * added
+        added = config["volumes_per_iteration"] if not strategies_of(config)[model.strategy].slices else slices
+        volumes += len(pool) if added == "auto" else model.iteration * added
     size = min(volumes, len(pool)) * float((pool["z"] * pool["y"] * pool["x"]).mean()) * VOXEL_BYTES
     if compute.training_data != "auto":
         return compute.training_data

@@ -12,6 +12,7 @@ import pandas as pd
 
 from .cohort.nnunet_dataset import NUMBER, Labelled, write_dataset
 from .cohort.volumes import Preprocessed
+from .domain.models import Model
 from .learning.checkpoint import Termination, write_state
 from .learning.compute import Compute, device_name
 from .learning.networks.nnunet import (
@@ -49,13 +50,12 @@ class NnUNetCosts(NamedTuple):
     lengths: dict[str, tuple[int, int, int]]
     model_bytes: int
 
-    def training(self, models: Sequence[str], pool: pd.DataFrame, val: pd.DataFrame) -> dict[str, float]:
+    def training(self, models: Sequence[Model], pool: pd.DataFrame, val: pd.DataFrame) -> dict[Model, float]:
         """As long for few slices as for many; preparation at most, as if the whole data pool were annotated."""
         network, seconds = self.config["network"], {}
         for model in models:
-            carried_on = model.removesuffix("-converged")
-            trainer = network["trainer"]["iteration" if carried_on == model else "converged"]
-            if carried_on in models and carried_on != model and trainer == network["trainer"]["iteration"]:
+            trainer = network["trainer"]["converged" if model.converged else "iteration"]
+            if model.begun in models and model.begun != model and trainer == network["trainer"]["iteration"]:
                 seconds[model] = 0.0  # the model of the last iteration is taken
                 continue
             epochs, steps, validations = self.lengths[trainer]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .. import UserError
-from ..domain.records import LEDGER, read_table
+from ..domain.records import LEDGER
 from .store import Answers
 
 logger = logging.getLogger(__name__)
@@ -57,20 +57,22 @@ def annotate(
     return pd.concat([ledger, answered[list(LEDGER)]], ignore_index=True)
 
 
-def annotated_masks(folder: str | Path, closed: str | Path | None) -> Callable[[str, np.ndarray], np.ndarray]:
-    """Return the function that gives whoever trains a volume's annotated mask, uint8 (z, y, x), by name and own mask.
+def annotated_masks(folder: str | Path, closed: str | None) -> Callable[[str, np.ndarray], np.ndarray]:
+    """Return the lookup of training masks: a volume's annotated mask, uint8 (z, y, x), by its name and own mask.
 
-    The own mask is the preprocessed one: all that the simulated annotator has. folder, closed: of the people's answers,
-    and the table of the closed round (`records.CLOSED`) whose answers take the place of those slices; None: no people.
-    Of a mask that is a map of its file, only the answered slices come into memory. Raises UserError where an answer
-    does not fit the volume.
+    The own mask is the preprocessed one: all that the simulated annotator has. folder: of the people's answers; closed:
+    the closed round whose answers take the place of those slices; None: no people. Of a mask that is a map of its file,
+    only the answered slices come into memory. Raises UserError where an answer does not fit the volume.
     """
-    drawn = Answers(folder).masks(read_table(closed)) if closed else {}
+    drawn: dict[str, dict[int, np.ndarray]] = {}
+    if closed:
+        answers = Answers(folder)
+        drawn = answers.masks(answers.closed_table(closed))
 
     def mask_of(volume: str, own: np.ndarray) -> np.ndarray:
-        answers = drawn.get(volume, {})
-        mask = own if own.flags.writeable or not answers else own.copy()
-        for index, answer in answers.items():
+        own_answers = drawn.get(volume, {})
+        mask = own if own.flags.writeable or not own_answers else own.copy()
+        for index, answer in own_answers.items():
             if index >= len(mask) or answer.shape != mask.shape[1:]:
                 raise UserError(
                     f"{folder}: the answer to slice {index} of volume {volume} has {answer.shape} rows and columns, "

@@ -11,6 +11,7 @@ from ..domain.records import read_table
 from ..jobs.files import replacing, require_new
 from ..query.ledger import annotated_slices
 from .annotators import annotated_masks
+from .store import closed_rounds
 
 FOLDS = 5
 """Members of an ensemble. All have the same split: what is annotated to train, the validation volumes to validate."""
@@ -29,8 +30,7 @@ def export_dataset(folder: Path, results: Path, ledger: str, seed: int, answers:
     if not path.exists():
         known = ", ".join(sorted(one.stem for one in path.parent.glob("*.tsv"))) or "none"
         raise UserError(f"{path}: there is no such ledger; seed {seed} has {known}")
-    closed = answers / f"closed/{ledger}.tsv"
-    mask_of = annotated_masks(answers, closed if closed.exists() else None)
+    mask_of = annotated_masks(answers, ledger if ledger in closed_rounds(answers) else None)
     folders = all_volume_folders(results)
     cohort = read_table(results / "cohort/cohort.tsv")
     validation = sound(split_volumes(cohort, "val"), folders)

@@ -71,7 +71,7 @@ class Pictures:
         return file.getvalue()
 
     def proposal(self, round: str, volume: str, index: int) -> tuple[int, ...] | None:
-        """Return the runs (see `answers.to_runs`) of the model's mask before a round; None where there is none."""
+        """Return the runs (see `store.to_runs`) of the model's mask before a round; None where there is none."""
         with self._lock:
             key = round, volume
             if key not in self._proposals:

@@ -1,9 +1,9 @@
 """The rounds in which people annotate: which there are, what each asks for, and what of it still waits."""
 
 import itertools
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ import pandas as pd
 from .. import UserError
 from ..domain.models import INITIAL, Model
 from ..domain.records import LEDGER, WORK_LIST, read_table
-from .store import Answers
+from .store import Answers, closed_rounds
 
 
 class Progress(NamedTuple):
@@ -46,6 +46,24 @@ def progress(strategy: str, iterations: int, masks: bool, closed: Collection[str
         )
     ended = finished or len(done) == len(planned)
     return Progress(done, models, None if ended else planned[len(done)])
+
+
+def progress_of(config: Mapping[str, Any], masks: bool) -> Progress:
+    """Return how far the people of a configuration have come, see `progress`."""
+    folder = Path(config["people"]["answers"])
+    finished = (folder / "finished").exists()
+    return progress(config["strategies"][0], config["iterations"], masks, closed_rounds(folder), finished)
+
+
+def where_people_are(now: Progress, answers: str | Path, work_lists: str | Path = "results/work_lists") -> str:
+    """Return the line that says at which point a run with people is."""
+    if now.open is None:
+        return "People have ended the loop: the models are trained until convergence, and all volumes are segmented."
+    if (Path(work_lists) / f"{now.open}.tsv").exists():
+        return waiting(work_lists, Answers(answers), now.open)
+    count = len(now.closed)
+    rounds = "1 round of annotation is" if count == 1 else f"{count} rounds of annotation are"
+    return f"{rounds} closed; this run makes the work list of the next one."
 
 
 def first_query(slices: pd.DataFrame, volumes: int, count: int, random: np.random.Generator) -> pd.DataFrame:

@@ -94,6 +94,15 @@ def from_runs(runs: tuple[int, ...], shape: tuple[int, int]) -> np.ndarray:
     return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(shape)
 
 
+def closed_rounds(folder: str | Path) -> list[str]:
+    """Return the rounds that people have closed, in this order, from the log in their folder, without the answers."""
+    log = Path(folder) / "log.jsonl"
+    if not log.exists():
+        return []
+    with log.open("rb") as lines:
+        return [json.loads(line)["closed"] for line in lines if line.startswith(b'{"closed"') and line.endswith(b"\n")]
+
+
 class Answers:
     """The folder of answers, read and written; see the module. Not for several threads at once."""
 
@@ -175,7 +184,11 @@ class Answers:
         for name in self.closed:
             path = self.folder / "closed" / f"{name}.tsv"
             if not path.exists():
-                write_table(path, self.table(self._records.index(name)))
+                write_table(path, self.closed_table(name))
+
+    def closed_table(self, name: str) -> pd.DataFrame:
+        """Return what was annotated when a round was closed, see `records.CLOSED`: what closed/NAME.tsv holds."""
+        return self.table(self._records.index(name))
 
     @property
     def finished(self) -> bool:

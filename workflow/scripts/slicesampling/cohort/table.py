@@ -142,27 +142,18 @@ def initial_set(pool: Iterable[str], seed: int, size: int) -> list[str]:
 
 
 def table_faults(
-    cohort: pd.DataFrame,
-    initial_volumes: int,
-    queried_volumes: int = 0,
-    files: bool = True,
-    data_root: str | Path | None = None,
-    people: bool = False,
-    sizes: bool = True,
+    cohort: pd.DataFrame, files: bool = True, data_root: str | Path | None = None, people: bool = False
 ) -> list[Fault]:
-    """Return all faults that the table and the file system can tell without a volume being opened.
+    """Return all faults that the table and the file system can tell without a volume being opened; see `size_faults`.
 
-    The pool must hold `initial_volumes` and beside them the `queried_volumes` of all iterations. Without `files` it is
-    not asked whether the files are there: the synthetic cohort writes them later. They must lie in `data_root`, if
-    any. Excluded rows need only a name, patient, site and split. Where `people` annotate, only validation volumes need
-    a mask, masks of pool and validation may be annotated in part, and the test split may be empty. Without `sizes` any
-    number of volumes will do.
+    Without `files` it is not asked whether the files are there: the synthetic cohort writes them later. They must lie
+    in `data_root`, if any. Excluded rows need only a name, patient, site and split. Where `people` annotate, only
+    validation volumes need a mask, and masks of pool and validation may be annotated in part.
     """
     return [
         *_cell_faults(cohort, people),
         *_repetition_faults(cohort),
         *(fault for row in _rows(used(cohort)) if files for fault in _file_faults(row, data_root)),
-        *(_size_faults(cohort, initial_volumes, queried_volumes, people) if sizes else ()),
     ]
 
 
@@ -177,7 +168,7 @@ def without_faulty(
     left = cohort.copy()
     for row, fault in found.items():
         left.loc[row, "exclude"] = f"{FAULTY}{fault.column}: {fault.advice}"
-    too_small = list(_size_faults(left, initial_volumes, 0, people))
+    too_small = list(size_faults(left, initial_volumes, 0, people))
     if too_small:
         fail_on([*too_small, *found.values()], "the cohort without its faulty volumes")
     return left
@@ -324,7 +315,7 @@ def _file_faults(row: pd.Series, data_root: str | Path | None) -> Iterator[Fault
             yield Fault(_number(row), column, row[column], advice)
 
 
-def _size_faults(cohort: pd.DataFrame, initial_volumes: int, queried_volumes: int, people: bool) -> Iterator[Fault]:
+def size_faults(cohort: pd.DataFrame, initial_volumes: int, queried_volumes: int, people: bool) -> Iterator[Fault]:
     """Find splits that are too small for the experiment."""
     pool, needed = len(split_volumes(cohort, "pool")), initial_volumes + queried_volumes
     if people and not pool:

@@ -13,9 +13,10 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
+from ..domain.metrics import METRICS, Metric
 from ..query.strategies import STRATEGIES, by_strategies
 from .composition import ALL_HARD
-from .statistics import CONFIDENCE, METRICS, Metric, bootstrap, interval, weighted_means, weighted_quantiles
+from .statistics import CONFIDENCE, bootstrap, interval, weighted_means, weighted_quantiles
 
 HOLDS, FAILS, OPEN, ABSENT = "holds", "does not hold", "cannot be told", "not in this run"
 

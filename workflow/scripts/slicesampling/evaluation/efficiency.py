@@ -1,6 +1,5 @@
 """What annotation buys: learning curves against slices and minutes, the area under them, the share of the data pool."""
 
-import itertools
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
@@ -9,8 +8,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from .. import STRUCTURE
+from ..domain.metrics import Metric
 from ..query.strategies import SLICED, strategies_in
-from .statistics import Metric, interval, weighted_means
+from .statistics import weighted_means
 
 COSTS = {"structure_slices": f"annotated {STRUCTURE} slices", "minutes": "annotation time [min]"}
 """What is paid for an annotated set, by its column."""
@@ -116,33 +116,3 @@ def cost_to_reach(
         span = high - low
         part = np.divide(level - low, span, out=np.ones(span.shape), where=np.isfinite(span) & (span > 0))
     return np.where(reached.any(axis=0), costs[before] + part * (costs[first] - costs[before]), np.nan)
-
-
-def costs_to_match(
-    curves: Mapping[str, Curve], about: Metric, seeds: npt.NDArray[np.float64] | None = None
-) -> pd.DataFrame:
-    """Return what each strategy needs to do as well as each other one after its last iteration: a row a pair.
-
-    `spent`: the other's cost in the end; `needed`: that at which the strategy's curve first has that mean performance;
-    `ratio`: needed over spent, both without the initial set, which all share; `lower`, `upper`: its 95 % bootstrap
-    interval; `end`, `limit`: cost and ratio at the end of the strategy's curve. Infinite: not reached. NaN: the other
-    adds no cost. seeds: as for `statistics.interval`.
-    """
-    sign = 1 if about.larger_is_better else -1
-    rows = []
-    for (strategy, curve), (other, match) in itertools.permutations(curves.items(), 2):
-        start, spent = curve.costs[0], match.costs[-1]
-        added = spent - match.costs[0] or np.nan
-        means, level = sign * curve.cases.mean(axis=1), sign * match.cases[-1].mean()
-        needed = _never_is_infinite(cost_to_reach(curve.costs, means, level))
-        drawn = _never_is_infinite(cost_to_reach(curve.costs, sign * curve.means, sign * match.means[-1]))
-        ends = interval((drawn - start) / added, seeds)
-        row = {"strategy": strategy, "other": other, "spent": spent, "needed": float(needed), "end": curve.costs[-1]}
-        row |= {"ratio": float((needed - start) / added), "lower": ends[0], "upper": ends[1]}
-        rows.append(row | {"limit": (curve.costs[-1] - start) / added})
-    columns = ["strategy", "other", "spent", "needed", "end", "ratio", "lower", "upper", "limit"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _never_is_infinite(costs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.where(np.isnan(costs), np.inf, costs)

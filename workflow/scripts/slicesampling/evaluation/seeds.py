@@ -12,8 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
+from ..domain.metrics import METRICS
 from ..query.strategies import by_strategies, is_upper_bound, strategies_in
-from .statistics import METRICS, SIGNIFICANCE, holm, signed_rank_p
+from .statistics import SIGNIFICANCE, holm, signed_rank_p
 
 LEVEL = SIGNIFICANCE[-1][0]
 """Of the pairwise penalties."""

@@ -145,7 +145,7 @@ class Run:
         return pd.concat([read_table(path) for path in self._uncertainty[model]])[["volume", "slice", MEASURE]]
 
     def mask(self, volume: str, name: str) -> list[tuple[int, ...]]:
-        """Return the runs (see `answers.to_runs`) of each slice of a mask. Raises KeyError where it is not there."""
+        """Return the runs (see `store.to_runs`) of each slice of a mask. Raises KeyError where it is not there."""
         mask = self._reference(volume) if name == REFERENCE else read_canonical_mask(self._masks[volume][name])
         return [to_runs(plane) for plane in mask]
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from .. import STRUCTURE
+from ..domain.metrics import METRICS, Metric
 from ..evaluation.claims import (
     CLAIMS,
     MARGINS,
@@ -14,11 +15,11 @@ from ..evaluation.claims import (
     SLICES_SHARE,
     Claim,
 )
-from ..evaluation.statistics import METRICS, Metric
 from ..query.strategies import STRATEGIES
+from .contents import METRIC_TABLES
 from .layout import MISSING, NO_BREAK_SPACE, Table, join, lay_out, number, printed
 from .pages import filled
-from .tables import METRIC_TABLES, paper_values
+from .tables import paper_values
 
 PAPER_LAST = 5
 """The paper's last iteration."""
@@ -50,20 +51,18 @@ def claims_page(verdicts: pd.DataFrame, metrics: pd.DataFrame, synthetic: bool) 
         rules=[*_rules(), FALSE_VERDICTS],
         tables=[
             Table(
-                "claims",
-                "Each claim of the abstract and section VI, judged by the Dice",
                 verdicts,
                 lay_out(_by_dice(verdicts), "Claim"),
+                title="Each claim of the abstract and section VI, judged by the Dice",
                 note=f"In brackets the 95 % interval over {patients} patients"
                 + (f" and {seeds} seeds." if seeds > 1 else " only.")
                 + " Differences: the strategy that the claim is about minus the other; of several others the one that "
                 "decides, whose interval reaches furthest to the other side (paper: the closest mean).",
             ),
             Table(
-                "claims_metrics",
-                "The same by each metric",
                 verdicts,
                 lay_out(_by_metric(verdicts), "Claim"),
+                title="The same by each metric",
                 note="In Dice and in the units of the errors; of errors the smaller is the better. Robustness: the 5th "
                 "percentile of the Dice, the 95th of the errors.",
             ),

@@ -9,7 +9,8 @@ from .layout import MISSING, Table, join, lay_out, printed, thousands
 
 
 def composition_table(composition: pd.DataFrame) -> Table:
-    """Supplement: patients, sites, hard cases and ends of the organ in each strategy's last set, and in the data pool.
+    """Supplement 11: patients, sites, hard cases and ends of the organ in each strategy's last set, and in the data
+    pool.
 
     composition: as from `evaluation.composition.composition`. Several seeds: mean and range.
     """
@@ -28,8 +29,6 @@ def composition_table(composition: pd.DataFrame) -> Table:
             cells[label] = {printed(name): _spread(rows[name]["share"], percent=True) for name in rows}
     has_hard = (composition["part"] == ALL_HARD).any()
     return Table(
-        "supplement13_composition",
-        "Beyond the paper: what the annotated sets consist of after the last iteration, against the data pool",
         composition.reset_index(drop=True),
         lay_out(cells),
         note=join(

@@ -33,8 +33,6 @@ def error_detection_table(found: pd.DataFrame) -> Table:
                 row[label] = " / ".join(number(each[f"{score}_{scope}"].mean(), 2) for scope in SCOPES)
     seeds = found["seed"].nunique()
     return Table(
-        "supplement7_error_detection",
-        "Beyond the paper: does uncertainty point at errors?",
         frame.reset_index(drop=True),
         lay_out(cells or {NO_REFERENCE: {"Errors": MISSING}}),
         note=join(

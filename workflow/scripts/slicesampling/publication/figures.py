@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from ..evaluation.statistics import METRICS
+from ..domain.metrics import METRICS
 from ..learning.geometry import CONVOLUTIONS
 from ..query.strategies import by_strategies, is_upper_bound, strategies_in
 from .layout import BOUND, printed

@@ -36,7 +36,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """One table of the paper.
+    """A table; `contents` gives it its name and title.
 
     frame: the data at full precision, long form. display: the cells as text, rows and columns as in the paper; stars
     stand at the end of a cell. bold: (row, column) labels of the cells in bold print. spanning: labels of rows whose
@@ -44,14 +44,18 @@ class Table:
     same row and column, in HTML. note: what one must know to read it.
     """
 
-    name: str
-    title: str
     frame: pd.DataFrame
     display: pd.DataFrame
+    name: str = ""
+    title: str = ""
     note: str = ""
     bold: frozenset[tuple[str, str]] = field(default_factory=frozenset)
     spanning: frozenset[str] = field(default_factory=frozenset)
     below: pd.DataFrame | None = None
+
+    def named(self, name: str, title: str) -> "Table":
+        """Return the table with a name and a title."""
+        return replace(self, name=name, title=title)
 
     @property
     def columns(self) -> list[str]:

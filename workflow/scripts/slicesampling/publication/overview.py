@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from .. import STRUCTURE
-from ..evaluation.statistics import METRICS, SIGNIFICANCE
+from ..domain.metrics import METRICS
+from ..evaluation.statistics import SIGNIFICANCE
 from ..query.strategies import is_upper_bound, strategies_in
 from .layout import Table, count, join, lay_out, number, printed
 from .notes import about_empty, about_seed
@@ -142,10 +143,9 @@ def _numbers(annotations: pd.DataFrame, converged: pd.DataFrame, titles: Mapping
             for about in METRICS.values()
         }
     return Table(
-        "overview",
-        "What the models trained until convergence cost and reached",
         pd.DataFrame(),
         lay_out(cells),
+        title="What the models trained until convergence cost and reached",
         note="Mean over the cases; in brackets the 5th percentile of the Dice, the 95th of the errors.",
     )
 
@@ -165,8 +165,8 @@ def provenance_page(record: Mapping[str, Any], benchmarks: Path) -> str:
         "provenance.html",
         title="Where the results come from",
         tables=[
-            Table("provenance", "Versions, device and seeds", pd.DataFrame(), lay_out(cells)),
-            Table("stages", "Time and memory of each stage", pd.DataFrame(), lay_out(_stages(benchmarks))),
+            Table(pd.DataFrame(), lay_out(cells), title="Versions, device and seeds"),
+            Table(pd.DataFrame(), lay_out(_stages(benchmarks)), title="Time and memory of each stage"),
         ],
         configuration=json.dumps(record["configuration"], indent=2),
     )

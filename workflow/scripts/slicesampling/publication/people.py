@@ -116,7 +116,7 @@ def _rounds(rounds: pd.DataFrame) -> Table:
         "Slices that came with a mask count, but took no minutes. Minutes: at work, of whoever answered first. "
         "Validation: of the best state, mean over the volumes, annotated slices only."
     )
-    return Table("rounds", "What was annotated, and what the models reach", rounds, lay_out(cells), note=note)
+    return Table(rounds, lay_out(cells), title="What was annotated, and what the models reach", note=note)
 
 
 def _next(estimate: Estimate | None, more: int, rounds: pd.DataFrame) -> str:
@@ -168,7 +168,7 @@ def _kinds(kinds: pd.DataFrame) -> Table:
             "Quartiles": f"{number(row['lower_quartile'], 1)} to {number(row['upper_quartile'], 1)}",
         }
     note = f"{WHOLE.capitalize()}: all slices of the volume were answered in one round; {SINGLE}: all others."
-    return Table("kinds", "Seconds at work on a slice", kinds, lay_out(cells), note=note)
+    return Table(kinds, lay_out(cells), title="Seconds at work on a slice", note=note)
 
 
 def _agreement(agreement: pd.DataFrame) -> Table:
@@ -182,7 +182,7 @@ def _agreement(agreement: pd.DataFrame) -> Table:
         for row in agreement.to_dict("records")
     }
     note = f"Dice: over slices in which either sees {STRUCTURE}; 0 where the other sees none."
-    return Table("agreement", "Agreement of two annotators", agreement, lay_out(cells), note=note)
+    return Table(agreement, lay_out(cells), title="Agreement of two annotators", note=note)
 
 
 def _review(review: pd.DataFrame) -> Table:
@@ -196,4 +196,4 @@ def _review(review: pd.DataFrame) -> Table:
         for row in review.head(SHOWN_VOLUMES).to_dict("records")
     }
     note = f"The first of {count(len(review), 'volume')}; all are in results/review.tsv."
-    return Table("review", "Segmentations to review, the most uncertain first", review, lay_out(cells), note=note)
+    return Table(review, lay_out(cells), title="Segmentations to review, the most uncertain first", note=note)

@@ -15,10 +15,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from .. import STRUCTURE
+from ..domain.metrics import LOWER_PERCENTILE, METRICS, UPPER_PERCENTILE, Metric
 from ..evaluation.calibration import calibration_errors, pooled
 from ..evaluation.efficiency import COSTS
-from ..evaluation.seeds import LEVEL, beaten, penalty_matrix
-from ..evaluation.statistics import LOWER_PERCENTILE, METRICS, UPPER_PERCENTILE, Metric
+from ..evaluation.seeds import LEVEL, beaten, penalties, penalty_matrix
 from ..query.strategies import by_strategies, strategies_in
 from .layout import BOUND, MANY, printed
 from .notes import about_seed
@@ -297,13 +297,14 @@ def calibration_figure(calibration: pd.DataFrame) -> Figure:
 
 
 @styled
-def penalties_figure(penalties: pd.DataFrame, metric: str) -> Figure:
+def penalties_figure(metrics: pd.DataFrame, metric: str) -> Figure:
     """Draw in what share of the iterations each strategy beats each other one, without and with Holm's correction.
 
-    penalties: the frame of supplement 12, `metric iteration first second difference p_value p_holm`, empty with one
-    seed. Below each matrix the mean of its columns: how often a strategy is beaten.
+    metrics: one row a model and test volume, of several seeds. Below each matrix the mean of its columns: how often a
+    strategy is beaten.
     """
-    strategies = strategies_in(pd.concat([penalties["first"], penalties["second"]]).to_frame("strategy"))
+    tests = penalties(metrics)
+    strategies = strategies_in(pd.concat([tests["first"], tests["second"]]).to_frame("strategy"))
     figure = Figure(figsize=(PAGE, 1.3 + 0.24 * max(4, len(strategies))), layout="constrained")
     if not strategies:
         figure.text(0.5, 0.5, "Several seeds and strategies are needed.", ha="center", va="center")
@@ -312,7 +313,7 @@ def penalties_figure(penalties: pd.DataFrame, metric: str) -> Figure:
     panels = figure.subplots(1, 2, sharey=True)
     titles = (f"p < {LEVEL:g}", f"p < {LEVEL:g} after Holm's correction")
     for axes, column, title in zip(panels, ("p_value", "p_holm"), titles, strict=True):
-        matrix = 100 * penalty_matrix(penalties, metric, strategies, column)
+        matrix = 100 * penalty_matrix(tests, metric, strategies, column)
         shown = np.vstack([matrix, np.full(len(matrix), np.nan), beaten(matrix)])  # a gap above the means
         axes.pcolormesh(np.ma.masked_invalid(shown), cmap="Blues", vmin=0, vmax=100, edgecolors="white", linewidth=0.5)
         for (row, place), share in np.ndenumerate(shown):

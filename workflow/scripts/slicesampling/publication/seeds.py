@@ -1,4 +1,4 @@
-"""Tables that need several seeds: one strategy twice, areas under learning curves, spreads, and pairwise penalties.
+"""Tables that need several seeds: one strategy twice, areas under learning curves, and spreads.
 
 Each takes the table of metrics: one row a model and case, `seed model strategy iteration converged volume patient` and
 the metrics. With one seed a table is made all the same, and says what it needs.
@@ -9,20 +9,16 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
+from ..domain.metrics import METRICS
 from ..evaluation.efficiency import annotation_costs, area_under, common_range, learning_curves
 from ..evaluation.seeds import (
-    LEVEL,
-    PENALTIES,
     SPREADS,
     TRAININGS,
-    beaten,
     factors_of_a_spread,
-    penalties,
-    penalty_matrix,
     same_strategy_twice,
     spreads,
 )
-from ..evaluation.statistics import METRICS, SIGNIFICANCE, interval
+from ..evaluation.statistics import SIGNIFICANCE, interval
 from ..query.strategies import SLICED, is_upper_bound, strategies_in
 from .layout import INITIAL, MISSING, Table, join, lay_out, number, printed
 from .notes import about_bootstrap, about_cases, about_time
@@ -41,7 +37,7 @@ def areas_table(
     ratio: float,
     sliced: Collection[str] = SLICED,
 ) -> Table:
-    """Supplement 9: learning curves and the area under them, over iterations and over annotation time, by seed.
+    """Supplement 8: learning curves and the area under them, over iterations and over annotation time, by seed.
 
     annotations: `seed strategy iteration structure_slices`; minutes_per_slice, ratio and sliced: of the time model, see
     `efficiency.annotation_costs`.
@@ -96,8 +92,6 @@ def areas_table(
                 row["of single seeds"] = "–".join(number(end, about.decimals) for end in ends)
                 row["Largest in"] = MISSING if is_upper_bound(strategy) else f"{first[strategy]} of {len(table)}"
     return Table(
-        "supplement9_areas",
-        "Beyond the paper: learning curves of the Dice and the area under them, over all seeds and by seed",
         pd.DataFrame(records, columns=AREAS),
         lay_out(cells),
         note=join(
@@ -115,10 +109,9 @@ def areas_table(
 
 
 def spreads_table(metrics: pd.DataFrame) -> Table:
-    """Supplement 10: the spread between seeds beside the spread between cases; the converged models are printed."""
-    name, title = "supplement10_spread", "Beyond the paper: spread between seeds and between cases"
+    """Supplement 9: the spread between seeds beside the spread between cases; the converged models are printed."""
     if metrics["seed"].nunique() < 2:
-        return _without(metrics, name, title, SPREADS)
+        return _without(metrics, SPREADS)
     frame = spreads(metrics)
     cells: dict[str, dict[str, str]] = {}
     for strategy in [*strategies_in(metrics), "pool", "initial"]:
@@ -131,8 +124,6 @@ def spreads_table(metrics: pd.DataFrame) -> Table:
     seeds = metrics["seed"].nunique()
     lower, upper = factors_of_a_spread(seeds)
     return Table(
-        name,
-        title,
         frame,
         lay_out(cells),
         note=join(
@@ -150,10 +141,9 @@ def spreads_table(metrics: pd.DataFrame) -> Table:
 
 
 def same_strategy_table(metrics: pd.DataFrame) -> Table:
-    """Supplement 11: how often the paper's own test calls two trainings of one strategy different."""
-    name, title = "supplement11_same_strategy", "Beyond the paper: how often one strategy, trained twice, differs"
+    """Supplement 10: how often the paper's own test calls two trainings of one strategy different."""
     if metrics["seed"].nunique() < 2:
-        return _without(metrics, name, title, TRAININGS)
+        return _without(metrics, TRAININGS)
     frame = same_strategy_twice(metrics)
     strategies = strategies_in(frame)
     groups = {printed(strategy): [strategy] for strategy in strategies} | {IN_ALL: strategies}
@@ -170,8 +160,6 @@ def same_strategy_table(metrics: pd.DataFrame) -> Table:
                 found = int((p_values < level).sum())
                 row[f"{about.name} p < {level:g}"] = f"{found} ({100 * found / len(p_values):.0f} %)"
     return Table(
-        name,
-        title,
         frame,
         lay_out(cells),
         note=join(
@@ -187,50 +175,7 @@ def same_strategy_table(metrics: pd.DataFrame) -> Table:
     )
 
 
-def penalties_table(metrics: pd.DataFrame) -> Table:
-    """Supplement 12: in what share of the iterations a strategy beats another over the seeds, by the Dice."""
-    name, title = (
-        "supplement12_penalties",
-        "Beyond the paper: pairwise penalty matrix of the Dice, in % of the iterations",
-    )
-    if metrics["seed"].nunique() < 2:
-        return _without(metrics, name, title, PENALTIES)
-    frame, strategies = penalties(metrics), strategies_in(metrics)
-    plain, corrected = (penalty_matrix(frame, "dice", strategies, column) for column in ("p_value", "p_holm"))
-    cells = {
-        printed(first): {
-            printed(second): MISSING
-            if first == second
-            else f"{100 * plain.loc[first, second]:.0f} ({100 * corrected.loc[first, second]:.0f})"
-            for second in strategies
-        }
-        for first in strategies
-    }
-    if len(strategies) > 1:
-        cells["mean"] = {
-            printed(second): f"{100 * beaten(plain)[second]:.0f} ({100 * beaten(corrected)[second]:.0f})"
-            for second in strategies
-        }
-    seeds, tests = metrics["seed"].nunique(), int((frame["metric"] == "dice").sum())
-    return Table(
-        name,
-        title,
-        frame,
-        lay_out(cells, "beats"),
-        note=join(
-            "Share of the iterations in which the strategy of the row beats that of the column: a paired two-sided "
-            f"t-test of the models' mean Dice, {seeds} seeds, p < {LEVEL:g}; in brackets with Holm's correction for "
-            f"all {tests} tests of the table. Mean: of a column, how often the strategy is beaten, by an "
-            "upper bound or itself not counted; less is better. "
-            "After Ash et al. 2020 (arXiv:1906.03671) and nnActive (arXiv:2511.19183); their label budgets are here "
-            "the iterations, of limited epochs. The CSV file has the tests of all four metrics.",
-            "" if len(strategies) > 1 else "One strategy: there is nothing to compare.",
-            about_cases(metrics),
-        ),
-    )
-
-
-def _without(metrics: pd.DataFrame, name: str, title: str, columns: list[str]) -> Table:
+def _without(metrics: pd.DataFrame, columns: list[str]) -> Table:
     """Return a table of one seed, that says what it needs."""
     display = lay_out({printed(strategy): {"needs several seeds": MISSING} for strategy in strategies_in(metrics)})
-    return Table(name, title, pd.DataFrame(columns=columns), display, note=ONE_SEED)
+    return Table(pd.DataFrame(columns=columns), display, note=ONE_SEED)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from .. import STRUCTURE
+from ..domain.metrics import FURTHER_METRICS, LOWER_PERCENTILE, METRICS, UPPER_PERCENTILE
 from ..evaluation.calibration import calibration_errors
 from ..evaluation.efficiency import (
     COSTS,
@@ -15,16 +16,11 @@ from ..evaluation.efficiency import (
     area_under,
     common_range,
     cost_to_reach,
-    costs_to_match,
     learning_curves,
     share_of_pool,
 )
 from ..evaluation.statistics import (
     EXACT,
-    FURTHER_METRICS,
-    LOWER_PERCENTILE,
-    METRICS,
-    UPPER_PERCENTILE,
     Samples,
     bootstrap,
     compare,
@@ -76,8 +72,6 @@ def intervals_table(metrics: pd.DataFrame) -> Table:
                     getattr(summary, tail), bounds[tail], about.decimals
                 )
     return Table(
-        "supplement1_intervals",
-        "Beyond the paper: means and percentiles of the converged models with 95 % bootstrap intervals",
         pd.DataFrame(records),
         lay_out(cells),
         note=join(about_bootstrap(metrics), about_cases(metrics[metrics["converged"]])),
@@ -150,8 +144,6 @@ def comparisons_table(metrics: pd.DataFrame) -> Table:
                 else ""
             )
     return Table(
-        "supplement2_comparisons",
-        "Beyond the paper: differences between the converged models, with 95 % bootstrap intervals",
         frame,
         lay_out(cells),
         note=join(*notes, about_bootstrap(shown), about_cases(shown)),
@@ -191,8 +183,6 @@ def learning_curves_table(
                 row["Time [min]"] = thousands(cost["minutes"])
                 row[about.label] = with_interval(float(cases.mean()), mean_bounds, about.decimals)
     return Table(
-        "supplement3_learning_curves",
-        "Beyond the paper: mean performance against the annotation spent, with 95 % bootstrap intervals",
         pd.DataFrame(records),
         lay_out(cells),
         note=join(about_time(minutes_per_slice, ratio), about_bootstrap(metrics), about_cases(metrics)),
@@ -247,8 +237,6 @@ def efficiency_table(
                         )
                 records.append(record)
     return Table(
-        "supplement4_efficiency",
-        "Beyond the paper: what annotation buys, by the area under the learning curves and the data pool model",
         pd.DataFrame(records),
         lay_out(cells),
         note=join(
@@ -257,50 +245,6 @@ def efficiency_table(
             "iteration's model (limited epochs) divided by that of the data pool model, for errors the inverse. Slices "
             f"and minutes: {STRUCTURE} slices and annotation time at which the curve, linear between iterations, first "
             "reaches that share; >: not reached.",
-            about_time(minutes_per_slice, ratio),
-            about_bootstrap(metrics),
-            about_cases(metrics),
-        ),
-    )
-
-
-def relative_efficiency_table(
-    metrics: pd.DataFrame,
-    annotations: pd.DataFrame,
-    minutes_per_slice: float,
-    ratio: float,
-    sliced: Collection[str] = SLICED,
-) -> Table:
-    """Supplement 8: what each strategy needs to do as well as each other one does in the end; printed is the Dice.
-
-    Arguments: as for `learning_curves_table`.
-    """
-    costs = annotation_costs(annotations, minutes_per_slice, ratio, sliced)
-    weights, seeds = run_samples(metrics)
-    frame = pd.concat(
-        costs_to_match(learning_curves(metrics, costs, column, cost, weights), about, seeds).assign(
-            metric=column, cost=cost
-        )
-        for (column, about), cost in itertools.product(METRICS.items(), COSTS)
-    )
-    names = strategies_in(metrics)
-    cells = {printed(name): {f"as {printed(other)}": MISSING for other in names} for name in names}
-    for row in frame[(frame["metric"] == "dice") & (frame["cost"] == "structure_slices")].to_dict("records"):
-        ends = ", ".join(_or_more(row[name], row["limit"]) for name in ("lower", "upper"))
-        needed = number(row["needed"], 0) if np.isfinite(row["needed"]) else f"> {number(row['end'], 0)}"
-        text = f"{needed} ({_or_more(row['ratio'], row['limit'])} [{ends}])"
-        cells[printed(row["strategy"])][f"as {printed(row['other'])}"] = text
-    return Table(
-        "supplement8_relative_efficiency",
-        f"Beyond the paper: {STRUCTURE} slices that a strategy needs to reach the Dice of another",
-        frame.reset_index(drop=True),
-        lay_out(cells),
-        note=join(
-            f"The annotated {STRUCTURE} slices at which the learning curve of the row's strategy, linear between "
-            "iterations, first has the mean Dice of the column's strategy after its last iteration; in brackets their "
-            "ratio to what the other needed, without the initial set. Below 1: fewer; >: not reached. Columns of "
-            "random strategies are the efficiency relative to random. Other metrics and minutes: the CSV file (inf: "
-            "not reached).",
             about_time(minutes_per_slice, ratio),
             about_bootstrap(metrics),
             about_cases(metrics),
@@ -336,8 +280,6 @@ def groups_table(metrics: pd.DataFrame) -> Table:
                         number(float(str(record["mean"])), about.decimals) if record else MISSING
                     )
     return Table(
-        "supplement5_groups",
-        "Beyond the paper: the converged models by site and by kind of hard case, mean Dice and HD",
         pd.DataFrame(records),
         lay_out(cells),
         note=join(
@@ -376,8 +318,6 @@ def further_metrics_table(metrics: pd.DataFrame, calibration: pd.DataFrame) -> T
             ]
             row |= {"Components": number(parts, 1), "ECE": number(error, 4)}
     return Table(
-        "supplement6_further_metrics",
-        "Beyond the paper: further metrics of the converged models",
         pd.DataFrame(records),
         lay_out(cells),
         note=join(
@@ -409,7 +349,3 @@ def _models(metrics: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def with_interval(value: float, bounds: tuple[float, float], decimals: int) -> str:
     return f"{number(value, decimals)} [{number(bounds[0], decimals)}, {number(bounds[1], decimals)}]"
-
-
-def _or_more(ratio: float, limit: float) -> str:
-    return f"> {number(limit, 2)}" if np.isinf(ratio) else number(ratio, 2)

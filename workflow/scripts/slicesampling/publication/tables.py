@@ -12,12 +12,11 @@ import numpy as np
 import pandas as pd
 
 from .. import STRUCTURE
+from ..domain.metrics import METRICS, Metric
 from ..domain.records import read_table
 from ..evaluation.statistics import (
     COVARIATES,
-    METRICS,
     SIGNIFICANCE,
-    Metric,
     Summary,
     paired,
     quantile_regression,
@@ -26,6 +25,7 @@ from ..evaluation.statistics import (
 )
 from ..jobs import randomness
 from ..query.strategies import STRATEGIES, by_strategies, is_upper_bound, strategies_in
+from .contents import TABLES, made
 from .layout import INITIAL, MISSING, POOL, Table, count, join, lay_out, number, p_value_text, printed, thousands
 from .notes import (
     LIMIT,
@@ -39,10 +39,6 @@ from .notes import (
     mean_over_seeds,
 )
 from .pages import filled
-
-METRIC_TABLES = {metric: f"table{number}_{metric}" for number, metric in enumerate(METRICS, start=4)}
-"""The names of tables 4 to 7, by the metric."""
-
 
 LEGEND = (
     "Mean (5th, 95th percentile). Bold: best mean among the strategies of a {group}. Significantly worse than the best "
@@ -88,7 +84,7 @@ def cohort_table(cohort: pd.DataFrame, volumes: pd.DataFrame) -> Table:
     totals = "/".join(str((used["split"] == split).sum()) for split in ("pool", "val", "test"))
     notes = [f"In all {count(len(used), 'volume')} ({totals}). Voxel size and resolution: x × y × z."]
     notes += [f"{record['excluded']} of {record['site']} excluded." for record in records if record["excluded"]]
-    return Table("table1_cohort", "Data sets", pd.DataFrame(records), lay_out(cells, "Data set"), note=" ".join(notes))
+    return Table(pd.DataFrame(records), lay_out(cells, "Data set"), note=" ".join(notes))
 
 
 def annotation_table(annotations: pd.DataFrame) -> Table:
@@ -113,8 +109,6 @@ def annotation_table(annotations: pd.DataFrame) -> Table:
         pool=cell(annotations[pool & (annotations["iteration"] == annotations.loc[pool, "iteration"].max())]),
     )
     return Table(
-        "table2_annotations",
-        f"Annotated slices, annotated slices with {STRUCTURE}, and patients, over the iterations",
         annotations[["seed", "strategy", "iteration", *counts]].reset_index(drop=True),
         display,
         note=join(f"Annotated slices / annotated slices with {STRUCTURE} / patients.", mean_over_seeds(annotations)),
@@ -143,8 +137,6 @@ def training_table(training: pd.DataFrame) -> Table:
         pool=cell(converged[converged["strategy"] == "pool"]),
     )
     return Table(
-        "table3_training_steps",
-        "Training steps of the models used for the evaluation",
         training[["seed", "model", "strategy", "iteration", "converged", "best_step", "steps"]].reset_index(drop=True),
         display,
         note=join(
@@ -183,8 +175,6 @@ def metric_table(metrics: pd.DataFrame, metric: str, limit: pd.DataFrame | None 
         records.append({"strategy": "limit", "iteration": _last(shown), **best})
         display.loc[LIMIT] = summary_cell(best, about)
     return Table(
-        METRIC_TABLES[metric],
-        f"{about.label} of the models over the iterations",
         pd.DataFrame(records),
         display,
         note=join(LEGEND.format(group="row"), about_limit(limit), about_tests(shown, records), about_cases(shown)),
@@ -217,8 +207,6 @@ def converged_table(metrics: pd.DataFrame, limit: pd.DataFrame | None = None) ->
             records.append({"metric": about.column, "strategy": "limit", **best})
             cells.setdefault(LIMIT, {})[about.label] = summary_cell(best, about)
     return Table(
-        "table8_converged",
-        "Evaluation of the models trained until convergence",
         pd.DataFrame(records),
         lay_out(cells),
         note=join(LEGEND.format(group="column"), about_limit(limit), about_tests(shown, records), about_cases(shown)),
@@ -258,8 +246,6 @@ def regression_table(metrics: pd.DataFrame) -> Table:
             )
     seeds = compared["seed"].nunique()
     return Table(
-        "table9_quantile_regression",
-        "Effect of uncertainty (against random) and slice (against volume) sampling: quantile regression",
         pd.DataFrame(records),
         lay_out({name.replace("_", " ").capitalize(): row for name, row in cells.items()}),
         note=join(
@@ -317,12 +303,12 @@ def paper_comparison(
     metrics: pd.DataFrame,
 ) -> str:
     """Return a page with tables 2 to 9, the values of this run above those of the paper."""
+    records = {"annotations": annotations, "training": training, "metrics": metrics}
+    # Without the limit of the grid, of which the paper says nothing.
     ours = [
-        annotation_table(annotations),
-        training_table(training),
-        *[metric_table(metrics, metric) for metric in METRICS],
-        converged_table(metrics),
-        regression_table(metrics),
+        made(name, {argument: records[argument] for argument in TABLES[name].reads if argument in records})
+        for name in TABLES
+        if name.startswith("table") and name != "table1_cohort"
     ]
     return filled(
         "tables.html",

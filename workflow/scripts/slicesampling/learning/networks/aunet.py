@@ -69,7 +69,7 @@ def load(content: dict[str, Any], compute: Compute) -> AuNet:
 
 
 def train(task: Task) -> list[dict[str, Any]]:
-    """Train a network; see `networks.train`. Several processes each run the script that calls it."""
+    """Train a network; see `interface.train`. Several processes each run the script that calls it."""
     launch(task.script, task.compute["training_processes"])
     compute = computing(task.compute)
     volumes = [load_preprocessed(task.folders[name]) for name in task.validation]

@@ -13,6 +13,7 @@ class Kind(NamedTuple):
     training: returns of a configuration what trainings of all lengths share, beside `network`.
     end: returns of a configuration how long a training is, by `iteration` or `converged`.
     samples: returns of a configuration in words what an uncertainty is made of.
+    epochs: returns of a configuration how many epochs a training of an iteration has at most; None: no such limit.
     features: whether its models give features of slices, by which some strategies choose.
     unread: keys of the configuration that it does not read, beside those of `network` that belong to other kinds.
     """
@@ -21,6 +22,7 @@ class Kind(NamedTuple):
     training: Callable[[Config], Config]
     end: Callable[[Config, str], Any]
     samples: Callable[[Config], str]
+    epochs: Callable[[Config], int | None]
     features: bool
     unread: tuple[str, ...]
 
@@ -33,6 +35,7 @@ KINDS = {
         training=lambda config: {name: value for name, value in config["training"].items() if name not in ENDS},
         end=lambda config, length: config["training"][length],
         samples=lambda config: f"{config['uncertainty']['samples']} Monte Carlo dropout samples",
+        epochs=lambda config: config["training"]["iteration"]["epochs"],
         features=True,
         unread=(),
     ),
@@ -44,6 +47,7 @@ KINDS = {
             f"{config['network']['folds']} models of nnU-Net"
             + (", each on all mirrored volumes" if config["network"]["mirroring"] else "")
         ),
+        epochs=lambda config: None,
         features=False,
         unread=(
             "training",

@@ -58,7 +58,7 @@ PATIENCE_SECONDS = 20
 
 
 def train(task: Task) -> list[dict[str, Any]]:
-    """Train an ensemble with nnU-Net; see `networks.train`.
+    """Train an ensemble with nnU-Net; see `interface.train`.
 
     Its members are trained one after the other. The next attempt goes on with the first that is not trained, at
     nnU-Net's last checkpoint of it. A converged model for which nnU-Net has the same trainer as for the last iteration

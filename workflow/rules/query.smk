@@ -15,11 +15,7 @@ localrules:
 rule slice_budget:
     """Set how many slices uss and rss add: {params.slices} (auto: liver slices a uvs iteration adds / {params.ratio})."""
     input:
-        lambda wildcards: (
-            f"results/annotations/seed{wildcards.seed}/uvs-{LAST}.tsv"
-            if config["slices_per_iteration"] == "auto"
-            else []
-        ),
+        lambda wildcards: EXPERIMENT.budget_inputs(wildcards.seed),
     output:
         "results/annotations/seed{seed}/slice_budget.txt",
     log:
@@ -37,7 +33,13 @@ rule slice_budget:
 rule query:
     """Request annotations: {wildcards.strategy}, iteration {wildcards.iteration}."""
     input:
-        unpack(query_inputs),
+        unpack(
+            lambda wildcards: EXPERIMENT.query_inputs(
+                Query(
+                    int(wildcards.seed), wildcards.strategy, int(wildcards.iteration)
+                )
+            )
+        ),
     output:
         "results/queries/seed{seed}/{strategy}-{iteration}.tsv",
     log:
@@ -46,12 +48,17 @@ rule query:
     conda:
         "../../envs/environment.yaml"
     params:
-        strategy=lambda wildcards: STRATEGIES[wildcards.strategy]._asdict(),
+        strategy=lambda wildcards: EXPERIMENT.strategies[wildcards.strategy]._asdict(),
+        # The answers of people: nobody is asked again, also where nobody could tell.
+        answers=config["people"]["answers"],
+        closed=lambda wildcards: EXPERIMENT.closed_round(asked_model(wildcards)),
         volumes=config["volumes_per_iteration"],
         candidate_distance=config["uncertainty"]["candidate_distance"],
         # Of no other strategy, so that a further iteration leaves the queries before it as they are.
         iterations=lambda wildcards: (
-            config["iterations"] if STRATEGIES[wildcards.strategy].scheduled else None
+            config["iterations"]
+            if EXPERIMENT.strategies[wildcards.strategy].scheduled
+            else None
         ),
     script:
         "../scripts/query.py"

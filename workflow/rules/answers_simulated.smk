@@ -15,7 +15,7 @@ localrules:
 rule initial_annotations:
     """Annotate all slices of the {params.size} volumes that every strategy starts from, or (None) of all."""
     input:
-        reference="results/annotations/reference.tsv",
+        reference=REFERENCE,
     output:
         "results/annotations/seed{seed}/initial.tsv",
     log:
@@ -42,11 +42,11 @@ rule annotate:
     """Answer a query from the reference masks, as the simulated annotator."""
     input:
         query=rules.query.output[0],
-        ledger=lambda wildcards: f"results/annotations/seed{wildcards.seed}/{previous(wildcards)}.tsv",
-        reference="results/annotations/reference.tsv",
+        ledger=lambda wildcards: ledger(wildcards.seed, asked_model(wildcards)),
+        reference=REFERENCE,
         budget=lambda wildcards: (
-            f"results/annotations/seed{wildcards.seed}/slice_budget.txt"
-            if STRATEGIES[wildcards.strategy].until_liver
+            EXPERIMENT.budget(wildcards.seed)
+            if EXPERIMENT.strategies[wildcards.strategy].until_liver
             else []
         ),
     output:

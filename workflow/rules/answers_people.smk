@@ -17,14 +17,14 @@ localrules:
     annotation_page,
 
 
+PROGRESS = EXPERIMENT.progress
 ROUND = f"initial|{config['strategies'][0]}-[0-9]+"
 
 
 rule annotate:
     """Write the ledger of what came with masks, and of what people had annotated when round {wildcards.round} was closed."""
     input:
-        reference="results/annotations/reference.tsv",
-        closed=lambda wildcards: closed_table(wildcards.round),
+        reference=REFERENCE,
     output:
         "results/annotations/seed{seed}/{round}.tsv",
     log:
@@ -33,6 +33,9 @@ rule annotate:
         round=ROUND,
     conda:
         "../../envs/environment.yaml"
+    params:
+        answers=config["people"]["answers"],
+        closed=lambda wildcards: EXPERIMENT.closed_round(Model.parse(wildcards.round)),
     script:
         "../scripts/people_ledger.py"
 
@@ -40,7 +43,7 @@ rule annotate:
 rule first_query:
     """Without a model, request {params.slices} slices, evenly spaced in {params.volumes} random volumes."""
     input:
-        reference="results/annotations/reference.tsv",
+        reference=REFERENCE,
     output:
         "results/queries/seed{seed}/initial.tsv",
     log:
@@ -57,7 +60,7 @@ rule first_query:
 rule work_list:
     """Draw which slices start from a proposal ({params.proposals}) and which two people annotate ({params.twice})."""
     input:
-        f"results/queries/seed{SHOWN_SEED}/{{round}}.tsv",
+        f"results/queries/seed{EXPERIMENT.shown_seed}/{{round}}.tsv",
     output:
         "results/work_lists/{round}.tsv",
     log:
@@ -67,7 +70,7 @@ rule work_list:
     conda:
         "../../envs/environment.yaml"
     params:
-        seed=SHOWN_SEED,
+        seed=EXPERIMENT.shown_seed,
         # Before there is a model nothing can be proposed.
         proposals=lambda wildcards: (
             0 if wildcards.round == "initial" else config["people"]["proposals"]
@@ -81,8 +84,10 @@ rule proposals:
     """Segment the volumes of a work list in which a slice starts from the model's mask, dropout off."""
     input:
         work_list="results/work_lists/{strategy}-{iteration}.tsv",
-        model=lambda wildcards: f"results/models/seed{SHOWN_SEED}/{previous(wildcards)}/model.pt",
-        volumes=preprocessed(split_volumes(USED, "pool")),
+        model=lambda wildcards: (
+            f"{model_folder(EXPERIMENT.shown_seed, asked_model(wildcards))}/model.pt"
+        ),
+        volumes=EXPERIMENT.preprocessed(EXPERIMENT.volumes["uncertainty"]),
     output:
         directory("results/proposals/{strategy}-{iteration}"),
     log:
@@ -93,8 +98,7 @@ rule proposals:
         "../../envs/environment.yaml"
     threads: config["compute"]["threads"]
     resources:
-        gpu=GPU,
-        mem_mb=more_each_attempt(16000),  # as `predict`
+        **APPLIES,
         runtime=more_each_attempt(4 * 60),
     script:
         "../scripts/proposals.py"
@@ -118,28 +122,19 @@ rule segment:
         "../../envs/environment.yaml"
     threads: config["compute"]["threads"]
     resources:
-        gpu=GPU,
-        mem_mb=more_each_attempt(16000),  # as `uncertainty`
+        **APPLIES,
         runtime=more_each_attempt(12 * 60),
     params:
-        volumes=lambda wildcards: volumes_in(wildcards.shard, "preprocessing"),
+        volumes=volumes_of("preprocessing"),
         settings={name: config["uncertainty"][name] for name in ("samples", "dilation")},
     script:
         "../scripts/segment.py"
 
 
-SEGMENTATIONS = shards(
-    "preprocessing",
-    "results/segmentations/seed{seed}/{model}/shard{shard}.tsv",
-    seed=SHOWN_SEED,
-    model=CONVERGED_MODELS,
-)
-
-
 rule review:
     """List all segmented volumes for review, the most uncertain first."""
     input:
-        scores=SEGMENTATIONS,
+        scores=EXPERIMENT.segmentations(),
         cohort="results/cohort/cohort.tsv",
     output:
         "results/review.tsv",
@@ -151,73 +146,26 @@ rule review:
         "../scripts/review.py"
 
 
-# What needs neither a second strategy nor a model of the whole data pool, and test volumes only where there are some.
-PEOPLES_TABLES = ["table1_cohort", "table3_training_steps"]
-PEOPLES_FIGURES = [*(["figure1_network"] if DRAWN else []), "figure3_excluded_cases"]
-if LAST > 0:
-    PEOPLES_FIGURES += ["selected_slices"]
-if TESTED:
-    PEOPLES_TABLES += ["table4_dice", "table5_rve", "table6_msd", "table7_hd"]
-    PEOPLES_TABLES += ["supplement1_intervals", "supplement6_further_metrics"]
-    PEOPLES_FIGURES += ["calibration"]
-if TESTED and LAST > 0:
-    PEOPLES_FIGURES += ["figure4_iterations", "figure5_probability_maps"]
-FILLED = [
-    *expand(
-        "results/tables/{table}.{format}", table=PEOPLES_TABLES, format=TABLE_FORMATS
-    ),
-    *expand(
-        "results/figures/{figure}.{format}",
-        figure=[
-            *PEOPLES_FIGURES,
-            *(f"learning_curves/seed{SHOWN_SEED}/{model}" for model in MODELS),
-        ],
-        format=FIGURE_FORMATS,
-    ),
-]
-LEFT_OUT = [
-    name
-    for name in (
-        *TABLES,
-        *PLOTS,
-        "figure2_uncertainty_profile",
-        "figure5_probability_maps",
-        "figure6_cases",
-        "selected_slices",
-        "overview",
-        "claims",
-        "this_run_and_the_paper",
-    )
-    if name not in (*PEOPLES_TABLES, *PEOPLES_FIGURES)
-]
-
-
 rule annotation_page:
     """Show what annotation took, what the models reach by it, and what another {params.more} slices would bring."""
     input:
-        reference="results/annotations/reference.tsv",
-        closed=[str(ANSWERS / "closed" / f"{name}.tsv") for name in PROGRESS.closed],
+        reference=REFERENCE,
         ledgers=expand(
-            f"results/annotations/seed{SHOWN_SEED}/{{model}}.tsv",
+            f"results/annotations/seed{EXPERIMENT.shown_seed}/{{model}}.tsv",
             model=PROGRESS.models,
         ),
         histories=expand(
-            f"results/models/seed{SHOWN_SEED}/{{model}}/history.tsv",
+            f"results/models/seed{EXPERIMENT.shown_seed}/{{model}}/history.tsv",
             model=PROGRESS.models,
         ),
-        metrics=shards(
+        metrics=of_shards(
             "test",
-            f"results/evaluation/seed{SHOWN_SEED}/{{model}}/shard{{shard}}.tsv",
+            f"results/evaluation/seed{EXPERIMENT.shown_seed}/{{model}}/shard{{shard}}.tsv",
             model=PROGRESS.models,
         ),
         review=[] if PROGRESS.open else "results/review.tsv",
     output:
-        page=report(
-            "results/annotation.html",
-            category="1 Overview",
-            labels={"page": "annotation by people"},
-            caption="../report/annotation.rst",
-        ),
+        page=listed("annotation", "results/annotation.html"),
         figure="results/figures/annotation_minutes.png",
         print="results/figures/annotation_minutes.pdf",
         rounds="results/evaluation/annotation_rounds.tsv",
@@ -227,51 +175,24 @@ rule annotation_page:
     conda:
         "../../envs/environment.yaml"
     params:
-        answers=str(ANSWERS),
+        answers=config["people"]["answers"],
         closed=PROGRESS.closed,
         models=PROGRESS.models,
         more=(
             config["slices_per_iteration"]
-            if STRATEGIES[SHOWN_STRATEGY].slices
+            if EXPERIMENT.strategies[EXPERIMENT.shown_strategy].slices
             else config["volumes_per_iteration"]
         ),
         ratio=config["annotation_time_ratio"],
-        left_out=[] if PROGRESS.open else LEFT_OUT,
+        left_out=[] if PROGRESS.open else EXPERIMENT.left_out,
+        caption=EXPERIMENT.caption("annotation"),
     script:
         "../scripts/annotation_page.py"
 
 
-def people_targets():
-    """What can be made of the rounds that are closed, and the work list of the one that is open; or all, in the end."""
-    targets = ["results/cohort_report.html"]
-    if PROGRESS.models:
-        targets.append("results/annotation.html")
-    if PROGRESS.open is None:
-        return [*targets, *SEGMENTATIONS, *FILLED, "results/provenance.json"]
-    targets.append(f"results/work_lists/{PROGRESS.open}.tsv")
-    if PROGRESS.open != "initial":
-        targets.append(f"results/proposals/{PROGRESS.open}")
-    return targets
-
-
-def where_people_are():
-    """Return the line that says at which point the run is."""
-    if PROGRESS.open is None:
-        return "People have ended the loop: the models are trained until convergence, and all volumes are segmented."
-    if Path(f"results/work_lists/{PROGRESS.open}.tsv").exists():
-        return waiting("results/work_lists", Answers(ANSWERS), PROGRESS.open)
-    closed = len(PROGRESS.closed)
-    rounds = (
-        "1 round of annotation is"
-        if closed == 1
-        else f"{closed} rounds of annotation are"
-    )
-    return f"{rounds} closed; this run makes the work list of the next one."
-
-
 if workflow.is_main_process:
-    logger.info(where_people_are())
+    logger.info(where_people_are(PROGRESS, config["people"]["answers"]))
 
 
 onsuccess:
-    logger.info(where_people_are())
+    logger.info(where_people_are(PROGRESS, config["people"]["answers"]))

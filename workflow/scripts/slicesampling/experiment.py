@@ -1,0 +1,380 @@
+"""The experiment: what follows from a configuration and a cohort, before anything has run.
+
+An `Experiment` says which models there are, what each is trained on, what each query needs, which files each job reads,
+and what comes out in the end. With simulated annotators all of it is known. With people it is what follows from the
+rounds that they have closed.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from .answers.rounds import Progress, progress_of
+from .cohort.table import Fault, fail_on, read_cohort, shard_of, size_faults, split_volumes, table_faults, used
+from .domain.models import INITIAL, POOL, Model
+from .learning.networks.kinds import Kind, kind_of
+from .phantom.sites import plan_cohort
+from .publication import contents
+from .publication.contents import FIGURE_FORMATS, TABLE_FORMATS, Entry, Facts
+from .publication.layout import MANY
+from .query.strategies import Strategy, strategies_of
+
+PHANTOM = "phantom"
+"""In the place of a cohort table: the synthetic cohort, which the workflow makes itself."""
+
+USS = "uss"
+"""The paper's proposal, which figures 2 and 5 show where it is run."""
+
+AT_ONCE, ASKED, LONG, LATER = 3, 2, 1, 0
+"""Priorities: jobs of seconds, for which trainings wait; trainings whose uncertainty decides what is annotated next;
+long trainings, which end a chain of jobs; and all others, for which nothing waits."""
+
+EXCLUDED_SHOWN = 4
+"""Excluded volumes that figure 3 shows."""
+
+REFERENCE = "results/annotations/reference.tsv"
+
+
+class Query(NamedTuple):
+    """A question of a strategy: what is annotated in an iteration."""
+
+    seed: int
+    strategy: str
+    iteration: int
+
+    @property
+    def previous(self) -> Model:
+        """The model that it is asked of."""
+        return Model(self.strategy, self.iteration).previous
+
+
+def ledger(seed: object, model: Model) -> str:
+    """Return the path of the ledger that a model is trained on."""
+    return f"results/annotations/seed{seed}/{model.ledger}.tsv"
+
+
+def model_folder(seed: object, model: Model) -> str:
+    return f"results/models/seed{seed}/{model}"
+
+
+def read_experiment(config: Mapping[str, Any]) -> "Experiment":
+    """Return the experiment of a checked configuration: its cohort, and with people how far they have come.
+
+    Raises UserError where the cohort table cannot be read, or the answers are those of another configuration.
+    """
+    if config["cohort"] == PHANTOM:
+        cohort = plan_cohort(config["phantom"], "results/phantom").rename_axis("row")
+    else:
+        cohort = read_cohort(config["cohort"])
+    if config["annotator"] != "people":
+        return Experiment(config, cohort)
+    pool = used(cohort).query("split == 'pool'")
+    return Experiment(config, cohort, progress_of(config, masks=bool((pool["label"] != "").any())))
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All that follows from a configuration and a cohort.
+
+    config: checked; cohort: its table, excluded volumes among them; progress: of people who annotate, None where the
+    reference masks answer.
+    """
+
+    config: Mapping[str, Any]
+    cohort: pd.DataFrame
+    progress: Progress | None = None
+
+    # --- volumes -------------------------------------------------------------------------------------------------
+
+    @property
+    def people(self) -> bool:
+        return self.progress is not None
+
+    @property
+    def synthetic(self) -> bool:
+        return bool(self.config["cohort"] == PHANTOM)
+
+    def check_table(self) -> None:
+        """Raise UserError where the cohort table, or the file system, says that a volume cannot be used.
+
+        Where it does, too small splits are among the faults; by themselves they are no fault of the table.
+        """
+        files = not self.synthetic
+        faults = table_faults(self.cohort, files, self.config["data_root"] if files else None, self.people)
+        fail_on([*faults, *self._too_small()] if faults else [], self.config["cohort"])
+
+    def check_sizes(self) -> None:
+        """Raise UserError where a split holds too few volumes for the experiment."""
+        fail_on(self._too_small(), self.config["cohort"])
+
+    def _too_small(self) -> list[Fault]:
+        return list(size_faults(self.cohort, self.config["initial_volumes"], 0, self.people))
+
+    @cached_property
+    def volumes(self) -> dict[str, list[str]]:
+        """The used volumes that each stage works on: all, the pool, those to validate on, and those with a
+        reference."""
+        rows = used(self.cohort)
+        labelled = set(rows.loc[rows["label"] != "", "volume"])
+        return {
+            "preprocessing": rows["volume"].tolist(),
+            "uncertainty": split_volumes(rows, "pool"),
+            "validation": split_volumes(rows, "val"),
+            "test": [name for name in split_volumes(rows, "test") if name in labelled],
+        }
+
+    def volumes_in(self, stage: str, shard: int | str) -> list[str]:
+        """Return the volumes of a stage's shard."""
+        return shard_of(self.volumes[stage], int(shard), self.config["shards"][stage])
+
+    def shards(self, stage: str) -> list[int]:
+        """Return the shards of a stage that hold any volume."""
+        return list(range(min(self.config["shards"][stage], len(self.volumes[stage]))))
+
+    def preprocessed(self, volumes: Iterable[str]) -> list[str]:
+        """Return the folders of the preprocessed shards that hold `volumes`."""
+        order = {name: place for place, name in enumerate(self.volumes["preprocessing"])}
+        shards = {order[name] % self.config["shards"]["preprocessing"] for name in volumes}
+        return [f"results/preprocessed/shard{shard}" for shard in sorted(shards)]
+
+    def files_of(self, volumes: Iterable[str]) -> list[str]:
+        """Return the files or folders that the cohort table names for `volumes`; the synthetic cohort is one folder."""
+        if self.synthetic:
+            return ["results/phantom"]
+        rows = self.cohort[self.cohort["volume"].isin(list(volumes))]
+        return [*rows["image"], *filter(None, rows["label"])]
+
+    def rows_of(self, volumes: Iterable[str]) -> list[dict[str, str]]:
+        """Return the rows of the cohort table of `volumes`."""
+        return self.cohort[self.cohort["volume"].isin(list(volumes))].to_dict("records")
+
+    @cached_property
+    def shown_exclusions(self) -> list[str]:
+        """The excluded volumes that figure 3 shows."""
+        rows = self.cohort
+        rows = rows[(rows["exclude"] != "") & (rows["image"] != "") & (rows["label"] != "")]
+        return rows["volume"].head(EXCLUDED_SHOWN).tolist()
+
+    # --- models and queries --------------------------------------------------------------------------------------
+
+    @cached_property
+    def strategies(self) -> dict[str, Strategy]:
+        return strategies_of(dict(self.config))
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of network that is trained."""
+        return kind_of(dict(self.config))
+
+    @property
+    def seeds(self) -> list[int]:
+        return list(self.config["seeds"])
+
+    @property
+    def iterations(self) -> range:
+        """The iterations that are planned."""
+        return range(1, self.config["iterations"] + 1)
+
+    @cached_property
+    def last(self) -> int:
+        """The last iteration, with people that of the last closed round."""
+        return self.config["iterations"] if self.progress is None else max(len(self.iteration_models) - 1, 0)
+
+    @cached_property
+    def iteration_models(self) -> list[Model]:
+        """The initial model and those of the iterations, of limited length."""
+        if self.progress is not None:
+            return [Model.parse(name) for name in self.progress.models]
+        return [Model(INITIAL), *(Model(name, k) for name in self.config["strategies"] for k in self.iterations)]
+
+    @cached_property
+    def converged_models(self) -> list[Model]:
+        """The models trained until convergence: of the last iterations, and, where all of it has masks, of the pool."""
+        if self.progress is not None:
+            return [] if self.progress.open else [self.iteration_models[-1]._replace(converged=True)]
+        ends = [Model(name, self.last, converged=True) for name in self.config["strategies"]]
+        return [*ends, Model(POOL, converged=True)]
+
+    @property
+    def models(self) -> list[Model]:
+        return [*self.iteration_models, *self.converged_models]
+
+    @cached_property
+    def ledgers(self) -> list[Model]:
+        """The annotated sets after the last iteration."""
+        return [Model(name, self.last) for name in self.config["strategies"]]
+
+    @cached_property
+    def queries(self) -> list[Query]:
+        return [
+            Query(seed, name, k) for seed in self.seeds for name in self.config["strategies"] for k in self.iterations
+        ]
+
+    @cached_property
+    def scored_models(self) -> list[Model]:
+        """The models whose uncertainty a query asks for: only those can be compared with their errors."""
+        asked = (query.previous for query in self.queries if self.strategies[query.strategy].columns)
+        return list(dict.fromkeys(asked))
+
+    def training_priority(self, model: Model) -> int:
+        """Return the priority of a training and of its model's uncertainty: the more jobs wait for it, the higher."""
+        if model in self.scored_models:
+            return ASKED
+        return LONG if model._replace(converged=True) in self.converged_models else LATER
+
+    def begun(self, seed: object, model: Model) -> list[str]:
+        """Return the file of the model whose training one carries on, if it carries on any."""
+        return [f"{model_folder(seed, model.begun)}/model.pt"] if model.begun != model else []
+
+    def closed_round(self, model: Model) -> str | None:
+        """Return the round that people closed before a model was trained; None where they answered nothing for it."""
+        return model.ledger if self.progress is not None and model.ledger in self.progress.closed else None
+
+    def query_inputs(self, query: Query) -> dict[str, Any]:
+        """Return the files that a query reads: of the model before it, and the budget, only what its strategy uses."""
+        strategy, before = self.strategies[query.strategy], query.previous
+        folder = f"results/uncertainty/seed{query.seed}/{before}"
+        inputs: dict[str, Any] = {"reference": REFERENCE, "ledger": ledger(query.seed, before)}
+        shards = self.shards("uncertainty")
+        if strategy.columns:
+            inputs["scores"] = [f"{folder}/{strategy.unit}s-shard{shard}.tsv" for shard in shards]
+        if strategy.how.features:
+            inputs["features"] = [f"{folder}/features-shard{shard}.npz" for shard in shards]
+        if strategy.slices:
+            inputs["budget"] = self.budget(query.seed)
+        return inputs
+
+    @staticmethod
+    def budget(seed: object) -> str:
+        """Return the path of the number of slices that the slice strategies add in an iteration."""
+        return f"results/annotations/seed{seed}/slice_budget.txt"
+
+    def budget_inputs(self, seed: object) -> list[str]:
+        """Return what the budget of slices follows from."""
+        return [ledger(seed, Model("uvs", self.last))] if self.config["slices_per_iteration"] == "auto" else []
+
+    # --- what comes out ------------------------------------------------------------------------------------------
+
+    @property
+    def shown_seed(self) -> int:
+        """The seed that figures of single cases show."""
+        return self.seeds[0]
+
+    @property
+    def shown_strategy(self) -> str:
+        """The strategy whose model figure 5 shows."""
+        return USS if USS in self.config["strategies"] else self.config["strategies"][0]
+
+    @property
+    def shown_model(self) -> Model:
+        return Model(self.shown_strategy, self.last, converged=True)
+
+    @property
+    def own_titles(self) -> dict[str, str]:
+        """What notes and captions say of the strategies that are not the paper's."""
+        return {name: one.title for name, one in self.strategies.items() if name in self.config["combinations"]}
+
+    @property
+    def facts(self) -> Facts:
+        """What captions say of the run."""
+        return Facts(
+            seeds=tuple(self.seeds),
+            cases=len(self.volumes["test"]),
+            many=len(self.strategies) > MANY,
+            minutes_per_slice=self.config["annotation_minutes_per_slice"],
+            time_ratio=self.config["annotation_time_ratio"],
+            epochs=self.kind.epochs(dict(self.config)),
+            own=self.own_titles,
+            candidate_distance=self.config["uncertainty"]["candidate_distance"],
+            samples=self.kind.samples(dict(self.config)),
+            shown=str(self.shown_model),
+        )
+
+    def caption(self, name: str) -> str:
+        """Return the caption of a table, figure or page."""
+        return contents.caption(name, self.facts)
+
+    @property
+    def annotation_time(self) -> dict[str, Any]:
+        """The time model: what a slice takes, and which strategies choose slices."""
+        return {
+            "minutes_per_slice": self.config["annotation_minutes_per_slice"],
+            "ratio": self.config["annotation_time_ratio"],
+            "sliced": [name for name, strategy in self.strategies.items() if strategy.slices],
+        }
+
+    def arguments(self, name: str) -> dict[str, Any]:
+        """Return what a table or figure takes beside its records."""
+        return self.annotation_time if contents.ALL[name].timed else {}
+
+    @cached_property
+    def lacks(self) -> frozenset[str]:
+        """What the run has not, of all that a table or figure may need."""
+        missing = {
+            contents.STRATEGIES: self.people,
+            contents.TESTS: not self.volumes["test"],
+            contents.QUERIES: self.last < 1,
+            contents.SCORES: not self.scored_models,
+            contents.USS: USS not in self.config["strategies"],
+            contents.AUNET: self.config["network"]["kind"] != "aunet",
+        }
+        return frozenset(name for name, absent in missing.items() if absent)
+
+    def filled(self, entries: Mapping[str, Entry]) -> list[str]:
+        """Return the names of the tables, figures or pages that this run can fill."""
+        return [name for name, entry in entries.items() if not self.lacks.intersection(entry.needs)]
+
+    @property
+    def left_out(self) -> list[str]:
+        """The tables, figures and pages that a run with people cannot fill."""
+        entries = {name: entry for name, entry in contents.ALL.items() if contents.AUNET not in entry.needs}
+        return [name for name in entries if name not in self.filled(entries)]
+
+    def from_records(self) -> list[str]:
+        """Return all tables, figures and pages that are made from the records in results/evaluation alone."""
+        return [
+            *_files("tables", self.filled(contents.TABLES), TABLE_FORMATS),
+            *_files("figures", self.filled(contents.PLOTS), FIGURE_FORMATS),
+            *(f"results/{name}.html" for name in self.filled(contents.PAGES_OF_RECORDS)),
+        ]
+
+    def learning_curves(self) -> list[str]:
+        """Return the figures of all trainings."""
+        names = [f"learning_curves/seed{seed}/{model}" for seed in self.seeds for model in self.models]
+        return _files("figures", names, FIGURE_FORMATS)
+
+    def tables_and_figures(self) -> list[str]:
+        """Return all tables and figures that this configuration can fill, and the pages of the same records."""
+        return [
+            *self.from_records(),
+            *_files("figures", self.filled(contents.FIGURES), FIGURE_FORMATS),
+            *self.learning_curves(),
+        ]
+
+    def segmentations(self) -> list[str]:
+        """Return the scores of all volumes that the model of the last round segments."""
+        return [
+            f"results/segmentations/seed{self.shown_seed}/{model}/shard{shard}.tsv"
+            for model in self.converged_models
+            for shard in self.shards("preprocessing")
+        ]
+
+    def targets(self) -> list[str]:
+        """Return what a run makes; with people what follows from closed rounds, and the work list of the open one."""
+        cohort, provenance = "results/cohort_report.html", "results/provenance.json"
+        if self.progress is None:
+            return [*self.tables_and_figures(), cohort, provenance]
+        annotation = ["results/annotation.html"] if self.models else []
+        if self.progress.open is None:
+            return [cohort, *annotation, *self.segmentations(), *self.tables_and_figures(), provenance]
+        asked = [f"results/work_lists/{self.progress.open}.tsv"]
+        if self.progress.open != INITIAL:
+            asked.append(f"results/proposals/{self.progress.open}")
+        return [cohort, *annotation, *asked]
+
+
+def _files(folder: str, names: Iterable[str], formats: Iterable[str]) -> list[str]:
+    return [f"results/{folder}/{name}.{suffix}" for name in names for suffix in formats]
