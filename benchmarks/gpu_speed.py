@@ -305,8 +305,8 @@ def experiment(setting: Setting) -> Rows:
 
 def rehearse(config: dict[str, Any], scale: gpu_work.Scale) -> None:
     """Make the paper's configuration small."""
-    config["network"]["filters"] = list(scale.filters)
-    config["training"]["patch"] = list(scale.patch)
+    config["network"]["aunet"]["filters"] = list(scale.filters)
+    config["network"]["aunet"]["training"]["patch"] = list(scale.patch)
     config["uncertainty"]["samples"] = scale.samples
     config["preprocessing"]["spacing"] = [8, 16, 16]
     config["phantom"]["matrix"] = 32

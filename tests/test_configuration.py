@@ -38,12 +38,13 @@ def test_defaults_are_the_papers() -> None:
     assert (config["iterations"], config["initial_volumes"], config["volumes_per_iteration"]) == (5, 5, 5)
     assert config["slices_per_iteration"] == 200
     assert config["preprocessing"]["spacing"] == [1.5, 1.0, 1.0]
-    assert config["training"]["patch"] == [4, 180, 180]
-    assert (config["training"]["batch_size"], config["training"]["learning_rate"]) == (2, 1e-5)
-    assert config["training"]["validation_interval"] == 1000
-    assert config["training"]["iteration"]["epochs"] == 30
+    training = config["network"]["aunet"]["training"]
+    assert training["patch"] == [4, 180, 180]
+    assert (training["batch_size"], training["learning_rate"]) == (2, 1e-5)
+    assert training["validation_interval"] == 1000
+    assert training["iteration"]["epochs"] == 30
     assert (config["uncertainty"]["samples"], config["uncertainty"]["dilation"]) == (20, 11)
-    assert config["network"]["dropout"] == 0.25
+    assert config["network"]["aunet"]["dropout"] == 0.25
     splits = {
         split: sum(site[split] for site in config["phantom"]["sites"].values()) for split in ("pool", "val", "test")
     }
@@ -72,7 +73,7 @@ def test_the_demo_changes_only_known_keys() -> None:
     ("path", "value", "message"),
     [
         ("iteration", 5, "iteration is no key; accepted: .* (did you mean iterations?)"),
-        ("network.dropuot", 0.5, "network.dropuot is no key; .* (did you mean dropout?)"),
+        ("network.aunet.dropuot", 0.5, "network.aunet.dropuot is no key; .* (did you mean dropout?)"),
         ("iterations", 0, "iterations is 0; accepted: a whole number from 1"),
         ("iterations", "five", "iterations is 'five'; accepted: a whole number from 1"),
         ("strategies", ["uss", "uus"], "strategies.1 is 'uus'; accepted: uvs or rvs or uss or rss"),
@@ -80,14 +81,22 @@ def test_the_demo_changes_only_known_keys() -> None:
         ("seeds", [1, 1], "seeds is [1, 1]; accepted: a list of at least 1 without repetition"),
         ("slices_per_iteration", "all", "slices_per_iteration is 'all'; accepted: a whole number from 1 or auto"),
         ("uncertainty.dilation", 10, "uncertainty.dilation is 10; accepted: a whole number from 1 that is odd"),
-        ("training.batch_size", 1, "training.batch_size is 1; accepted: a whole number from 2"),
-        ("training.patch", [4, 181, 180], "training.patch is [4, 181, 180]; accepted by this network: [4, 196, 180]"),
-        ("training.window", [400, -160], "training.window is [400, -160]; accepted: a lower and a higher HU value"),
-        ("training.converged.patience", None, "training.converged never ends"),
-        ("compute.training_processes", 3, "compute.training_processes is 3; accepted: a number that divides training"),
+        ("network.aunet.training.batch_size", 1, "training.batch_size is 1; accepted: a whole number from 2"),
+        (
+            "network.aunet.training.patch",
+            [4, 181, 180],
+            "network.aunet.training.patch is [4, 181, 180]; accepted by this network: [4, 196, 180]",
+        ),
+        (
+            "network.aunet.training.window",
+            [400, -160],
+            "network.aunet.training.window is [400, -160]; accepted: a lower and a higher HU value",
+        ),
+        ("network.aunet.training.converged.patience", None, "network.aunet.training.converged never ends"),
+        ("compute.training_processes", 3, "compute.training_processes is 3; accepted: a number that divides network"),
         ("compute.precision", "int8", "compute.precision is 'int8'; accepted: auto or float32 or tf32 or bfloat16"),
         ("compute.tile_gib", 0, "compute.tile_gib is 0; accepted: a number above 0 or auto"),
-        ("network.in_plane_levels", 6, "network.in_plane_levels is 6; accepted: up to 5"),
+        ("network.aunet.in_plane_levels", 6, "network.aunet.in_plane_levels is 6; accepted: up to 5"),
         ("preprocessing.spacing", [1, 1], "preprocessing.spacing is [1, 1]; accepted: a list of at least 3"),
         (
             "phantom.sites.utrecht",
@@ -109,36 +118,62 @@ def test_a_fault_is_one_clear_line(path: str, value: Any, message: str) -> None:
 
 def test_a_missing_key_is_named() -> None:
     config = load("config.yaml")
-    del config["training"]["patch"]
-    with pytest.raises(UserError, match=r"training\.patch is missing"):
+    del config["network"]["aunet"]["training"]["patch"]
+    with pytest.raises(UserError, match=r"network\.aunet\.training\.patch is missing"):
         check_configuration(config, SCHEMA)
 
 
 def nnunet(**changes: Any) -> dict[str, Any]:
-    """Return the configuration with nnU-Net, as Snakemake merges its file into that of the paper's network."""
-    config = load("config.yaml")
-    config["network"] |= load("nnunet.yaml")["network"] | changes
+    """Return the configuration with nnU-Net."""
+    config = changed("network.kind", "nnunet")
+    config["network"]["nnunet"] |= changes
     return config
 
 
-def test_a_network_has_its_own_keys_alone() -> None:
-    config = nnunet()
+@pytest.mark.parametrize("config", [load("config.yaml"), nnunet()])
+def test_a_check_changes_nothing(config: dict[str, Any]) -> None:
+    before = copy.deepcopy(config)
     check_configuration(config, SCHEMA)
-    assert config["network"] == load("nnunet.yaml")["network"]
-    for kind, network in (("aunet", load("config.yaml")), ("nnunet", nnunet())):
-        check_configuration(network, SCHEMA)
-        assert network["network"]["kind"] == kind
+    assert config == before
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (nnunet(kind="unet"), "network.kind is 'unet'; accepted: aunet or nnunet"),
-        (nnunet(folds=1), "network.folds is 1; accepted: a whole number from 2"),
-        (nnunet(configuration="3d_lowres"), "network.configuration is '3d_lowres'; accepted: 3d_fullres or 2d"),
-        (nnunet(patch=[1, 2, 3]), "network.patch is no key; accepted: kind, configuration, planner"),
-        (nnunet(trainer={"iteration": "nnUNetTrainer"}), "network.trainer.converged is missing"),
-        (changed("network.kind", "nnunet"), "network.folds is missing"),
+        (
+            {"training": {"iteration": {"epochs": 5}}},
+            "training is no key any more; write {network: {aunet: {training: {iteration: {epochs: 5}}}}}",
+        ),
+        (
+            {"network": {"filters": [8, 16], "kind": "aunet"}},
+            "network.filters is no key any more; write {network: {aunet: {filters: [8, 16]}}}",
+        ),
+        (
+            {"network": {"kind": "nnunet", "trainer": {"iteration": "x", "converged": "y"}}},
+            "network.trainer is no key any more; write {network: {nnunet: {trainer: {iteration: x, converged: y}}}}",
+        ),
+    ],
+)
+def test_the_form_of_older_versions_is_refused_with_the_new_one(config: dict[str, Any], message: str) -> None:
+    """And what is proposed is accepted."""
+    old = load("config.yaml")
+    update_config(old, config)
+    with pytest.raises(UserError) as caught:
+        check_configuration(old, SCHEMA)
+    assert str(caught.value) == f"configuration: {message}"
+    new = load("config.yaml")
+    update_config(new, yaml.safe_load(message.split("; write ")[1]))
+    check_configuration(new, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (changed("network.kind", "unet"), "network.kind is 'unet'; accepted: aunet or nnunet"),
+        (nnunet(folds=1), "network.nnunet.folds is 1; accepted: a whole number from 2"),
+        (nnunet(configuration="3d_lowres"), "network.nnunet.configuration is '3d_lowres'; accepted: 3d_fullres or 2d"),
+        (nnunet(patch=[1, 2, 3]), "network.nnunet.patch is no key; accepted: configuration, planner"),
+        (nnunet(trainer={"iteration": "nnUNetTrainer"}), "network.nnunet.trainer.converged is missing"),
         (
             nnunet() | {"combinations": {"core": {"unit": "slice", "rule": "k_centre"}}, "strategies": ["uss", "core"]},
             "strategies has core, which chooses by features of the network",

@@ -142,11 +142,11 @@ def test_workers_help_until_the_longest_chain(volumes: pd.DataFrame) -> None:
 
 def test_nnunet_costs_what_its_trainers_say(volumes: pd.DataFrame) -> None:
     """As many mini-batches for each member, whatever is annotated; a converged model by the same trainer costs none."""
-    network = yaml.safe_load((ROOT / "config/nnunet.yaml").read_text(encoding="utf-8"))["network"]
+    network = PAPER["network"]["nnunet"]
     lengths = {network["trainer"]["iteration"]: (100, 250, 50), network["trainer"]["converged"]: (1000, 250, 50)}
 
     def hours(**changes: Any) -> pd.DataFrame:
-        config = PAPER | {"network": network | changes}
+        config = PAPER | {"network": {"kind": "nnunet", "nnunet": network | changes}}
         costs = NnUNetCosts(config, CPU, 0.0, 0.2, 0.1, 0.0, 1e-6, lengths, 1)
         found = MEASURED._replace(starts=dict.fromkeys(STAGES, 0.0), network=costs)
         return estimate(of(config), found, volumes, jobs_of(config)).stages

@@ -233,8 +233,8 @@ def test_an_interrupted_training_on_a_gpu_is_an_undisturbed_one_on_the_cpu(
         run(tmp_path, "device", minutes=0, progress=interrupt)
     resumed = run(tmp_path, "files")
     assert same(on_cpu, resumed)
-    assert timeless(on_cpu["history"]) == timeless(resumed["history"])
-    assert {tensor.device for tensor in resumed["state"].values()} == {CPU}
+    assert timeless(on_cpu.history) == timeless(resumed.history)
+    assert {tensor.device for tensor in resumed.state.values()} == {CPU}
     assert cuda.used == {GPU[0]}
 
 
@@ -254,7 +254,7 @@ def test_training_volumes_go_to_the_gpu_where_they_fit_beside_the_training(
 def test_mixed_precision_runs_on_a_gpu(on_cpu: dict[str, Any], cuda: FakeCuda, tmp_path: Path, precision: str) -> None:
     mixed = run(tmp_path, "device", precision, epochs=1)
     assert not same(on_cpu, mixed)
-    assert mixed["history"][0]["loss"] == pytest.approx(on_cpu["history"][0]["loss"], abs=0.02)
+    assert mixed.history[0]["loss"] == pytest.approx(on_cpu.history[0]["loss"], abs=0.02)
 
 
 def test_the_mean_of_samples_is_the_same_on_a_gpu() -> None:
@@ -336,7 +336,7 @@ def test_the_scripts_make_the_same_files_on_a_gpu(on_cpu: dict[str, Any], tmp_pa
         if path.name.startswith(("calibration", "slices", "volumes")) or path.suffix == ".gz":
             assert (tmp_path / "cuda" / path.relative_to(tmp_path / "cpu")).read_bytes() == path.read_bytes(), path
     model = load_model(tmp_path / "cuda/model.pt", Compute(CPU))  # in a process that has no GPU
-    assert all(torch.equal(value, on_cpu["state"][name]) for name, value in model.network.state_dict().items())
+    assert all(torch.equal(value, on_cpu.state[name]) for name, value in model.network.state_dict().items())
 
 
 # Run by torchrun in two processes.
@@ -366,6 +366,6 @@ def test_two_processes_each_train_on_their_own_gpu(on_cpu: dict[str, Any], tmp_p
     assert done.returncode == 0, done.stderr[:8000]
     assert [(tmp_path / f"used{rank}").read_text() for rank in range(2)] == ["cuda:0", "cuda:1"]
     together = pd.read_csv(tmp_path / "history.tsv", sep="\t")["loss"]
-    alone = [row["loss"] for row in on_cpu["history"]][: len(together) - 1]  # the last interval ends with the epoch
+    alone = [row["loss"] for row in on_cpu.history][: len(together) - 1]  # the last interval ends with the epoch
     assert together[: len(alone)].tolist() == pytest.approx(alone, rel=0.01)
     assert together[0] == pytest.approx(alone[0], rel=1e-5)

@@ -18,7 +18,7 @@ from slicesampling.configuration import check_configuration
 from slicesampling.learning.compute import Compute
 from slicesampling.learning.inference import Predictor, sample
 from slicesampling.learning.networks.interface import Task, load_model, train, write_proposals
-from slicesampling.learning.networks.kinds import KINDS, Kind, kind_of
+from slicesampling.learning.networks.kinds import KINDS, Kind, network_of
 from slicesampling.learning.patches import AnnotatedVolume
 from slicesampling.learning.progress import Progress
 
@@ -129,18 +129,18 @@ def test_the_network_of_the_documentation_learns_and_says_what_it_learnt(
     monkeypatch.setitem(KINDS, "small", None)  # taken out again in the end
     exec(compile(entry, "docs/networks.md", "exec"), {"KINDS": KINDS, "Kind": Kind})
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8"))
-    schema["$defs"]["networks"] |= yaml.safe_load(keys)
+    schema["properties"]["network"]["properties"] |= yaml.safe_load(keys)
     (tmp_path / "schema.yaml").write_text(yaml.safe_dump(schema), encoding="utf-8")
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
-    config["network"] |= {"kind": "small", "width": 4}
+    config["network"] |= {"kind": "small", "small": {"width": 4, "dropout": 0.25, "epochs": 60}}
     check_configuration(config, tmp_path / "schema.yaml")
-    assert config["network"] == {"kind": "small", "width": 4, "dropout": 0.25}
-    kind = kind_of(config)
-    assert kind.samples(config) == "20 Monte Carlo dropout samples"
+    network = network_of(config)
+    assert network.settings == {"kind": "small", "width": 4, "dropout": 0.25, "epochs": 60}
+    assert network.samples == "20 Monte Carlo dropout samples"
 
-    end = kind.end(config, "iteration") | {"epochs": 60}
-    network = config["network"]
-    history = pd.DataFrame(train(task(tmp_path, network=network, training=kind.training(config), end=end)))
+    history = pd.DataFrame(
+        train(task(tmp_path, network=network.settings, training=network.training, end=network.ends["iteration"]))
+    )
     assert history["loss"].iloc[-1] < 0.5 * history["loss"].iloc[0]
     assert history.loc[history["chosen"], "validation_dice"].iloc[0] > 0.7
     model, image = load_model(tmp_path / "model/model.pt", Compute(torch.device("cpu"))), volume(1).image

@@ -101,7 +101,8 @@ def few_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def snakemake(folder: Path, *targets: str) -> list[str]:
     """Return the command of the smallest run with nnU-Net."""
-    changes = {"strategies": ["uss"], "slices_per_iteration": 2, "network": NETWORK}
+    own = {name: value for name, value in NETWORK.items() if name != "kind"}
+    changes = {"strategies": ["uss"], "slices_per_iteration": 2, "network": {"kind": "nnunet", "nnunet": own}}
     (folder / "nnunet.yaml").write_text(yaml.safe_dump(changes))
     snakefile = ["--snakefile", str(ROOT / "Snakefile"), *SMALLEST, str(folder / "nnunet.yaml")]
     return [sys.executable, "-m", "snakemake", "--cores", "1", *snakefile, "--directory", str(folder), *targets]
@@ -138,7 +139,6 @@ def by_commands(model: Path, images: Path, folder: Path, folds: str, *options: s
 def test_the_loop_runs_with_nnunet_and_says_what_nnunet_says(tmp_path: Path) -> None:
     done = subprocess.run(snakemake(tmp_path), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-6000:]
-    assert "network.kind is nnunet: not read are keys of other networks, training, uncertainty.samples" in done.stderr
     results = tmp_path / "results"
     metrics = pd.read_csv(results / "evaluation/metrics.tsv", sep="\t")
     models = {"initial", "uss-1", "uss-2", "uss-2-converged", "pool-converged"}

@@ -45,13 +45,13 @@ def test_two_processes_train_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert same(together, other)
     monkeypatch.setattr(torch.optim, "Adam", torch.optim.SGD)
     alone = run(tmp_path / "alone", ONE_EPOCH)
-    assert together["steps"] == alone["steps"] > 4
-    for first, second in zip(together["history"], alone["history"], strict=True):
+    assert together.steps == alone.steps > 4
+    for first, second in zip(together.history, alone.history, strict=True):
         assert first["loss"] == pytest.approx(second["loss"], rel=1e-4)
         assert first["validation_jaccard"] == pytest.approx(second["validation_jaccard"], abs=0.005)
-    assert together["history"][0]["loss"] == pytest.approx(alone["history"][0]["loss"], rel=1e-5)
-    for name, value in alone["state"].items():
-        assert torch.allclose(value.float(), together["state"][name].float(), rtol=1e-3, atol=1e-3), name
+    assert together.history[0]["loss"] == pytest.approx(alone.history[0]["loss"], rel=1e-5)
+    for name, value in alone.state.items():
+        assert torch.allclose(value.float(), together.state[name].float(), rtol=1e-3, atol=1e-3), name
 
 
 def test_one_process_alone_is_left_as_it_is() -> None:

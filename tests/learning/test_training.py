@@ -105,7 +105,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 
 def same(first: dict, second: dict) -> bool:
-    return all(torch.equal(value, second["state"][name]) for name, value in first["state"].items())
+    return all(torch.equal(value, second.state[name]) for name, value in first.state.items())
 
 
 def timeless(history: list[dict]) -> list[dict]:
@@ -121,22 +121,22 @@ def test_training_learns_and_is_reproduced_bit_by_bit(undisturbed: dict, tmp_pat
     second, other = run(tmp_path / "b"), run(tmp_path / "c", key=(2, "model"))
     assert same(first, second)
     assert not same(first, other)
-    assert timeless(first["history"]) == timeless(second["history"])
-    jaccard = [row["validation_jaccard"] for row in first["history"]]
+    assert timeless(first.history) == timeless(second.history)
+    jaccard = [row["validation_jaccard"] for row in first.history]
     assert max(jaccard) > 0.5
-    assert first["best_step"] == first["history"][int(np.argmax(jaccard))]["step"]
+    assert first.best_step == first.history[int(np.argmax(jaccard))]["step"]
     epochs = [problem()[0].epoch(generator(1, "model", "epoch", epoch), 2) for epoch in range(3)]
-    assert first["steps"] == sum(len(list(epoch)) for epoch in epochs)
+    assert first.steps == sum(len(list(epoch)) for epoch in epochs)
 
 
 def test_a_longer_training_with_the_same_key_begins_with_the_shorter_one(tmp_path: Path) -> None:
     """So a converged model is the training of the last iteration carried on; both validate at the same steps."""
     shorter = run(tmp_path / "a", SETTINGS._replace(epochs=2))
     longer = run(tmp_path / "b", SETTINGS._replace(epochs=None, patience=4))
-    shared = [row for row in shorter["history"] if row["step"] % SETTINGS.validation_interval == 0]
+    shared = [row for row in shorter.history if row["step"] % SETTINGS.validation_interval == 0]
     assert len(shared) >= 4
-    assert len(longer["history"]) > len(shared)
-    assert timeless(longer["history"])[: len(shared)] == timeless(shared)
+    assert len(longer.history) > len(shared)
+    assert timeless(longer.history)[: len(shared)] == timeless(shared)
 
 
 class Interruption(BaseException):
@@ -158,7 +158,7 @@ def test_an_interruption_changes_nothing_and_nothing_is_repeated(
     seen: list[Progress] = []
     resumed = run(tmp_path / "b", progress=seen.append)
     assert same(undisturbed, resumed)
-    assert timeless(undisturbed["history"]) == timeless(resumed["history"])
+    assert timeless(undisturbed.history) == timeless(resumed.history)
     assert seen[0].step == step + 1
 
 
@@ -209,7 +209,7 @@ def test_killed_at_random_moments_training_gives_the_same_model_bit_for_bit(tmp_
     disturbed = run(tmp_path, EIGHT_EPOCHS)
     undisturbed = run(tmp_path / "undisturbed", EIGHT_EPOCHS)
     assert same(undisturbed, disturbed)
-    assert timeless(undisturbed["history"]) == timeless(disturbed["history"])
+    assert timeless(undisturbed.history) == timeless(disturbed.history)
 
 
 def test_on_sigterm_the_state_is_kept_and_nothing_is_repeated(undisturbed: dict, tmp_path: Path) -> None:
@@ -255,9 +255,9 @@ def test_a_finished_training_is_not_repeated(tmp_path: Path, settings: Settings)
     first = run(tmp_path, settings)
     seen: list[Progress] = []
     again = run(tmp_path, settings, progress=seen.append)
-    assert [now.validation is not None for now in seen] == [True] * (first["steps"] % SETTINGS.validation_interval > 0)
+    assert [now.validation is not None for now in seen] == [True] * (first.steps % SETTINGS.validation_interval > 0)
     assert same(first, again)
-    assert timeless(again["history"]) == timeless(first["history"])
+    assert timeless(again.history) == timeless(first.history)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
@@ -307,25 +307,25 @@ def test_a_training_that_goes_on_where_another_ended_is_the_whole_training(
     seen: list[Progress] = []
     goes_on = run(tmp_path, long, checkpoint=Checkpoint(tmp_path / "its.pt", "same", 60, begun), progress=seen.append)
     assert same(whole, goes_on)
-    assert timeless(goes_on["history"]) == timeless(whole["history"])
-    assert (goes_on["steps"], goes_on["best_step"]) == (whole["steps"], whole["best_step"])
-    if whole["steps"] >= before["steps"]:
-        assert [now.step for now in seen if now.validation is None] == [*range(before["steps"] + 1, whole["steps"] + 1)]
+    assert timeless(goes_on.history) == timeless(whole.history)
+    assert (goes_on.steps, goes_on.best_step) == (whole.steps, whole.best_step)
+    if whole.steps >= before.steps:
+        assert [now.step for now in seen if now.validation is None] == [*range(before.steps + 1, whole.steps + 1)]
 
 
 def test_a_training_ends_after_its_steps(tmp_path: Path) -> None:
     """Whatever the size of the training set, and in the midst of an epoch."""
-    assert run(tmp_path, SETTINGS._replace(epochs=None, steps=8))["steps"] == 8
+    assert run(tmp_path, SETTINGS._replace(epochs=None, steps=8)).steps == 8
 
 
 @pytest.mark.parametrize("precision", [pytest.param("bfloat16", marks=pytest.mark.slow), "float16"])
 def test_mixed_precision_keeps_weights_in_float32_and_learns(undisturbed: dict, tmp_path: Path, precision: str) -> None:
     mixed = run(tmp_path, SETTINGS._replace(epochs=6), compute=CPU._replace(precision=precision))
-    assert {value.dtype for value in mixed["state"].values()} <= {torch.float32, torch.int64}
-    exact = undisturbed["history"]
-    assert mixed["history"][0]["loss"] == pytest.approx(exact[0]["loss"], abs=0.02)
-    assert mixed["history"][1]["loss"] != exact[1]["loss"]
-    assert mixed["best_jaccard"] > 0.5
+    assert {value.dtype for value in mixed.state.values()} <= {torch.float32, torch.int64}
+    exact = undisturbed.history
+    assert mixed.history[0]["loss"] == pytest.approx(exact[0]["loss"], abs=0.02)
+    assert mixed.history[1]["loss"] != exact[1]["loss"]
+    assert mixed.best_jaccard > 0.5
 
 
 def test_the_expected_number_of_steps_is_right_in_the_end(tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ def test_the_expected_number_of_steps_is_right_in_the_end(tmp_path: Path) -> Non
         seen: list[Progress] = []
         result = run(tmp_path / str(settings.patience), settings, progress=seen.append)
         assert all(now.step <= now.of for now in seen)
-        assert seen[-1].of == pytest.approx(result["steps"], rel=0 if settings.epochs is None else 0.15)
+        assert seen[-1].of == pytest.approx(result.steps, rel=0 if settings.epochs is None else 0.15)
 
 
 def test_memory_and_computation_are_recorded_for_each_interval(tmp_path: Path) -> None:
@@ -346,7 +346,7 @@ def test_memory_and_computation_are_recorded_for_each_interval(tmp_path: Path) -
                 for page in range(0, len(ballast), mmap.PAGESIZE):
                     ballast[page] = 1
 
-    rows = run(tmp_path, progress=fill)["history"]
+    rows = run(tmp_path, progress=fill).history
     assert rows[1]["memory_mib"] > rows[0]["memory_mib"] + 200
     assert rows[1]["validation_memory_mib"] < rows[1]["memory_mib"] - 200
     assert rows[2]["memory_mib"] < rows[1]["memory_mib"] - 200
@@ -357,15 +357,15 @@ def test_of_equal_validations_the_earliest_gives_the_model(tmp_path: Path, monke
     scores = iter([0.2, 0.5, 0.5, 0.4, 0.5])
     monkeypatch.setattr(training, "validate", lambda *_: (next(scores), 0.6))
     result = run(tmp_path, SETTINGS._replace(epochs=None, patience=3))
-    assert [row["validation_jaccard"] for row in result["history"]] == [0.2, 0.5, 0.5, 0.4, 0.5]
-    assert result["best_step"] == result["history"][1]["step"]
+    assert [row["validation_jaccard"] for row in result.history] == [0.2, 0.5, 0.5, 0.4, 0.5]
+    assert result.best_step == result.history[1]["step"]
 
 
 def test_patience_ends_a_training_without_epochs(tmp_path: Path) -> None:
     result = run(tmp_path, SETTINGS._replace(epochs=None, patience=4))
-    since_best = [row for row in result["history"] if row["step"] > result["best_step"]]
+    since_best = [row for row in result.history if row["step"] > result.best_step]
     assert len(since_best) == 4
-    assert all(row["validation_jaccard"] <= result["best_jaccard"] for row in since_best)
+    assert all(row["validation_jaccard"] <= result.best_jaccard for row in since_best)
 
 
 def test_a_loss_that_is_not_finite_names_step_and_volume(tmp_path: Path) -> None:
@@ -404,7 +404,7 @@ def test_a_model_survives_its_file(tmp_path: Path) -> None:
     save_model(tmp_path / "model.pt", NETWORK, [-1000, 1000], result)
     model = load_model(tmp_path / "model.pt", CPU)
     assert model.window == (-1000, 1000)
-    assert all(torch.equal(value, result["state"][name]) for name, value in model.network.state_dict().items())
+    assert all(torch.equal(value, result.state[name]) for name, value in model.network.state_dict().items())
 
 
 class NoMemory(AnisotropicUNet):
@@ -422,8 +422,8 @@ def test_out_of_memory_names_the_keys_to_lower(
     training_set, validation = problem()
     checkpoint = Checkpoint(tmp_path / "checkpoint.pt", "same", 60)
     message = (
-        r"cpu ran out of memory with training\.patch \[2, 12, 12\], training\.batch_size 2 and compute\.precision "
-        r"float32; lower one of them, or network\.filters"
+        r"cpu ran out of memory with network\.aunet\.training\.patch \[2, 12, 12\], batch_size 2 and compute\."
+        r"precision float32; lower one of them, or network\.aunet\.filters"
     )
     with pytest.raises(UserError, match=message):
         train(NoMemory([4, 6], 1), training_set, validation, SETTINGS, CPU, (1,), checkpoint)

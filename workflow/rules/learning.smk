@@ -41,11 +41,11 @@ rule train:
         validation=EXPERIMENT.volumes["validation"],
         answers=config["people"]["answers"],
         closed=lambda wildcards: EXPERIMENT.closed_round(model_of(wildcards)),
-        network=config["network"],
-        training=EXPERIMENT.kind.training(config),
-        end=lambda wildcards: EXPERIMENT.kind.end(
-            config, "converged" if model_of(wildcards).converged else "iteration"
-        ),
+        network=EXPERIMENT.network.settings,
+        training=EXPERIMENT.network.training,
+        end=lambda wildcards: EXPERIMENT.network.ends[
+            "converged" if model_of(wildcards).converged else "iteration"
+        ],
     script:
         "../scripts/train.py"
 
@@ -78,7 +78,7 @@ rule uncertainty:
     params:
         volumes=volumes_of("uncertainty"),
         settings={name: config["uncertainty"][name] for name in ("samples", "dilation")},
-        title=EXPERIMENT.kind.samples(config),
+        title=EXPERIMENT.network.samples,
     script:
         "../scripts/uncertainty.py"
 

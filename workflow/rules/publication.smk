@@ -54,8 +54,7 @@ rule network_figure:
     resources:
         **LIGHT,
     params:
-        network=config["network"],
-        patch=config["training"]["patch"],
+        network=config["network"]["aunet"],
         caption=EXPERIMENT.caption("figure1_network"),
     script:
         "../scripts/network_figure.py"

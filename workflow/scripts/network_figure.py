@@ -9,7 +9,8 @@ from slicesampling.publication.figures import network_figure
 from slicesampling.publication.style import save_figure
 
 start(snakemake)
-settings, patch = snakemake.params.network, snakemake.params.patch
+settings = snakemake.params.network
+patch = settings["training"]["patch"]
 network = AnisotropicUNet(settings["filters"], settings["in_plane_levels"], settings["dropout"])
 geometry = network.geometry
 

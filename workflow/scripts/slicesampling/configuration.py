@@ -1,6 +1,7 @@
 """The configuration, checked as a whole before anything runs."""
 
 import difflib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from snakemake.utils import update_config
 
 from . import UserError
 from .learning.geometry import Geometry, axes
-from .learning.networks.kinds import KINDS, kind_of
+from .learning.networks.kinds import KINDS
 from .query.strategies import STRATEGIES, combination_faults, strategies_of
 
 DEFAULTS = Path(__file__).parents[3] / "config/config.yaml"
@@ -49,12 +50,11 @@ def check_configuration(config: dict[str, Any], schema: str | Path) -> None:
     combinations = config.get("combinations")
     combinations = combinations if isinstance(combinations, dict) else {}
     content["properties"]["strategies"]["items"] = {"enum": [*STRATEGIES, *combinations]}
-    networks = content["$defs"]["networks"]
-    kind = own_network(config, networks)
-    if kind in KINDS:
-        content["properties"]["network"] = networks[kind]
-    else:
-        content["properties"]["network"]["properties"]["kind"] = {"enum": list(KINDS)}
+    networks = content["properties"]["network"]["properties"]
+    networks["kind"] = {"enum": list(KINDS)}
+    old = old_form_faults(config, networks)
+    if old:
+        raise UserError("configuration: " + "\n  ".join(old))
     validator = jsonschema.Draft202012Validator(content)
     faults = list({message for error in validator.iter_errors(config) for message in fault_messages(error)})
     faults += [fault for name, given in combinations.items() for fault in combination_faults(name, given)]
@@ -64,21 +64,28 @@ def check_configuration(config: dict[str, Any], schema: str | Path) -> None:
         raise UserError("configuration: " + "\n  ".join(sorted(faults)))
 
 
-def own_network(config: dict[str, Any], networks: dict[str, Any]) -> Any:
-    """Return network.kind, after having taken from `network` what only other kinds have.
+def old_form_faults(config: dict[str, Any], networks: dict[str, Any]) -> list[str]:
+    """Return a line for each key that stands where versions before 0.2 had it, with what to write instead.
 
-    Snakemake lays files of keys over each other, and those of the paper's network are in `DEFAULTS`. networks: the
-    schema of each kind.
+    networks: the schema of each kind of network.
     """
+    faults = []
+
+    def moved(old: str, given: Any, *place: str) -> None:
+        new = given
+        for key in reversed(place):
+            new = {key: new}
+        text = yaml.safe_dump(new, default_flow_style=True, sort_keys=False, width=math.inf).strip()
+        faults.append(f"{old} is no key any more; write {text}")
+
+    if "training" in config:
+        moved("training", config["training"], "network", "aunet", "training")
     network = config.get("network")
-    if not isinstance(network, dict):
-        return None
-    kind = network.get("kind")
-    if kind in networks:
-        known = {name for schema in networks.values() for name in schema["properties"]}
-        for name in known - set(networks[kind]["properties"]):
-            network.pop(name, None)
-    return kind
+    for name, given in network.items() if isinstance(network, dict) else ():
+        for kind in KINDS:
+            if name not in networks and name in networks[kind]["properties"]:
+                moved(f"network.{name}", given, "network", kind, name)
+    return faults
 
 
 def fault_messages(error: jsonschema.ValidationError) -> list[str]:
@@ -137,23 +144,12 @@ def accepted_values(schema: dict[str, Any]) -> str:
 def contradictions(config: dict[str, Any]) -> list[str]:
     """Return the faults of a configuration whose keys are fine each, but do not fit each other."""
     faults = []
-    network, training = config["network"], config["training"]
+    network = config["network"]
+    if network["kind"] not in network:
+        return [f"network.{network['kind']} is missing; network.kind chooses it"]
     if network["kind"] == "aunet":
-        faults += geometry_contradictions(network, training["patch"])
-    processes = config["compute"]["training_processes"]
-    if training["batch_size"] % processes:
-        faults.append(
-            f"compute.training_processes is {processes}; accepted: a number that divides training.batch_size, "
-            f"{training['batch_size']}"
-        )
-    if training["window"][0] >= training["window"][1]:
-        faults.append(f"training.window is {training['window']}; accepted: a lower and a higher HU value")
-    for name in ("iteration", "converged"):
-        if all(limit is None for limit in training[name].values()):
-            faults.append(
-                f"training.{name} never ends: {', '.join(training[name])} are all null; accepted: a number for one"
-            )
-    if not kind_of(config).features:
+        faults += aunet_contradictions(network["aunet"], config["compute"]["training_processes"])
+    if not KINDS[network["kind"]].features:
         faults += [
             f"strategies has {name}, which chooses by features of the network; accepted with network.kind "
             f"{network['kind']}: others, such as uss"
@@ -171,20 +167,40 @@ def contradictions(config: dict[str, Any]) -> list[str]:
     return faults + (people_contradictions(config) if config["annotator"] == "people" else [])
 
 
+def aunet_contradictions(network: dict[str, Any], processes: int) -> list[str]:
+    """Return how the settings of the paper's network and of its training contradict each other."""
+    training, key = network["training"], "network.aunet.training"
+    faults = geometry_contradictions(network, training["patch"])
+    if training["batch_size"] % processes:
+        faults.append(
+            f"compute.training_processes is {processes}; accepted: a number that divides {key}.batch_size, "
+            f"{training['batch_size']}"
+        )
+    if training["window"][0] >= training["window"][1]:
+        faults.append(f"{key}.window is {training['window']}; accepted: a lower and a higher HU value")
+    for name in ("iteration", "converged"):
+        if all(limit is None for limit in training[name].values()):
+            faults.append(
+                f"{key}.{name} never ends: {', '.join(training[name])} are all null; accepted: a number for one"
+            )
+    return faults
+
+
 def geometry_contradictions(network: dict[str, Any], patch: list[int]) -> list[str]:
-    """Return how the settings of the paper's network contradict each other, or the patch (z, y, x)."""
+    """Return how the levels of the paper's network contradict each other, or the patch (z, y, x)."""
     levels = len(network["filters"])
     if network["in_plane_levels"] > levels:
         return [
-            f"network.in_plane_levels is {network['in_plane_levels']}; accepted: up to {levels}, the levels in filters"
+            f"network.aunet.in_plane_levels is {network['in_plane_levels']}; accepted: up to {levels}, the levels in "
+            "filters"
         ]
     geometry = Geometry(levels, network["in_plane_levels"])
     fitting = list(geometry.output_size(axes(patch)))
     if fitting == patch:
         return []
     return [
-        f"training.patch is {patch}; accepted by this network: {fitting}, and sizes that differ from it by multiples "
-        f"of {list(geometry.stride)}"
+        f"network.aunet.training.patch is {patch}; accepted by this network: {fitting}, and sizes that differ from it "
+        f"by multiples of {list(geometry.stride)}"
     ]
 
 

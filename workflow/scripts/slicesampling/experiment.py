@@ -15,7 +15,7 @@ import pandas as pd
 from .answers.rounds import Progress, progress_of
 from .cohort.table import Fault, fail_on, read_cohort, shard_of, size_faults, split_volumes, table_faults, used
 from .domain.models import INITIAL, POOL, Model
-from .learning.networks.kinds import Kind, kind_of
+from .learning.networks.kinds import Network, network_of
 from .phantom.sites import plan_cohort
 from .publication import contents
 from .publication.contents import FIGURE_FORMATS, TABLE_FORMATS, Entry, Facts
@@ -164,10 +164,10 @@ class Experiment:
     def strategies(self) -> dict[str, Strategy]:
         return strategies_of(dict(self.config))
 
-    @property
-    def kind(self) -> Kind:
-        """The kind of network that is trained."""
-        return kind_of(dict(self.config))
+    @cached_property
+    def network(self) -> Network:
+        """The network that is trained."""
+        return network_of(self.config)
 
     @property
     def seeds(self) -> list[int]:
@@ -286,10 +286,10 @@ class Experiment:
             many=len(self.strategies) > MANY,
             minutes_per_slice=self.config["annotation_minutes_per_slice"],
             time_ratio=self.config["annotation_time_ratio"],
-            epochs=self.kind.epochs(dict(self.config)),
+            epochs=self.network.epochs,
             own=self.own_titles,
             candidate_distance=self.config["uncertainty"]["candidate_distance"],
-            samples=self.kind.samples(dict(self.config)),
+            samples=self.network.samples,
             shown=str(self.shown_model),
         )
 

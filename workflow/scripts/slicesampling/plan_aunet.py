@@ -19,11 +19,11 @@ from .learning.geometry import axes
 from .learning.inference import sample
 from .learning.memory import free_memory
 from .learning.networks.aunet import build_network, save_model
-from .learning.networks.kinds import kind_of
+from .learning.networks.kinds import network_of
 from .learning.patches import AnnotatedVolume, TrainingSet
 from .learning.progress import Progress
 from .learning.tiling import Architecture, plan_tiles, tile_cost
-from .learning.training import INFERENCE_BYTES, Settings, ValidationVolume, train
+from .learning.training import INFERENCE_BYTES, Run, Settings, ValidationVolume, train
 from .publication.tables import paper_values
 from .query.ledger import slice_budget
 from .query.strategies import strategies_of
@@ -103,12 +103,14 @@ def measure(config: dict[str, Any], compute: Compute, volume: Preprocessed, name
     if compute.device.type == "cuda":
         room = free_memory(compute.device) - INFERENCE_BYTES
         step["device"] = _training_step(config, compute, volume, "device", folder / "another.pt")
-    network = build_network(config["network"], compute.device).eval()
+    low, high = config["network"]["aunet"]["training"]["window"]
+    window = (low, high)
+    network = build_network(config["network"]["aunet"], compute.device).eval()
     trained = {"step": 1, "device": device_name(compute.device), "precision": compute.precision}
-    run: dict[str, Any] = {"best_step": 1, "state": network.state_dict(), "history": [trained]}
-    save_model(folder / "model.pt", config["network"], config["training"]["window"], run)
+    run = Run(best_step=1, state=network.state_dict(), history=[trained])
+    save_model(folder / "model.pt", network_of(config).settings, window, run)
 
-    architecture, window = _architecture(config), tuple(config["training"]["window"])
+    architecture = _architecture(config)
     memory, itemsize = compute.memory_for_tiles(), compute.dtype.itemsize
     plan = plan_tiles(volume.image.shape, architecture, memory, config["uncertainty"]["samples"], itemsize)
     tile = volume.image[tuple(slice(size) for size in plan.shape)]
@@ -139,7 +141,7 @@ def _training_step(
 ) -> float:
     """Return the seconds of a training step on one fully annotated volume that lies in files or on the device, after a
     warm-up."""
-    settings = Settings(**kind_of(config).training(config), epochs=2 * MEASURED_STEPS, steps=None, patience=None)
+    settings = Settings(**network_of(config).training, epochs=2 * MEASURED_STEPS, steps=None, patience=None)
     settings = settings._replace(patch=axes(settings.patch), validation_interval=10**9)
     times: list[float] = []
 
@@ -151,7 +153,7 @@ def _training_step(
     annotated = AnnotatedVolume("plan", volume.image, volume.mask, np.arange(len(volume.image)))
     with contextlib.suppress(EnoughTimed):
         train(
-            build_network(config["network"], compute.device),
+            build_network(config["network"]["aunet"], compute.device),
             TrainingSet([annotated], settings.patch),
             [ValidationVolume(volume.image, volume.mask)],
             settings,
@@ -164,7 +166,8 @@ def _training_step(
 
 
 def _architecture(config: dict[str, Any]) -> Architecture:
-    return Architecture(tuple(config["network"]["filters"]), config["network"]["in_plane_levels"])
+    network = config["network"]["aunet"]
+    return Architecture(tuple(network["filters"]), network["in_plane_levels"])
 
 
 def training_length(model: Model, pool: pd.DataFrame, config: dict[str, Any]) -> tuple[float, float]:
@@ -173,7 +176,8 @@ def training_length(model: Model, pool: pd.DataFrame, config: dict[str, Any]) ->
     pool: rows of z, y, x on the common grid and `structure`, the share of slices with liver. A training that ends by
     its patience alone is taken to find its best model after as many times its patience as the paper's did (Table 3).
     """
-    training, (depth, height, width) = config["training"], config["training"]["patch"]
+    training = config["network"]["aunet"]["training"]
+    depth, height, width = training["patch"]
     planes = np.ceil(pool["y"] / height) * np.ceil(pool["x"] / width)
     # A phase drawn at random makes one block more in (depth - 1) / depth of the cases.
     tiles_of_volume = float((planes * ((pool["z"] + depth - 1) / depth)).mean())

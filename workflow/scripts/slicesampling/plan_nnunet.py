@@ -52,7 +52,7 @@ class NnUNetCosts(NamedTuple):
 
     def training(self, models: Sequence[Model], pool: pd.DataFrame, val: pd.DataFrame) -> dict[Model, float]:
         """As long for few slices as for many; preparation at most, as if the whole data pool were annotated."""
-        network, seconds = self.config["network"], {}
+        network, seconds = self.config["network"]["nnunet"], {}
         for model in models:
             trainer = network["trainer"]["converged" if model.converged else "iteration"]
             if model.begun in models and model.begun != model and trainer == network["trainer"]["iteration"]:
@@ -71,7 +71,7 @@ class NnUNetCosts(NamedTuple):
         return 0.0  # there are none
 
     def prediction(self, volumes: pd.DataFrame) -> float:
-        return _voxels(volumes) * self.predict * self.config["network"]["folds"]
+        return _voxels(volumes) * self.predict * self.config["network"]["nnunet"]["folds"]
 
     def rates(self) -> str:
         speed = f"{1 / self.step:.3g} mini-batches of nnU-Net a second, {self.predict * 1e6:.3g} s for a million voxels"
@@ -81,7 +81,7 @@ class NnUNetCosts(NamedTuple):
 def measure(config: dict[str, Any], compute: Compute, volume: Preprocessed, name: str, folder: Path) -> NnUNetCosts:
     """Time a few steps and a prediction of a volume, whose preprocessed folder is `folder`/`name`."""
     require_nnunet()
-    network, threads = config["network"], config["compute"]["threads"]
+    network, threads = config["network"]["nnunet"], config["compute"]["threads"]
     started = time.perf_counter()
     subprocess.run([sys.executable, "-c", f"import {IMPORTED}"], check=True)
     start = time.perf_counter() - started

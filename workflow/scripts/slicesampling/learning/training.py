@@ -5,6 +5,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,6 +99,57 @@ def validate(
     return float(scores.mean()), float((2 * scores / (1 + scores)).mean())
 
 
+@dataclass
+class Run:
+    """How far a training has come: all of its state beside that of network, optimizer and gradient scaler.
+
+    losses, seconds, data_wait: since the last validation, the latter of these waiting for patches. state: of the best
+    model by the validation Jaccard index, the earliest of equals, `best_step` its step. history: rows of step, epoch,
+    loss (mean since the row before), validation_jaccard, validation_dice, steps_per_second, seconds (of training since
+    the row before, of these data_wait waiting for patches), validation_seconds, memory_mib and validation_memory_mib
+    (the most held in the training since the row before, and in the validation; of the GPU where there is one), device
+    and precision.
+    """
+
+    steps: int = 0
+    epoch: int = 0
+    losses: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    data_wait: float = 0.0
+    best_jaccard: float = -1.0
+    best_step: int = 0
+    state: dict[str, Tensor] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Training:
+    """A training under way: what is trained, by which settings, and how far it has come. shared: the network, or what
+    shares it between processes."""
+
+    network: AnisotropicUNet
+    shared: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    dropout: torch.Generator
+    settings: Settings
+    compute: Compute
+    key: Sequence[str | int]
+    run: Run
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write the whole state; of several processes one does."""
+        if group().rank == 0:
+            checkpoint.save(
+                {
+                    "network": self.network.state_dict(),
+                    "optimizer": self.optimizer.state_dict(),
+                    "scaler": self.scaler.state_dict(),
+                    "run": vars(self.run),
+                }
+            )
+
+
 def train(
     network: AnisotropicUNet,
     training_set: TrainingSet,
@@ -107,7 +159,7 @@ def train(
     key: Sequence[str | int],
     checkpoint: Checkpoint,
     progress: Callable[[Progress], None] = lambda now: None,
-) -> dict[str, Any]:
+) -> Run:
     """Train `network` from scratch and return its best state and the history of its validations.
 
     Every random number follows from `key`, the epoch and the step, so the same key gives the same model, and no state
@@ -117,110 +169,30 @@ def train(
     ended, such as that of the last iteration for a converged model. Feature maps are of `compute.dtype`, weights and
     loss float32.
 
-    Where several processes call it (see `processes`), they share each mini-batch and the validation volumes.
-
-    Returns `state` (of the best model by the validation Jaccard index, the earliest of equals), `best_step`, `steps`,
-    and `history`: rows of step, epoch, loss (mean since the row before), validation_jaccard, validation_dice,
-    steps_per_second, seconds (of training since the row before, of these data_wait waiting for patches),
-    validation_seconds, memory_mib and validation_memory_mib (the most held in the training since the row before, and in
-    the validation; of the GPU where there is one), device and precision.
-    Raises UserError when the loss is not finite, or the device's memory does not suffice.
+    Where several processes call it (see `processes`), they share each mini-batch and the validation volumes. Raises
+    UserError when the loss is not finite, or the device's memory does not suffice.
     """
-    device = compute.device
-    network.initialise(torch.Generator().manual_seed(seed_of(*key, "initial weights")))
-    optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
-    scaler = torch.amp.GradScaler(device.type, enabled=compute.dtype == torch.float16)
-    dropout = torch.Generator(device=device)
-    run: dict[str, Any] = {"steps": 0, "epoch": 0, "losses": [], "seconds": 0.0, "data_wait": 0.0}
-    run |= {"best_jaccard": -1.0, "best_step": 0, "state": {}, "history": []}
-    resumed = next((state for state in checkpoint.states() if passes(settings, state["run"])), None)
-    if resumed is not None:
-        network.load_state_dict(resumed["network"])
-        optimizer.load_state_dict(resumed["optimizer"])
-        scaler.load_state_dict(resumed["scaler"])
-        run = resumed["run"]
-        logger.info("continuing after step %d", run["steps"])
-
-    shared: torch.nn.Module = network
-    if group().size > 1:
-        shared = torch.nn.parallel.DistributedDataParallel(network, forward_sync_buffers=False)
-
-    def save() -> None:
-        if group().rank > 0:
-            return
-        states = (network.state_dict(), optimizer.state_dict(), scaler.state_dict(), run)
-        checkpoint.save(dict(zip(("network", "optimizer", "scaler", "run"), states, strict=True)))
-
-    def step(tiles: list[Tile], batch: tuple[Tensor, Tensor, Tensor]) -> float:
-        """Make one step and return its loss."""
-        image, label, weight = batch
-        network.train()
-        dropout.manual_seed(seed_of(*key, "dropout", run["steps"] + 1))
-        try:
-            with torch.autocast(device.type, compute.dtype, enabled=compute.dtype != torch.float32):
-                logits = shared(image, dropout)
-            loss = weighted_soft_dice_loss(logits.float().softmax(dim=1)[:, 1], label, weight)
-            optimizer.zero_grad(set_to_none=True)
-            scaler.scale(loss * group().size).backward()  # processes average their gradients
-        except RuntimeError as error:  # of which OutOfMemoryError is one
-            if not ran_out_of_memory(error):
-                raise
-            raise UserError(
-                f"training: {device} ran out of memory with training.patch {list(settings.patch)}, "
-                f"training.batch_size {settings.batch_size} and compute.precision {compute.precision}; lower one of "
-                "them, or network.filters"
-            ) from error
-        scaler.step(optimizer)
-        scaler.update()
-        if not torch.isfinite(loss):
-            where = "; ".join(f"{training_set.volumes[tile.volume].name} at {tile.start}" for tile in tiles)
-            raise UserError(f"training: the loss is {loss.item()} at step {run['steps'] + 1} (patches: {where})")
-        return loss.item()
-
-    def close_interval(keep: bool) -> None:
-        """Validate, note the result, and keep the best state; `keep` it also in the checkpoint."""
-        started, training_memory = time.monotonic(), peak_memory(device)
-        reset_peak_memory(device)
-        between = termination.check if group().size == 1 else lambda: None  # the processes' hands are not of one size
-        jaccard, dice = validate(network, validation, settings.window, compute, between)
-        row = {
-            "step": run["steps"],
-            "epoch": run["epoch"],
-            "loss": float(np.mean(run["losses"])),
-            "validation_jaccard": jaccard,
-            "validation_dice": dice,
-            "steps_per_second": len(run["losses"]) / run["seconds"],
-            "seconds": run["seconds"],
-            "data_wait": run["data_wait"],
-            "validation_seconds": time.monotonic() - started,
-            "memory_mib": training_memory,
-            "validation_memory_mib": peak_memory(device),
-            "device": device_name(device),
-            "precision": compute.precision,
-        }
-        reset_peak_memory(device)
-        run["history"].append(row)
-        run.update(losses=[], seconds=0.0, data_wait=0.0)
-        if jaccard > run["best_jaccard"]:
-            state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
-            run.update(best_jaccard=jaccard, best_step=run["steps"], state=state)
-        if keep:
-            save()
-        progress(Progress(run["steps"], expected_steps(run, settings, steps_per_epoch), run["epoch"], row["loss"], row))
-
+    training = begun(network, settings, compute, key, checkpoint)
+    run, device = training.run, compute.device
     if compute.training_data == "device":
         training_set.move_to(device)
-    begun = run["steps"]
+    first = run.steps
     measured = compute.training_data != "auto" or device.type == "cpu"  # on a CPU files are as near as memory
     reset_peak_memory(device)
     steps_per_epoch = sum(1 for _ in training_set.epoch(generator(*key, "epoch", 0), settings.batch_size))
-    planned = steps_after(run["steps"], training_set, settings, key)
+
+    def tell(loss: float, row: dict[str, Any] | None) -> None:
+        progress(Progress(run.steps, expected_steps(run, settings, steps_per_epoch), run.epoch, loss, row))
+
+    planned = steps_after(run.steps, training_set, settings, key)
     batches = prepared_batches(planned, training_set, network, settings, device)
     with Termination(device) as termination, contextlib.closing(batches):
         try:
-            while not out_of_patience(run["history"], settings):
-                if run["losses"] and run["steps"] % settings.validation_interval == 0:
-                    close_interval(keep=True)
+            while not out_of_patience(run.history, settings):
+                if run.losses and run.steps % settings.validation_interval == 0:
+                    row = close_interval(training, validation, termination)
+                    training.save(checkpoint)
+                    tell(row["loss"], row)
                     continue
                 termination.check()
                 started = time.monotonic()
@@ -228,28 +200,116 @@ def train(
                 if item is None:
                     break
                 epoch, tiles, batch = item
-                waited = time.monotonic() - started
-                loss = step(tiles, batch)
-                run["losses"].append(loss)
-                run.update(steps=run["steps"] + 1, epoch=epoch, data_wait=run["data_wait"] + waited)
-                run["seconds"] += time.monotonic() - started
-                progress(Progress(run["steps"], expected_steps(run, settings, steps_per_epoch), epoch, loss, None))
-                if not measured and run["steps"] >= begun + WARM_UP:
+                run.data_wait += time.monotonic() - started
+                loss = make_step(training, training_set, tiles, batch)
+                run.losses.append(loss)
+                run.steps, run.epoch = run.steps + 1, epoch
+                run.seconds += time.monotonic() - started
+                tell(loss, None)
+                if not measured and run.steps >= first + WARM_UP:
                     measured = True
                     keep_near(training_set, device)
                 if checkpoint.due():
-                    save()
-            if run["steps"] == begun:
+                    training.save(checkpoint)
+            if run.steps == first:
                 logger.info("this training had ended already")
-            if run["losses"]:  # the steps after the last full interval
-                save()
-                close_interval(keep=False)  # a longer training does not make this one
+            if run.losses:  # the steps after the last full interval
+                training.save(checkpoint)  # before their validation, which a longer training does not make
+                row = close_interval(training, validation, termination)
+                tell(row["loss"], row)
         except Terminated:
-            save()
+            training.save(checkpoint)
             raise
     if group().rank == 0:
         checkpoint.settle()
     return run
+
+
+def begun(
+    network: AnisotropicUNet, settings: Settings, compute: Compute, key: Sequence[str | int], checkpoint: Checkpoint
+) -> Training:
+    """Return a training at its first step, or where a state in `checkpoint` left it that it would have come by."""
+    network.initialise(torch.Generator().manual_seed(seed_of(*key, "initial weights")))
+    optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
+    scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.dtype == torch.float16)
+    run = Run()
+    for state in checkpoint.states():
+        if passes(settings, Run(**state["run"])):
+            network.load_state_dict(state["network"])
+            optimizer.load_state_dict(state["optimizer"])
+            scaler.load_state_dict(state["scaler"])
+            run = Run(**state["run"])
+            logger.info("continuing after step %d", run.steps)
+            break
+    shared: torch.nn.Module = network
+    if group().size > 1:
+        shared = torch.nn.parallel.DistributedDataParallel(network, forward_sync_buffers=False)
+    dropout = torch.Generator(device=compute.device)
+    return Training(network, shared, optimizer, scaler, dropout, settings, compute, key, run)
+
+
+def make_step(
+    training: Training, training_set: TrainingSet, tiles: Sequence[Tile], batch: tuple[Tensor, Tensor, Tensor]
+) -> float:
+    """Make one step on a mini-batch (image, label, weight) of `tiles`, and return its loss."""
+    (image, label, weight), compute, settings = batch, training.compute, training.settings
+    step = training.run.steps + 1
+    training.network.train()
+    training.dropout.manual_seed(seed_of(*training.key, "dropout", step))
+    try:
+        with torch.autocast(compute.device.type, compute.dtype, enabled=compute.dtype != torch.float32):
+            logits = training.shared(image, training.dropout)
+        loss = weighted_soft_dice_loss(logits.float().softmax(dim=1)[:, 1], label, weight)
+        training.optimizer.zero_grad(set_to_none=True)
+        training.scaler.scale(loss * group().size).backward()  # processes average their gradients
+    except RuntimeError as error:  # of which OutOfMemoryError is one
+        if not ran_out_of_memory(error):
+            raise
+        raise UserError(
+            f"training: {compute.device} ran out of memory with network.aunet.training.patch {list(settings.patch)}, "
+            f"batch_size {settings.batch_size} and compute.precision {compute.precision}; lower one of them, or "
+            "network.aunet.filters"
+        ) from error
+    training.scaler.step(training.optimizer)
+    training.scaler.update()
+    if not torch.isfinite(loss):
+        where = "; ".join(f"{training_set.volumes[tile.volume].name} at {tile.start}" for tile in tiles)
+        raise UserError(f"training: the loss is {loss.item()} at step {step} (patches: {where})")
+    return loss.item()
+
+
+def close_interval(
+    training: Training, validation: Sequence[ValidationVolume], termination: Termination
+) -> dict[str, Any]:
+    """Validate, keep the best state, and return the row of the history, see `Run`."""
+    run, compute = training.run, training.compute
+    started, training_memory = time.monotonic(), peak_memory(compute.device)
+    reset_peak_memory(compute.device)
+    # Ranks validate unequal numbers of volumes, so that several must not wait for each other between two of them.
+    between = termination.check if group().size == 1 else lambda: None
+    jaccard, dice = validate(training.network, validation, training.settings.window, compute, between)
+    row = {
+        "step": run.steps,
+        "epoch": run.epoch,
+        "loss": float(np.mean(run.losses)),
+        "validation_jaccard": jaccard,
+        "validation_dice": dice,
+        "steps_per_second": len(run.losses) / run.seconds,
+        "seconds": run.seconds,
+        "data_wait": run.data_wait,
+        "validation_seconds": time.monotonic() - started,
+        "memory_mib": training_memory,
+        "validation_memory_mib": peak_memory(compute.device),
+        "device": device_name(compute.device),
+        "precision": compute.precision,
+    }
+    reset_peak_memory(compute.device)
+    run.history.append(row)
+    run.losses, run.seconds, run.data_wait = [], 0.0, 0.0
+    if jaccard > run.best_jaccard:
+        run.best_jaccard, run.best_step = jaccard, run.steps
+        run.state = {name: tensor.detach().cpu().clone() for name, tensor in training.network.state_dict().items()}
+    return row
 
 
 def out_of_patience(history: Sequence[dict[str, Any]], settings: Settings) -> bool:
@@ -258,14 +318,14 @@ def out_of_patience(history: Sequence[dict[str, Any]], settings: Settings) -> bo
     return bool(scores) and settings.patience is not None and len(scores) > settings.patience + int(np.argmax(scores))
 
 
-def passes(settings: Settings, run: dict[str, Any]) -> bool:
+def passes(settings: Settings, run: Run) -> bool:
     """Return whether a training with `settings` comes by the state `run`, which one with other ends may have left."""
-    validated = run["history"][-1]["step"] if run["history"] else 0
-    before = run["history"] if run["steps"] > validated else run["history"][:-1]
+    validated = run.history[-1]["step"] if run.history else 0
+    before = run.history if run.steps > validated else run.history[:-1]
     return (
         not out_of_patience(before, settings)
-        and (settings.epochs is None or run["epoch"] < settings.epochs)
-        and (settings.steps is None or run["steps"] <= settings.steps)
+        and (settings.epochs is None or run.epoch < settings.epochs)
+        and (settings.steps is None or run.steps <= settings.steps)
     )
 
 
@@ -318,7 +378,7 @@ def keep_near(training_set: TrainingSet, device: torch.device) -> None:
         training_set.move_to(device)
 
 
-def expected_steps(run: dict[str, Any], settings: Settings, steps_per_epoch: int) -> int:
+def expected_steps(run: Run, settings: Settings, steps_per_epoch: int) -> int:
     """Return how many steps a training takes if it never gets better than it is, up to a few in all its epochs."""
     ends = []
     if settings.epochs is not None:
@@ -326,5 +386,5 @@ def expected_steps(run: dict[str, Any], settings: Settings, steps_per_epoch: int
     if settings.steps is not None:
         ends.append(settings.steps)
     if settings.patience is not None:
-        ends.append(run["best_step"] + settings.patience * settings.validation_interval)
-    return max(min(ends), run["steps"])
+        ends.append(run.best_step + settings.patience * settings.validation_interval)
+    return max(min(ends), run.steps)

@@ -19,7 +19,7 @@ from ..geometry import axes
 from ..inference import Predictor, Sampled, sample, slice_features
 from ..patches import TrainingSet
 from ..processes import group, launch
-from ..training import Settings, ValidationVolume
+from ..training import Run, Settings, ValidationVolume
 from ..unet import AnisotropicUNet
 from .interface import Task
 
@@ -51,10 +51,10 @@ def build_network(settings: dict[str, Any], device: torch.device) -> Anisotropic
     return AnisotropicUNet(settings["filters"], settings["in_plane_levels"], settings["dropout"]).to(device)
 
 
-def save_model(path: str | Path, settings: dict[str, Any], window: list[float], run: dict[str, Any]) -> None:
+def save_model(path: str | Path, settings: dict[str, Any], window: Sequence[float], run: Run) -> None:
     """Write the best state of a training `run` with what is needed to use it, and how it was computed, by rename."""
-    content = {"network": settings, "window": list(window), "best_step": run["best_step"], "state": run["state"]}
-    (best,) = (row for row in run["history"] if row["step"] == run["best_step"])
+    content = {"network": settings, "window": list(window), "best_step": run.best_step, "state": run.state}
+    (best,) = (row for row in run.history if row["step"] == run.best_step)
     content |= {"device": best["device"], "precision": best["precision"]}
     with replacing(path) as temporary:
         write_state(temporary, content)
@@ -93,4 +93,4 @@ def train(task: Task) -> list[dict[str, Any]]:
     if group().rank > 0:
         return []
     save_model(task.model, task.network, task.training["window"], run)
-    return [row | {"chosen": row["step"] == run["best_step"]} for row in run["history"]]
+    return [row | {"chosen": row["step"] == run.best_step} for row in run.history]

@@ -82,7 +82,7 @@ def train(task: Task) -> list[dict[str, Any]]:
 
 
 def load_model(path: str | Path, compute: Compute) -> Trained:
-    """Return the model in a file, ready for inference. One that does not say of which kind it is is the paper's."""
+    """Return the model in a file, ready for inference; its kind defaults to aunet."""
     content = torch.load(path, map_location="cpu", weights_only=True)
     model: Trained = _module(content["network"].get("kind", "aunet")).load(content, compute)
     return model

@@ -1,30 +1,31 @@
-"""The kinds of network that the loop can train, by network.kind of the configuration; `interface` is what they do."""
+"""The kinds of network that the loop can train, by network.kind of the configuration; `interface` is what they do.
 
-from collections.abc import Callable
+Each has a section of its own under `network`; its keys but `training` are the settings that its models keep.
+"""
+
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-Config = dict[str, Any]
+Config = Mapping[str, Any]
 
 
 class Kind(NamedTuple):
-    """A kind of network.
+    """A kind of network; all functions take its section of the configuration.
 
     module: in this package, with the functions `train` and `load` (see `interface`).
-    training: returns of a configuration what trainings of all lengths share, beside `network`.
-    end: returns of a configuration how long a training is, by `iteration` or `converged`.
-    samples: returns of a configuration in words what an uncertainty is made of.
-    epochs: returns of a configuration how many epochs a training of an iteration has at most; None: no such limit.
+    training: returns what trainings of all lengths share, beside the settings of the network.
+    end: returns how long a training is, by `iteration` or `converged`.
+    samples: returns in words what an uncertainty is made of; also takes the number of samples that is configured.
+    epochs: returns how many epochs a training of an iteration has at most; None: no such limit.
     features: whether its models give features of slices, by which some strategies choose.
-    unread: keys of the configuration that it does not read, beside those of `network` that belong to other kinds.
     """
 
     module: str
-    training: Callable[[Config], Config]
+    training: Callable[[Config], dict[str, Any]]
     end: Callable[[Config, str], Any]
-    samples: Callable[[Config], str]
+    samples: Callable[[Config, int], str]
     epochs: Callable[[Config], int | None]
     features: bool
-    unread: tuple[str, ...]
 
 
 ENDS = ("iteration", "converged")
@@ -32,35 +33,45 @@ ENDS = ("iteration", "converged")
 KINDS = {
     "aunet": Kind(
         module="aunet",
-        training=lambda config: {name: value for name, value in config["training"].items() if name not in ENDS},
-        end=lambda config, length: config["training"][length],
-        samples=lambda config: f"{config['uncertainty']['samples']} Monte Carlo dropout samples",
-        epochs=lambda config: config["training"]["iteration"]["epochs"],
+        training=lambda own: {name: value for name, value in own["training"].items() if name not in ENDS},
+        end=lambda own, length: own["training"][length],
+        samples=lambda own, samples: f"{samples} Monte Carlo dropout samples",
+        epochs=lambda own: own["training"]["iteration"]["epochs"],
         features=True,
-        unread=(),
     ),
     "nnunet": Kind(
         module="nnunet",
-        training=lambda config: {},
-        end=lambda config, length: config["network"]["trainer"][length],
-        samples=lambda config: (
-            f"{config['network']['folds']} models of nnU-Net"
-            + (", each on all mirrored volumes" if config["network"]["mirroring"] else "")
+        training=lambda own: {},
+        end=lambda own, length: own["trainer"][length],
+        samples=lambda own, samples: (
+            f"{own['folds']} models of nnU-Net" + (", each on all mirrored volumes" if own["mirroring"] else "")
         ),
-        epochs=lambda config: None,
+        epochs=lambda own: None,
         features=False,
-        unread=(
-            "training",
-            "uncertainty.samples",
-            "compute.precision",
-            "compute.tile_gib",
-            "compute.training_data",
-            "compute.checkpoint_minutes",
-        ),
     ),
 }
 
 
-def kind_of(config: Config) -> Kind:
-    """Return the kind of network that a configuration chooses."""
-    return KINDS[config["network"]["kind"]]
+class Network(NamedTuple):
+    """The network that a configuration chooses: its kind, what its models keep, and how they are trained."""
+
+    kind: Kind
+    settings: dict[str, Any]
+    training: dict[str, Any]
+    ends: dict[str, Any]
+    samples: str
+    epochs: int | None
+
+
+def network_of(config: Config) -> Network:
+    """Return the network that a checked configuration chooses."""
+    name = config["network"]["kind"]
+    kind, own = KINDS[name], config["network"][name]
+    return Network(
+        kind,
+        {"kind": name, **{key: value for key, value in own.items() if key != "training"}},
+        kind.training(own),
+        {length: kind.end(own, length) for length in ENDS},
+        kind.samples(own, config["uncertainty"]["samples"]),
+        kind.epochs(own),
+    )

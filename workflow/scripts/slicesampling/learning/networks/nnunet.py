@@ -319,7 +319,7 @@ class NnUNet:
         try:
             trainer_class = recursive_find_trainer_class_by_name(trainer)
         except RuntimeError as error:
-            raise UserError(f"network.trainer: nnU-Net does not find {trainer} ({one_line(error)})") from error
+            raise UserError(f"network.nnunet.trainer: nnU-Net does not find {trainer} ({one_line(error)})") from error
         network = trainer_class.build_network_architecture(
             plans,
             configuration,
