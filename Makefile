@@ -52,16 +52,16 @@ report: .venv
 # The page on which people annotate the slices that wait (annotator: people). If the run had its own configuration:
 # make annotate ARGUMENTS="--configfile my.yaml". It prints an address, and goes on until Ctrl+C.
 annotate: .venv
-	@$(BIN)/python workflow/annotate.py $(ARGUMENTS)
+	@$(BIN)/slicesampling annotate $(ARGUMENTS)
 
 # To try that page on synthetic slices, after make demo; answers go to the folder ../annotate-demo.
 annotate-demo: .venv
-	@$(BIN)/python workflow/annotate.py --demo --configfile config/demo.yaml $(ARGUMENTS)
+	@$(BIN)/slicesampling annotate --demo --configfile config/demo.yaml $(ARGUMENTS)
 
 # A page on which every volume of the run in results/ can be looked at: reference, predictions, queries, uncertainty. If
 # the run had its own configuration: make view ARGUMENTS="--configfile my.yaml".
 view: .venv
-	@$(BIN)/python workflow/view.py $(ARGUMENTS)
+	@$(BIN)/slicesampling view $(ARGUMENTS)
 
 # Before each commit: the laws of every module, on few examples, and one run of the smallest workflow.
 test: .venv lint
@@ -95,13 +95,14 @@ lint: .venv
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 
-# Installed again when the lock changes; the stamp is written last, so that an incomplete installation is repeated. Python
+# Installed again when the lock or pyproject.toml changes, with the library as it lies here, and its command; the stamp is written last, so that an incomplete installation is repeated. Python
 # compiles what is imported when it is imported first: a third of the installation is compiling what never is.
 .venv: .venv/stamp
-.venv/stamp: envs/requirements.lock
+.venv/stamp: envs/requirements.lock pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; set PYTHON=...')"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --requirement envs/requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch .venv/stamp
 
 # Write the lock again from pyproject.toml: the exact numbers of the newest versions that fit.
@@ -109,7 +110,7 @@ lock:
 	rm -rf .lock && $(PYTHON) -m venv .lock
 	.lock/bin/python -m pip install --quiet --disable-pip-version-check torch==$(TORCH)
 	.lock/bin/python -m pip install --quiet --disable-pip-version-check '.[test]'
-	(sed -n '/^#/p' envs/requirements.lock; .lock/bin/python -m pip freeze --exclude slicesampling | sed 's/+cpu$$//') > .lock/requirements
+	(sed -n '/^#/p' envs/requirements.lock; .lock/bin/python -m pip freeze --all --exclude slicesampling --exclude pip | sed 's/+cpu$$//') > .lock/requirements
 	mv .lock/requirements envs/requirements.lock && rm -rf .lock build
 TORCH ?= 2.13.0
 

@@ -36,8 +36,10 @@ def make(folder: Path) -> None:
 def preprocess(folder: Path, _: int) -> None:
     from slicesampling.cohort.scans import preprocess
     from slicesampling.cohort.volumes import save_preprocessed
+    from slicesampling.domain.labels import Label
 
-    save_preprocessed(folder / "volume", preprocess(folder / "image.nii.gz", folder / "mask.nii.gz", (1.5, 1.0, 1.0)))
+    label = Label.single(folder / "mask.nii.gz")
+    save_preprocessed(folder / "volume", preprocess(folder / "image.nii.gz", label, (1.5, 1.0, 1.0)))
 
 
 def sample(folder: Path, samples: int) -> None:

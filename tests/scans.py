@@ -15,6 +15,7 @@ from pydicom.uid import (
 )
 from slicesampling.cohort.grids import Grid
 from slicesampling.cohort.scans import read_scan
+from slicesampling.domain.labels import Label
 
 REVERSE = np.array([[0.0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
 LPS = np.diag([-1.0, -1, 1, 1])
@@ -125,8 +126,8 @@ def read_image(path: Path, **options) -> tuple[np.ndarray, Grid]:
     return scan.image, scan.grid
 
 
-def read_case(image: Path, label: Path | None, *values) -> tuple[np.ndarray, np.ndarray | None, Grid]:
-    scan = read_scan(image, label, *values)
+def read_case(image: Path, mask: Path | None, values=()) -> tuple[np.ndarray, np.ndarray | None, Grid]:
+    scan = read_scan(image, mask and Label.single(mask, values))
     return scan.image, scan.mask, scan.grid
 
 

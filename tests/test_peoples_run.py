@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, SMALLEST, Shared, job_counts, snakemake
+from commands import COMMAND
+from conftest import SMALLEST, Shared, job_counts, snakemake
 from scans import grid_of, write_nifti
 from slicesampling.answers.rounds import open_round, unanswered
 from slicesampling.answers.store import CANNOT_TELL, MASK, NO_STRUCTURE, Answer, Answers, to_runs
@@ -38,8 +39,8 @@ def overlay(folder: Path, **settings: Any) -> list[str]:
 
 
 def command(folder: Path, *arguments: str, code: int = 0) -> str:
-    """Run workflow/annotations.py in `folder`, and return what it printed."""
-    line = [sys.executable, str(ROOT / "workflow/annotations.py"), *arguments]
+    """Run slicesampling answers in `folder`, and return what it printed."""
+    line = [sys.executable, "-m", COMMAND, "answers", *arguments]
     done = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -125,7 +126,7 @@ def test_people_who_answer_as_the_reference_end_with_the_models_of_the_simulated
     assert "power law" in page
     assert (people / "results/tables/table1_cohort.md").exists()
     assert not (people / "results/tables/table4_dice.md").exists()
-    line = [sys.executable, str(ROOT / "workflow/export_predictions.py"), f"uss-{ROUNDS}-converged", "--to", "exported"]
+    line = [sys.executable, "-m", COMMAND, "export", f"uss-{ROUNDS}-converged", "--to", "exported"]
     subprocess.run(line, cwd=people, check=True, capture_output=True)
     for volume in partly["volume"]:
         image = nibabel.load(people / f"exported/{volume}.nii.gz")

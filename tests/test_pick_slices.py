@@ -8,7 +8,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
-from commands import typed
+from commands import COMMAND, typed
 from conftest import ROOT
 from rounds import ellipsoid
 from scans import grid_of, write_nifti
@@ -47,7 +47,7 @@ def write(folder: Path, kind: str = ".nii.gz") -> Path:
 
 def pick(folder: Path, *arguments: object, code: int = 0) -> tuple[pd.DataFrame, str]:
     table = folder.parent / "picked.tsv"
-    said = typed("workflow/pick_slices.py", folder, "--to", table, *arguments, code=code)
+    said = typed("pick", folder, "--to", table, *arguments, code=code)
     return pd.read_csv(table, sep="\t", dtype={"volume": str}) if code == 0 else pd.DataFrame(), said
 
 
@@ -79,7 +79,7 @@ def test_the_papers_strategy_is_what_it_is_by_definition_in_each_format(tmp_path
 
 
 def test_it_is_a_command(tmp_path: Path) -> None:
-    command = [sys.executable, "workflow/pick_slices.py", write(tmp_path / "maps"), "--to", tmp_path / "p.tsv"]
+    command = [sys.executable, "-m", COMMAND, "pick", write(tmp_path / "maps"), "--to", tmp_path / "p.tsv"]
     for arguments, code in ((["--slices", "3"], 0), ([], 1)):
         done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == code

@@ -13,9 +13,11 @@ import pandas as pd
 import pytest
 import torch
 from browsers import browser
+from commands import COMMAND
 from conftest import FEATURES, ROOT, SMALLEST, Shared, job_counts, snakemake, until
 from slicesampling.cohort.scans import read_scan
 from slicesampling.cohort.volumes import read_canonical_mask
+from slicesampling.domain.labels import Label
 from slicesampling.domain.records import read_table
 from slicesampling.publication import contents
 from slicesampling.query.features import read_features
@@ -370,7 +372,7 @@ def test_a_second_snakemake_in_the_same_folder_says_so(run: Path, tmp_path: Path
 @pytest.mark.slow
 def test_predictions_go_back_to_the_files_they_were_made_from(run: Path, tmp_path: Path) -> None:
     """The command of the README, on NIfTI and DICOM: what it writes lies voxel for voxel on each test volume."""
-    command = [sys.executable, str(ROOT / "workflow/export_predictions.py"), "uss-2-converged", "--to", str(tmp_path)]
+    command = [sys.executable, "-m", COMMAND, "export", "uss-2-converged", "--to", str(tmp_path)]
     done = subprocess.run(command, cwd=run, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     cohort = read_table(run / "results/cohort/cohort.tsv")
@@ -379,7 +381,7 @@ def test_predictions_go_back_to_the_files_they_were_made_from(run: Path, tmp_pat
     assert len(list(tmp_path.glob("*.dcm"))) == 1
     for path in tmp_path.iterdir():
         image = run / images[path.name.split(".")[0]]
-        exported = read_scan(image, path).mask
+        exported = read_scan(image, Label.single(path)).mask
         prediction = next(
             run.glob(f"results/predictions/seed1/uss-2-converged/shard*/{path.name.split('.')[0]}.nii.gz")
         )

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK
-from conftest import ROOT
+from commands import COMMAND
 from rounds import SLICES, ellipsoid, make_round, work_in
 from slicesampling import UserError
 from slicesampling.answers.exchange import COLUMNS, export_round, import_round
@@ -107,7 +107,7 @@ def test_the_folder_shows_what_is_asked_for_and_nothing_else(desk: Desk) -> None
     proposal = np.asarray(nibabel.load(desk.folder / "case 2/proposal.nii.gz").dataobj).T
     assert np.array_equal(proposal[5], PROPOSED[5])
     assert not np.delete(proposal, 5, axis=0).any()  # nor does it show where a slice is to begin empty
-    assert "python workflow/annotations.py import" in (desk.folder / "README.txt").read_text()
+    assert "slicesampling answers import" in (desk.folder / "README.txt").read_text()
 
 
 def test_no_file_names_another_one_or_a_moment(desk: Desk) -> None:
@@ -424,7 +424,7 @@ def test_the_command_exports_and_imports(tmp_path: Path) -> None:
     make_round(tmp_path, SHAPE, slices=SINGLE)
 
     def command(*arguments: str) -> Iterator[str]:
-        line = [sys.executable, str(ROOT / "workflow/annotations.py"), *arguments]
+        line = [sys.executable, "-m", COMMAND, "answers", *arguments]
         done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
         return iter([str(done.returncode), done.stdout, done.stderr])
 

@@ -143,7 +143,7 @@ def test_masks_of_others_are_evaluated_as_ours(tmp_path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(shifted.T.astype(np.uint8), affine), tmp_path / "theirs/t.nii.gz")
     (tmp_path / "theirs/plans.json").touch()
     command: list[object] = [
-        "workflow/evaluate_masks.py",
+        "evaluate",
         tmp_path / "theirs",
         "--results",
         results,
@@ -207,5 +207,5 @@ def test_nnunet_takes_the_slices_as_they_are_trains_and_is_evaluated(tmp_path: P
     assert plans["foreground_intensity_properties_per_channel"] == ours
     assert plans["configurations"]["3d_fullres"]["spacing"] == list(SPACING)
 
-    command = ["workflow/evaluate_masks.py", tmp_path / "nn/predicted", "--results", tmp_path / "results"]
+    command = ["evaluate", tmp_path / "nn/predicted", "--results", tmp_path / "results"]
     assert "1 volumes, mean dice" in typed(*command, "--to", tmp_path / "metrics.tsv")

@@ -9,13 +9,14 @@ from scans import write_dicom, write_nifti, write_series
 from slicesampling import UserError
 from slicesampling.cohort.archive import find_dicom
 from slicesampling.cohort.scans import read_scan
+from slicesampling.domain.labels import Label
 
 HU = np.random.default_rng(0).integers(-1000, 400, (12, 16, 18)).astype(np.int16)
 MASK = np.zeros(HU.shape, np.uint8)
 MASK[3:9, 4:12, 5:14] = 1
 
 
-def one_case(root: Path) -> tuple[Path, Path]:
+def one_case(root: Path) -> tuple[Path, Label]:
     found = find_dicom(root)
     assert len(found.cases) == 1, found.left_out
     assert found.cases[0].label is not None

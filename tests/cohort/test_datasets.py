@@ -8,12 +8,13 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
+from commands import COMMAND
 from scans import grid_of, write_nifti
 from slicesampling.cohort.contents import check_contents
 from slicesampling.cohort.datasets import PUBLISHED
 from slicesampling.cohort.importers import LAYOUTS
 from slicesampling.cohort.table import read_cohort
+from slicesampling.domain.labels import Label
 
 SHAPE = (6, 12, 14)
 GRID = grid_of(SHAPE, (2.5, 1, 1))
@@ -58,7 +59,7 @@ def write(root: Path, name: str) -> None:
 
 
 def command(*arguments: object, code: int = 0) -> str:
-    line = [sys.executable, str(ROOT / "workflow/import_cohort.py"), *map(str, arguments)]
+    line = [sys.executable, "-m", COMMAND, "import", *map(str, arguments)]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -73,10 +74,11 @@ def test_each_is_found_with_its_livers(tmp_path: Path, name: str) -> None:
     write(tmp_path / "data", name)
     used, _, splits = FILES[name]
     found = LAYOUTS[name](tmp_path / "data")
-    pairs = sorted((str(case.image), str(case.label)) for case in found.cases)
-    assert pairs == sorted(tuple(str(tmp_path / f"data/{file}.nii.gz") for file in pair) for pair in used)
+    files = [[tmp_path / f"data/{file}.nii.gz" for file in pair] for pair in used]
+    labels = [(image, Label.single(mask, [PUBLISHED[name].liver])) for image, mask in files]
+    assert len(found.cases) == len(labels)
+    assert {(case.image, case.label) for case in found.cases} == set(labels)
     assert sorted(case.split for case in found.cases) == sorted(splits)
-    assert {case.liver_values for case in found.cases} == {str(PUBLISHED[name].liver)}
     output = command("auto", tmp_path / "data", "--to", tmp_path / "cohort.tsv")
     assert f"layout: {name}\n" in output
     assert f"please cite {PUBLISHED[name].cite}" in output

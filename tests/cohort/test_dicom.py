@@ -23,6 +23,7 @@ from scans import grid_of, read_case, read_image, rotated, write_dicom, write_pn
 from slicesampling import UserError
 from slicesampling.cohort import dicom, scans
 from slicesampling.cohort.scans import AIR
+from slicesampling.domain.labels import Label
 
 
 @pytest.mark.parametrize("downwards", [False, True])
@@ -117,7 +118,7 @@ def test_a_missing_slice_is_named_or_bridged(tmp_path, gone):
     where = f"{10 + 2.5 * (gone - 2):.3f} and {10 + 2.5 * gone:.3f}"
     with pytest.raises(UserError, match=rf"5\.000 mm between {where} mm .*1 slice.* missing, InstanceNumber {gone};"):
         read_image(folder, largest_slice_gap=4.9)
-    scan = scans.read_scan(folder, write_pngs(tmp_path / "Ground", np.delete(hu, gone - 1, axis=0) > 44))
+    scan = scans.read_scan(folder, Label.single(write_pngs(tmp_path / "Ground", np.delete(hu, gone - 1, axis=0) > 44)))
     assert np.array_equal(scan.image, hu)
     left = np.arange(12) != gone - 1
     assert np.array_equal(scan.mask[left], (hu > 44)[left])

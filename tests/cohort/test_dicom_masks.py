@@ -10,6 +10,7 @@ import pytest
 from scans import read_case, rectangle, write_series, write_structures
 from slicesampling.cohort import scans
 from slicesampling.cohort.grids import Grid
+from slicesampling.domain.labels import Label
 
 
 def test_contours_are_filled_where_pixel_centres_lie_within(tmp_path):
@@ -87,7 +88,7 @@ def test_contours_between_the_slices_are_left_out_and_told(tmp_path, first):
     """Every second slice is missing, so that the series looks whole."""
     path = write_structures(tmp_path / "rs.dcm", {1: ball_contours(range(SLICES))})
     gone = list(range(first, SLICES, 2))
-    scan = scans.read_scan(series_without(tmp_path / "series", gone), path)
+    scan = scans.read_scan(series_without(tmp_path / "series", gone), Label.single(path))
     volume, centroid = measured(scan.mask, scan.grid)
     assert volume == pytest.approx(4 / 3 * np.pi * RADIUS**3 / 1000, rel=0.03)
     assert centroid == pytest.approx(CENTRE[::-1], abs=0.6)

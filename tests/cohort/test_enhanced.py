@@ -14,6 +14,7 @@ from slicesampling import UserError
 from slicesampling.cohort.archive import find_dicom
 from slicesampling.cohort.export import export_mask
 from slicesampling.cohort.scans import read_scan
+from slicesampling.domain.labels import Label
 
 HU = np.random.default_rng(0).integers(-1000, 400, (12, 16, 18)).astype(np.int16)
 MASK = np.zeros(HU.shape, bool)
@@ -67,7 +68,7 @@ def test_missing_frames_are_missing_slices(tmp_path: Path) -> None:
     for k, groups in zip(few, dataset.PerFrameFunctionalGroupsSequence, strict=True):
         groups.PlanePositionSequence[0].ImagePositionPatient = [-40, -60, 10 + 2.5 * k]
     dataset.save_as(path)
-    scan = read_scan(path, write_pngs(tmp_path / "masks", MASK[few]))
+    scan = read_scan(path, Label.single(write_pngs(tmp_path / "masks", MASK[few])))
     assert "interpolated at their positions" in scan.remarks[0]
     np.testing.assert_array_equal(scan.image[few], HU[few])
     np.testing.assert_array_equal(scan.mask, MASK)
@@ -80,7 +81,7 @@ def test_a_prediction_lies_on_the_frames(tmp_path: Path) -> None:
     (_, segmentation), remarks = export_mask(path, MASK, scan.grid, tmp_path / "case")
     assert remarks == []
     assert highdicom.seg.segread(segmentation).PatientName == "Nobody^Real"
-    np.testing.assert_array_equal(read_scan(path, segmentation).mask, MASK)
+    np.testing.assert_array_equal(read_scan(path, Label.single(segmentation)).mask, MASK)
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -136,5 +137,7 @@ def test_the_importer_finds_it(tmp_path: Path) -> None:
     write_enhanced(tmp_path / "a/one.dcm", HU)
     write_nifti(tmp_path / "a/liver.nii.gz", MASK.astype(np.uint8), read_scan(tmp_path / "a/one.dcm").grid)
     found = find_dicom(tmp_path)
-    assert [(case.image, case.label.name) for case in found.cases] == [(tmp_path / "a", "liver.nii.gz")]
+    assert [(case.image, case.label) for case in found.cases] == [
+        (tmp_path / "a", Label.single(tmp_path / "a/liver.nii.gz"))
+    ]
     assert found.left_out == []

@@ -14,6 +14,7 @@ from slicesampling.cohort import scans
 from slicesampling.cohort.dicom import read_stack
 from slicesampling.cohort.export import export_mask
 from slicesampling.cohort.grids import Grid
+from slicesampling.domain.labels import Label
 from test_formats import orientations
 
 
@@ -41,7 +42,7 @@ def test_a_prediction_lies_on_its_nifti_file_in_every_orientation(tmp_path):
         affine = ras(turned) @ inv_ornt_aff(way, hu.T.shape)
         for name, array in (("image", hu), ("label", mask.astype(np.uint8))):
             nibabel.save(nibabel.Nifti1Image(apply_orientation(array.T, way), affine), tmp_path / f"{name}.nii")
-        found = scans.preprocess(tmp_path / "image.nii", tmp_path / "label.nii", CANONICAL)
+        found = scans.preprocess(tmp_path / "image.nii", Label.single(tmp_path / "label.nii"), CANONICAL)
         (file,), remarks = export_mask(tmp_path / "image.nii", found.mask, found.grid, tmp_path / "out" / "case")
         assert remarks == []
         original, exported = nibabel.load(tmp_path / "label.nii"), nibabel.load(file)
@@ -131,16 +132,16 @@ def test_a_segmentation_on_other_slices_is_refused(tmp_path):
         stack.shape
     )
     with pytest.raises(scans.LabelError, match="not on the grid of its image"):
-        scans.read_scan(tmp_path / "other", segmentation)
+        scans.read_scan(tmp_path / "other", Label.single(segmentation))
     with pytest.raises(scans.LabelError, match="has no segment 2; it has 1"):
-        scans.read_scan(tmp_path / "one", segmentation, [2])
+        scans.read_scan(tmp_path / "one", Label.single(segmentation, [2]))
 
 
 def test_an_empty_prediction_is_written_as_well(tmp_path):
     series(tmp_path / "one", [2.0 * k for k in range(13)], [1.0, 0, 0, 0, 1, 0], False)
     scan = scans.read_scan(tmp_path / "one")
     (_, segmentation), _ = export_mask(tmp_path / "one", np.zeros(scan.grid.shape, bool), scan.grid, tmp_path / "case")
-    assert not scans.read_scan(tmp_path / "one", segmentation).mask.any()
+    assert not scans.read_scan(tmp_path / "one", Label.single(segmentation)).mask.any()
 
 
 def test_what_may_be_empty_is_empty_and_a_frame_of_reference_is_made(tmp_path):
@@ -159,7 +160,7 @@ def test_what_may_be_empty_is_empty_and_a_frame_of_reference_is_made(tmp_path):
         assert (read.StudyInstanceUID, read.PatientID, read.PatientBirthDate, read.StudyID) == ("1.2.30", "", "", "")
         references.add(read.FrameOfReferenceUID)
     assert len(references) == 1
-    assert scans.read_scan(folder, segmentation).mask.all()
+    assert scans.read_scan(folder, Label.single(segmentation)).mask.all()
 
 
 def test_what_the_standard_does_not_allow_is_one_line_beside_the_file_that_was_written(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from commands import COMMAND
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from slicesampling import UserError
 from slicesampling.cohort.folders import files_under, unpack, what_is_there
 from slicesampling.cohort.kinds import begins_data_set, is_dicom
 from slicesampling.cohort.scans import read_scan
-from slicesampling.cohort.table import read_cohort
+from slicesampling.cohort.table import label_of, read_cohort
 
 HU = np.random.default_rng(0).integers(-1000, 400, (12, 16, 18)).astype(np.int16)
 GRID = grid_of(HU.shape, (2.5, 1, 1))
@@ -34,7 +35,7 @@ def lits(folder: Path, numbers: range = range(3)) -> None:
 
 
 def command(*arguments: object, code: int = 0) -> str:
-    line = [sys.executable, str(ROOT / "workflow/import_cohort.py"), *map(str, arguments)]
+    line = [sys.executable, "-m", COMMAND, "import", *map(str, arguments)]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -101,7 +102,7 @@ def test_links_are_followed_and_nothing_is_met_twice(tmp_path: Path) -> None:
     assert what_is_there(root) == "6 .nii files, 1 links that lead nowhere"
     assert "layout: lits" in command("auto", root, "--to", tmp_path / "cohort.tsv")
     table = read_cohort(tmp_path / "cohort.tsv")
-    assert [read_scan(row.image, row.label).mask.sum() for row in table.itertuples()] == [MASK.sum()] * 3
+    assert [read_scan(row["image"], label_of(row)).mask.sum() for row in table.to_dict("records")] == [MASK.sum()] * 3
 
 
 def test_zip_files_are_unpacked_once_where_one_says(tmp_path: Path) -> None:

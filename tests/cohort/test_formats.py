@@ -14,6 +14,7 @@ from scans import CANONICAL, grid_of, ras, read_case, read_image, write_nifti, w
 from slicesampling import UserError
 from slicesampling.cohort import scans
 from slicesampling.cohort.grids import Grid
+from slicesampling.domain.labels import Label
 
 
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
@@ -28,8 +29,8 @@ def test_nrrd_and_metaimage_are_read_like_nifti(tmp_path, hu, suffix):
         paths = [str(tmp_path / f"{number}{ending}") for ending in (suffix, ".nii.gz")]
         for path in paths:
             SimpleITK.WriteImage(image, path, useCompression=True)
-        label = str(tmp_path / f"label{suffix}")
-        SimpleITK.WriteImage(image + 200, label, useCompression=True)
+        label = tmp_path / f"label{suffix}"
+        SimpleITK.WriteImage(image + 200, str(label), useCompression=True)
         (array, grid), (expected, expected_grid) = (read_image(path) for path in paths)
         np.testing.assert_array_equal(array, expected)
         np.testing.assert_allclose(grid.affine, expected_grid.affine, atol=1e-4)
@@ -144,7 +145,7 @@ def test_the_storage_order_never_shows(tmp_path, hu):
         assert read_mask is not None
         assert np.array_equal(read_mask, mask)
         assert read_grid.matches(grid)
-        found = scans.preprocess(*paths, CANONICAL)
+        found = scans.preprocess(paths[0], Label.single(paths[1]), CANONICAL)
         expected = expected or found
         assert np.array_equal(found.image, expected.image)
         assert np.array_equal(found.mask, expected.mask)

@@ -11,8 +11,8 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
-from commands import typed
-from conftest import REAL, ROOT, real_ct
+from commands import COMMAND, typed
+from conftest import REAL, real_ct
 from scans import IDENTITY, rectangle, write_dicom, write_nifti, write_series, write_structures
 from slicesampling import UserError
 from slicesampling.cohort import importers, scans, volumes
@@ -22,6 +22,7 @@ from slicesampling.cohort.dicom import read_stack
 from slicesampling.cohort.dicom_masks import write_segmentation
 from slicesampling.cohort.splits import add_to_table, cohort_rows
 from slicesampling.cohort.table import read_cohort, table_faults
+from slicesampling.domain.labels import Label
 
 
 def nifti(path: Path, *values: int) -> Path:
@@ -44,7 +45,7 @@ def test_lits(tmp_path):
         nifti(tmp_path / "Training Batch 1" / f"segmentation-{number}.nii.gz", 1, 2)
     found = importers.find_lits(tmp_path)
     assert names(found) == ["000", "010"]
-    assert found.cases[1].label.name == "segmentation-10.nii.gz"
+    assert found.cases[1].label == Label.single(tmp_path / "Training Batch 1/segmentation-10.nii.gz", [1, 2])
     assert [line.split(": ")[1] for line in found.left_out] == ["no segmentation-2", "no volume-11"]
     nifti(tmp_path / "again" / "volume-0.nii.gz")
     with pytest.raises(UserError, match=r"volume-0\.nii.* is there twice"):
@@ -59,7 +60,7 @@ def test_chaos_takes_the_ct_and_leaves_the_mr(tmp_path):
             (tmp_path / folder / "Ground").mkdir()
     found = importers.find_chaos(tmp_path)
     assert names(found) == ["001", "016"]
-    assert found.cases[0].label == tmp_path / "Train_Sets/CT/1/Ground"
+    assert found.cases[0].label == Label.single(tmp_path / "Train_Sets/CT/1/Ground")
     assert found.left_out == [f"{tmp_path}/Test_Sets/CT/3: no folder Ground with masks"]
 
 
@@ -82,7 +83,8 @@ def test_decathlon(tmp_path):
         nifti(tmp_path / f"labelsTr/liver_{number}.nii.gz")
     found = importers.find_decathlon(tmp_path)
     assert names(found) == ["000", "104"]
-    assert {(case.liver_values, case.tumour_values) for case in found.cases} == {("1", "2")}
+    masks = [tmp_path / f"labelsTr/liver_{number}.nii.gz" for number in (0, 104)]
+    assert [case.label for case in found.cases] == [Label.single(mask, [1], touching=[2]) for mask in masks]
     assert "liver_5.nii.gz: dataset.json lists it" in found.left_out[0]
     assert "gives no mask" in found.left_out[1]
     with pytest.raises(UserError, match="background, liver, cancer; none is called spleen"):
@@ -115,10 +117,10 @@ def test_nnunet_in_both_versions(tmp_path, about):
         if name != "ABD_004":
             nifti(tmp_path / f"labels{folder}/{name}.nii.gz")
     found = importers.find_nnunet(tmp_path)
-    assert [(case.name, case.split, case.liver_values) for case in found.cases] == [
-        ("ABD_001", "", "5,7"),
-        ("ABD_002", "", "5,7"),
-        ("ABD_003", "test", "5,7"),
+    assert [(case.name, case.split, case.label) for case in found.cases] == [
+        ("ABD_001", "", Label.single(tmp_path / "labelsTr/ABD_001.nii.gz", [5, 7])),
+        ("ABD_002", "", Label.single(tmp_path / "labelsTr/ABD_002.nii.gz", [5, 7])),
+        ("ABD_003", "test", Label.single(tmp_path / "labelsTs/ABD_003.nii.gz", [5, 7])),
     ]
     assert {case.image.name[-12:] for case in found.cases} == {"_0001.nii.gz"}
     assert found.left_out == [f"{tmp_path}/imagesTs/ABD_004_0001.nii.gz: no mask ABD_004.nii.gz in labelsTs"]
@@ -190,15 +192,15 @@ def test_a_broken_dataset_json_is_one_line(tmp_path, content):
         assert "\n" not in str(error.value)
 
 
-SCRIPT = str(ROOT / "workflow/import_cohort.py")
-
-
-command = partial(typed, "workflow/import_cohort.py")
+command = partial(typed, "import")
 
 
 def test_a_fault_is_one_line_and_an_exit_code(tmp_path):
     done = subprocess.run(
-        [sys.executable, SCRIPT, "lits", str(tmp_path / "nowhere")], capture_output=True, text=True, check=False
+        [sys.executable, "-m", COMMAND, "import", "lits", str(tmp_path / "nowhere")],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
@@ -396,8 +398,13 @@ def neighbours(tmp_path: Path, *names: str) -> tuple[Path, Callable[[str], objec
         else:
             volumes.write_mask(root / name, scan.image > 0, scan.grid)
     found = importers.find_dicom(root)
-    labels = {case.image.name: case.label.relative_to(root).as_posix() for case in found.cases if case.label}
-    return root, labels.get
+    masks = {
+        case.image.name: one.path.relative_to(root).as_posix()
+        for case in found.cases
+        if case.label
+        for one in case.label.structures
+    }
+    return root, masks.get
 
 
 @pytest.mark.parametrize(
@@ -422,7 +429,7 @@ def test_a_mask_beside_a_series_is_its_own(tmp_path, names, first):
 def test_a_mask_beside_a_series_may_bear_any_name_of_the_structure(tmp_path):
     root, _ = neighbours(tmp_path, "CT1_hcc.nii.gz", "CT1_seg.nii.gz")
     (case,) = importers.find_dicom(root, "liver, HCC").cases
-    assert case.label == root / "CT1_hcc.nii.gz"
+    assert case.label == Label.single(root / "CT1_hcc.nii.gz")
 
 
 def test_masks_that_compete_are_named(tmp_path):

@@ -8,6 +8,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from scans import write_dicom, write_series
 from slicesampling.cohort.importers import find_ircadb
 from slicesampling.cohort.scans import LabelError, read_scan
+from slicesampling.domain.labels import Label
 
 HU = np.random.default_rng(0).integers(-1000, 400, (12, 16, 18)).astype(np.int16)
 MASK = np.zeros(HU.shape, bool)
@@ -30,12 +31,12 @@ def test_they_are_read_by_position(tmp_path: Path, gap: bool) -> None:
     if gap:
         (series / "i0006.dcm").unlink()
         with pytest.raises(LabelError, match="the nearest slice at"):
-            read_scan(series, masks)
+            read_scan(series, Label.single(masks))
         (masks / f"image_{(7 * 5) % 12}").unlink()
-        found = read_scan(series, masks).mask
+        found = read_scan(series, Label.single(masks)).mask
         np.testing.assert_array_equal(np.delete(found, 5, 0), np.delete(MASK, 5, 0))
     else:
-        np.testing.assert_array_equal(read_scan(series, masks).mask, MASK)
+        np.testing.assert_array_equal(read_scan(series, Label.single(masks)).mask, MASK)
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -48,7 +49,7 @@ def test_what_does_not_fit_is_one_line(tmp_path: Path, change, message: str) -> 
     series, masks = write_series(tmp_path / "ct", HU), write(tmp_path / "liver", MASK)
     change(masks)
     with pytest.raises(LabelError, match=message) as error:
-        read_scan(series, masks)
+        read_scan(series, Label.single(masks))
     assert "\n" not in str(error.value)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
+from commands import COMMAND
 from scans import grid_of, write_nifti, write_pngs, write_series
 from slicesampling.cohort.contents import check_contents
 from slicesampling.cohort.table import MODALITY, REQUIRED_COLUMNS, read_cohort, table_faults
@@ -75,7 +75,7 @@ def test_the_importer_writes_the_word_beside_rows_that_lack_it(tmp_path: Path) -
         for number in range(3):
             write_nifti(tmp_path / f"{site}/{number}_ct.nii", volume("ab".index(site) + 2 * number), grid)
             write_nifti(tmp_path / f"{site}/{number}_liver.nii", MASK, grid)
-    command = [sys.executable, str(ROOT / "workflow/import_cohort.py"), "pairs"]
+    command = [sys.executable, "-m", COMMAND, "import", "pairs"]
     patterns = ["--image", "{volume}_ct.nii", "--label", "{volume}_liver.nii", "--to", str(tmp_path / "cohort.tsv")]
     for site, more in (("a", []), ("b", ["--force-ct"])):
         subprocess.run([*command, str(tmp_path / site), "--site", site, *patterns, *more], check=True)

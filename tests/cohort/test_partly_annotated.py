@@ -11,6 +11,7 @@ from scans import CANONICAL, grid_of, rotated, write_nifti
 from slicesampling import NOT_ANNOTATED, UserError
 from slicesampling.cohort import contents, scans, table, volumes
 from slicesampling.cohort.plausibility import warnings_of
+from slicesampling.domain.labels import Label
 
 COLUMNS = [*table.REQUIRED_COLUMNS, "liver_values", table.IGNORE]
 
@@ -38,15 +39,16 @@ def test_a_slice_is_annotated_if_nothing_of_it_hangs_on_what_is_not(
     truth[:, 0, 0] = 1
     labels = truth.copy()
     labels[~np.array(annotated)] = 255
-    files = written(folder, labels, thickness)
-    partly = scans.preprocess(*files, CANONICAL, ignore_value=255).mask
+    image, mask = written(folder, labels, thickness)
+    partly = scans.preprocess(image, Label.single(mask, ignore=255), CANONICAL).mask
     known = volumes.annotated(partly)
     assert set(np.unique(partly[known])) <= {0, 1}
     assert (partly[~known] == NOT_ANNOTATED).all()
     filled = []
     for value in (0, 1):
         labels[~np.array(annotated)] = value
-        filled.append(scans.preprocess(*written(folder, labels, thickness), CANONICAL).mask)
+        image, mask = written(folder, labels, thickness)
+        filled.append(scans.preprocess(image, Label.single(mask), CANONICAL).mask)
         assert np.array_equal(filled[-1][known], partly[known])
     if all(annotated):
         assert known.all()
@@ -80,7 +82,7 @@ def test_a_tilted_volume_loses_no_slice_that_is_not_annotated(tmp_path: Path) ->
     grid = type(tilted)(labels.shape, affine)
     image = write_nifti(tmp_path / "image.nii.gz", np.zeros(labels.shape, np.int16), grid)
     label = write_nifti(tmp_path / "label.nii.gz", labels, grid)
-    mask = scans.preprocess(image, label, CANONICAL, ignore_value=255).mask
+    mask = scans.preprocess(image, Label.single(label, ignore=255), CANONICAL).mask
     known = volumes.annotated(mask)
     assert not known.all()
     assert known.any()
@@ -109,17 +111,22 @@ def cohort(folder: Path, *changes: dict[str, str]) -> pd.DataFrame:
     return table.read_cohort(folder / "cohort.tsv")
 
 
+def of_people(made: pd.DataFrame) -> list[table.Fault]:
+    """Return all that is wrong with a table where people annotate."""
+    return [*table.table_faults(made, people=True), *table.size_faults(made, 1, 0, people=True)]
+
+
 def test_people_need_masks_for_validation_alone(tmp_path: Path) -> None:
     sound = cohort(tmp_path)
-    assert table.table_faults(sound, 1, people=True) == []
+    assert of_people(sound) == []
     faults, measured = contents.check_contents(sound, workers=2)
     assert faults == []
     assert measured["structure_slices"].fillna(-1).tolist() == [2, -1, 2, -1]
     told = warnings_of(measured, sound)["warning"]
     assert len(told) == 0  # nothing of masks that are no whole livers
     assert not told.str.contains("liver|mask").any()
-    assert table.table_faults(sound[sound["split"] != "test"], 1, people=True) == []
-    simulated = {(fault.row, fault.column) for fault in table.table_faults(sound, 1)}
+    assert of_people(sound[sound["split"] != "test"]) == []
+    simulated = {(fault.row, fault.column) for fault in table.table_faults(sound)}
     assert simulated == {(3, "label"), (5, "label"), (2, "ignore_value"), (4, "ignore_value")}
 
 
@@ -139,7 +146,7 @@ def test_a_fault_of_what_is_not_annotated_is_one_line(
     tmp_path: Path, change: dict[str, str], column: str, advice: str
 ) -> None:
     row = int(change["row"])
-    faults = table.table_faults(cohort(tmp_path, change), 1, people=True)
+    faults = of_people(cohort(tmp_path, change))
     assert any(fault.column == column and advice in fault.advice for fault in faults), faults
     assert {fault.row for fault in faults} <= {row + 2, table.HEADER_ROW}
 

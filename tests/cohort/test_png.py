@@ -10,7 +10,8 @@ from slicesampling import UserError
 from slicesampling.cohort.contents import check_contents
 from slicesampling.cohort.png import read_png
 from slicesampling.cohort.scans import preprocess, read_scan
-from slicesampling.cohort.table import read_cohort
+from slicesampling.cohort.table import label_of, read_cohort
+from slicesampling.domain.labels import Label
 from test_importers import command
 
 SPACING, WINDOW = (2.5, 0.8, 0.7), (-160, 240)
@@ -54,17 +55,18 @@ def test_it_is_the_volume_that_the_slices_show(tmp_path: Path, first: str, white
     output = command(*arguments(tmp_path, first, *(["--white", str(white)] if white != 255 else [])))
     assert "1 volumes are written in" in output
     grid = grid_of(SHAPE, SPACING)
-    of_nifti = read_scan(write_nifti(tmp_path / "ct.nii", hu, grid), write_nifti(tmp_path / "mask.nii", mask, grid))
+    label = Label.single(write_nifti(tmp_path / "mask.nii", mask, grid))
+    of_nifti = read_scan(write_nifti(tmp_path / "ct.nii", hu, grid), label)
     row = read_cohort(tmp_path / "cohort.tsv").iloc[0]
-    scan = read_scan(row["image"], row["label"])
+    scan = read_scan(row["image"], label_of(row))
     # `write_nifti` counts from any origin, along the same axes: z to the head, y to the back, x to the left.
     assert scan.grid.shape == of_nifti.grid.shape
     np.testing.assert_allclose(scan.grid.spacing, of_nifti.grid.spacing)
     np.testing.assert_array_equal(scan.mask, of_nifti.mask)
     step = (WINDOW[1] - WINDOW[0]) / white
     assert np.abs(scan.image.astype(int) - of_nifti.image).max() <= step / 2 + 0.5
-    common = preprocess(row["image"], row["label"], (1.5, 1.0, 1.0))
-    assert common.mask.sum() == preprocess(tmp_path / "ct.nii", tmp_path / "mask.nii", (1.5, 1.0, 1.0)).mask.sum()
+    common = preprocess(row["image"], label_of(row), (1.5, 1.0, 1.0))
+    assert common.mask.sum() == preprocess(tmp_path / "ct.nii", label, (1.5, 1.0, 1.0)).mask.sum()
 
 
 def test_a_clipped_window_is_no_reason_to_take_it_for_mr(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from slicesampling.cohort.cases import Case
 from slicesampling.cohort.contents import check_contents
 from slicesampling.cohort.splits import add_to_table, assign_splits, cohort_rows
 from slicesampling.cohort.table import read_cohort, table_faults
+from slicesampling.domain.labels import Label
 from test_importers import nifti
 
 
@@ -71,7 +72,9 @@ def test_a_patient_in_two_given_splits_is_refused():
 
 def some_cases(tmp_path: Path, count: int) -> list[Case]:
     return [
-        Case(f"{n:03}", nifti(tmp_path / f"{n}.nii.gz", n), nifti(tmp_path / f"{n}-mask.nii.gz", 1), "1,2")
+        Case(
+            f"{n:03}", nifti(tmp_path / f"{n}.nii.gz", n), Label.single(nifti(tmp_path / f"{n}-mask.nii.gz", 1), (1, 2))
+        )
         for n in range(count)
     ]
 

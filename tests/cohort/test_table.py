@@ -15,6 +15,7 @@ from PIL import Image
 from slicesampling import UserError
 from slicesampling.cohort import contents, scans
 from slicesampling.cohort import table as cohort
+from slicesampling.domain.labels import Label
 
 COLUMNS = [*cohort.REQUIRED_COLUMNS, *cohort.OPTIONAL_COLUMNS]
 SPLITS = ["pool", "pool", "pool", "val", "test", "test"]
@@ -307,6 +308,26 @@ def test_each_fault_inside_a_file_is_found(sound, tmp_path, caplog):
 
 
 # Choosing -------------------------------------------------------------------------------------------------------------
+
+
+VALUES = st.frozensets(st.integers(1, 999_999_999), max_size=5)
+LABELS = st.builds(Label.single, st.just(Path("data/a mask.nii")), VALUES, VALUES, st.none() | st.integers(1, 255))
+
+
+@given(st.none() | LABELS)
+def test_the_cells_of_a_label_name_it(label):
+    cells = cohort.label_cells(label)
+    assert cohort.label_of(cells) == label
+    for column in ("liver_values", "tumour_values", "ignore_value"):
+        assert not cells[column] or cohort.WHOLE_NUMBERS.fullmatch(cells[column])
+
+
+@given(st.lists(st.integers(1, 999_999_999), min_size=1), st.sampled_from([",", ", "]))
+def test_the_order_of_values_in_a_cell_says_nothing(values, comma):
+    row = {"label": "mask.nii", "liver_values": comma.join(map(str, values))}
+    assert cohort.WHOLE_NUMBERS.fullmatch(row["liver_values"])
+    label = cohort.label_of(row)
+    assert label == cohort.label_of(cohort.label_cells(label)) == Label.single(Path("mask.nii"), values)
 
 
 @given(st.lists(st.text("abc", min_size=1), unique=True), st.integers(1, 9))

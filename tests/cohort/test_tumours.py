@@ -12,6 +12,7 @@ from scipy import ndimage
 from slicesampling.cohort.masks import with_tumours
 from slicesampling.cohort.scans import preprocess, read_scan
 from slicesampling.cohort.table import read_cohort, table_faults
+from slicesampling.domain.labels import Label
 
 BOX = (6, 7, 8)
 
@@ -52,16 +53,18 @@ def volume() -> tuple[np.ndarray, np.ndarray]:
 def test_in_a_mask_file(tmp_path: Path) -> None:
     image, mask = volume()
     grid = grid_of(mask.shape, (2.0, 1.0, 1.0))
-    paths = [write_nifti(tmp_path / f"{name}.nii.gz", array, grid) for name, array in (("ct", image), ("mask", mask))]
-    scan = read_scan(*paths, [5], tumour_values=[7])
+    ct, path = (write_nifti(tmp_path / f"{name}.nii.gz", array, grid) for name, array in (("a", image), ("b", mask)))
+    label = Label.single(path, [5], touching=[7])
+    scan = read_scan(ct, label)
     expected = np.isin(mask, (5, 7))
     expected[8:11, 15:18, 15:18] = False
-    turned = read_scan(paths[0], write_nifti(tmp_path / "expected.nii.gz", expected.astype(np.uint8), grid)).mask
-    np.testing.assert_array_equal(scan.mask, turned)
+    turned = write_nifti(tmp_path / "expected.nii.gz", expected.astype(np.uint8), grid)
+    np.testing.assert_array_equal(scan.mask, read_scan(ct, Label.single(turned)).mask)
     assert scan.remarks == ("1 of 3 tumours do not touch the liver: left out",)
-    assert preprocess(*paths, (2.0, 1.0, 1.0), [5], tumour_values=[7]).mask.sum() == expected.sum()
+    assert preprocess(ct, label, (2.0, 1.0, 1.0)).mask.sum() == expected.sum()
     without = write_nifti(tmp_path / "without.nii.gz", np.where(mask == 7, 0, mask), grid)
-    assert read_scan(paths[0], without, [5], tumour_values=[7]).mask.sum() == (mask == 5).sum()  # a patient without
+    of_none = read_scan(ct, Label.single(without, [5], touching=[7]))  # a patient without
+    assert of_none.mask.sum() == (mask == 5).sum()
 
 
 def test_in_a_structure_set(tmp_path: Path) -> None:
@@ -70,11 +73,11 @@ def test_in_a_structure_set(tmp_path: Path) -> None:
     at_it = [rectangle(10 + 2.5 * k, -35, -33, -57, -55) for k in (3, 4)]
     away = [rectangle(10 + 2.5 * k, -30, -28, -50, -48) for k in (3, 4)]
     names = {1: "Liver", 2: "tumour 1", 3: "tumour 2"}
-    write_structures(tmp_path / "rs.dcm", {1: liver, 2: at_it, 3: away}, names)
-    both = read_scan(series, tmp_path / "rs.dcm", [1, 2]).mask
-    scan = read_scan(series, tmp_path / "rs.dcm", [1], tumour_values=[2, 3])
+    path = write_structures(tmp_path / "rs.dcm", {1: liver, 2: at_it, 3: away}, names)
+    both = read_scan(series, Label.single(path, [1, 2])).mask
+    scan = read_scan(series, Label.single(path, [1], touching=[2, 3]))
     np.testing.assert_array_equal(scan.mask, both)
-    assert scan.mask.sum() > read_scan(series, tmp_path / "rs.dcm", [1]).mask.sum()
+    assert scan.mask.sum() > read_scan(series, Label.single(path, [1])).mask.sum()
     assert "1 of 2 tumours do not touch the liver: left out" in scan.remarks
 
 
@@ -87,6 +90,6 @@ def test_a_wrong_cell_is_refused(tmp_path: Path, values: str, tumours: str, mess
     cells = ["a", "a", "s", "pool", "a.nii", "b.nii", values, tumours]
     (tmp_path / "cohort.tsv").write_text("\t".join(header) + "\n" + "\t".join(cells) + "\n")
     cohort = read_cohort(tmp_path / "cohort.tsv")
-    faults = table_faults(cohort, 1, files=False, sizes=False)
+    faults = table_faults(cohort, files=False)
     assert [fault.column for fault in faults] == ["tumour_values"]
     assert message in faults[0].advice

@@ -11,6 +11,7 @@ from conftest import ROOT
 from scans import CANONICAL, grid_of, read_case, write_nifti
 from slicesampling.cohort import grids, volumes
 from slicesampling.cohort.scans import preprocess
+from slicesampling.domain.labels import Label
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def stored(tmp_path, hu) -> tuple[Path, volumes.Preprocessed]:
     grid = grid_of(hu.shape, (2.7, 0.83, 0.71), (-31, 12, 7))
     image = write_nifti(tmp_path / "image.nii.gz", hu, grid)
     label = write_nifti(tmp_path / "label.nii.gz", (hu > 30).astype(np.uint8), grid)
-    return tmp_path, preprocess(image, label, CANONICAL)
+    return tmp_path, preprocess(image, Label.single(label), CANONICAL)
 
 
 def test_a_preprocessed_volume_survives_its_files(stored):

@@ -9,7 +9,8 @@ from http.cookiejar import CookieJar
 from pathlib import Path
 
 import torch
-from conftest import ROOT, SMALLEST
+from commands import COMMAND
+from conftest import SMALLEST
 from slicesampling.answers.store import NO_STRUCTURE, Answers
 from slicesampling.cohort.volumes import load_preprocessed, read_canonical_mask, volume_folders
 from slicesampling.domain.records import read_table
@@ -18,13 +19,13 @@ from slicesampling.learning.inference import LIVER
 from slicesampling.learning.networks.interface import load_model
 from slicesampling.page.work import Work
 
-COMMAND = [sys.executable, "-u", str(ROOT / "workflow/annotate.py"), *SMALLEST, "--port", "0"]
+LINE = [sys.executable, "-u", "-m", COMMAND, "annotate", *SMALLEST, "--port", "0"]
 
 
 @contextmanager
 def served(run: Path, folder: Path) -> Iterator[list[str]]:
     """Serve the slices of `run` from `folder`, and give what was printed, with the address in the last line."""
-    command = [*COMMAND, "--directory", str(run), "--demo", str(folder)]
+    command = [*LINE, "--directory", str(run), "--demo", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         lines: list[str] = []
         assert process.stdout
@@ -40,7 +41,7 @@ def served(run: Path, folder: Path) -> Iterator[list[str]]:
 
 def refused(run: Path, folder: Path) -> str:
     done = subprocess.run(
-        [*COMMAND, "--directory", str(run), "--demo", str(folder)], capture_output=True, text=True, check=False
+        [*LINE, "--directory", str(run), "--demo", str(folder)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT, until
+from commands import COMMAND
+from conftest import until
 from rounds import make_round
 from slicesampling.answers.store import Answers, to_runs
 
@@ -29,7 +30,7 @@ class RefusedError(Exception):
 
 
 def start(folder: Path, port: str) -> tuple[subprocess.Popen, str]:
-    command = [sys.executable, str(ROOT / "workflow/annotate.py"), "--directory", str(folder), "--port", port]
+    command = [sys.executable, "-m", COMMAND, "annotate", "--directory", str(folder), "--port", port]
     server = subprocess.Popen(
         [*command, "--configfile", str(folder / "people.yaml")], stdout=subprocess.PIPE, text=True
     )

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from browsers import browser
-from conftest import ROOT, until
+from commands import COMMAND
+from conftest import until
 from matplotlib.path import Path as Outline
 from rounds import ellipsoid, make_round, scan
 from scipy import ndimage
@@ -45,7 +46,7 @@ class Server:
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, str(ROOT / "workflow/annotate.py"), "--directory", str(self.folder)]
+        command = [sys.executable, "-m", COMMAND, "annotate", "--directory", str(self.folder)]
         options = ["--configfile", str(self.folder / "people.yaml"), "--port", self.port]
         self.process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout

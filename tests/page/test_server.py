@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import COMMAND
 from conftest import ROOT, until
 from flask.testing import FlaskClient
 from hypothesis import given
@@ -537,7 +538,7 @@ def served(tmp_path: Path) -> Iterator[tuple[str, str, Path]]:
     config.write_text(
         json.dumps({"annotator": "people", "people": {"answers": "annotations", "reserved_minutes": 20}}), "utf-8"
     )
-    command = [sys.executable, str(ROOT / "workflow/annotate.py"), "--directory", str(tmp_path), "--port", "0"]
+    command = [sys.executable, "-m", COMMAND, "annotate", "--directory", str(tmp_path), "--port", "0"]
     server = subprocess.Popen([*command, "--configfile", str(config)], stdout=subprocess.PIPE, text=True)
     assert server.stdout
     try:
@@ -571,7 +572,7 @@ def test_the_command_serves_on_this_machine_alone(served: tuple[str, str, Path])
         assert json.load(answer) == {"closed": False, "also": []}
     assert len(Answers(folder / "annotations").all) == 1
     # A second server is told that the port is taken.
-    command = [sys.executable, str(ROOT / "workflow/annotate.py"), "--directory", str(folder), "--port", str(port)]
+    command = [sys.executable, "-m", COMMAND, "annotate", "--directory", str(folder), "--port", str(port)]
     options = ["--configfile", str(folder / "people.yaml")]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
     assert done.returncode == 1
@@ -583,7 +584,7 @@ def test_the_command_serves_on_this_machine_alone(served: tuple[str, str, Path])
 
 
 def test_the_command_refuses_a_simulated_run(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "workflow/annotate.py"), "--directory", str(tmp_path)]
+    command = [sys.executable, "-m", COMMAND, "annotate", "--directory", str(tmp_path)]
     (tmp_path / "config.yaml").write_text("annotator: simulated", encoding="utf-8")
     done = subprocess.run(
         [*command, "--configfile", str(tmp_path / "config.yaml")], capture_output=True, text=True, check=False

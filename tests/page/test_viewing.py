@@ -1,6 +1,5 @@
 """Laws of `make view`: every volume of a run can be looked at, with what is known of it, and nothing can be changed."""
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -14,13 +13,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from browsers import browser
-from conftest import HANGS, ROOT, SMALLEST, until
+from commands import COMMAND
+from conftest import HANGS, SMALLEST, until
 from flask.testing import FlaskClient
 from rounds import ellipsoid, make_round, scan
 from slicesampling import UserError
 from slicesampling.answers.store import from_runs
 from slicesampling.cohort.grids import Grid
 from slicesampling.cohort.volumes import write_mask
+from slicesampling.command.view import entropy_maps
 from slicesampling.configuration import read_configuration
 from slicesampling.domain.records import read_table, write_table
 from slicesampling.page.viewing import HIGHEST_ENTROPY, KEPT_MAPS, Maps, Run, make_viewer
@@ -99,13 +100,8 @@ def test_only_those_with_the_key_see_it_and_nobody_changes_it(ended: Path, clien
 @pytest.mark.parametrize("model", ["seed1/initial", "seed1/uss-1"])
 def test_a_map_is_what_the_run_has_measured(run: Path, model: str) -> None:
     """The mean of each slice is the one in the table that the query read."""
-    spec = importlib.util.spec_from_file_location("view", ROOT / "workflow/view.py")
-    assert spec
-    assert spec.loader
-    view = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(view)
     results = run / "results"
-    entropy = view.entropy_maps(results, read_configuration(SMALLEST[1:]))
+    entropy = entropy_maps(results, read_configuration(SMALLEST[1:]))
     table = read_table(results / f"uncertainty/{model}/slices-shard0.tsv")
     volume = table["volume"].iloc[0]
     made = entropy(model, volume)
@@ -172,7 +168,7 @@ def test_a_model_that_cannot_be_sampled_is_said_once(caplog: pytest.LogCaptureFi
 
 @contextmanager
 def opened(tmp_path: Path, *options: str) -> Iterator[Any]:
-    command = [sys.executable, "-u", str(ROOT / "workflow/view.py"), "--port", "0", *options]
+    command = [sys.executable, "-u", "-m", COMMAND, "view", "--port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         driver = browser(tmp_path / "profile")

@@ -4,6 +4,8 @@ Library arrays are (z, y, x), spacing is (z, y, x) in mm, and torch tensors are 
 The frame is the patient's: z grows towards the head, y towards the back, x towards the left (LPS).
 """
 
+VERSION = "0.2.0"
+
 STRUCTURE = "liver"
 """What is segmented, as tables, figures and pages call it."""
 

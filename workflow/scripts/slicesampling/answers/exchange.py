@@ -63,7 +63,7 @@ Slices to annotate: {NAME_OF_STRUCTURE}
    {NO_STRUCTURE:13}  there is no {NAME_OF_STRUCTURE} on this slice; its mask is empty
    {CANNOT_TELL:13}  you cannot tell; the column comment has room for the reason
    A slice without an answer is not taken, whatever its mask holds. Save the table as text with tabs.
-5. In the folder of the run: python workflow/annotations.py import THIS_FOLDER --annotator YOUR_NAME
+5. In the folder of the run: slicesampling answers import THIS_FOLDER --annotator YOUR_NAME
 
 You may import as often as you like: what is new is taken. If anything is wrong, all of it is listed and nothing is
 taken. Two people need a folder each.

@@ -135,7 +135,7 @@ def waiting(work_lists: str | Path, answers: Answers, name: str) -> str:
     left = unanswered(read_table(Path(work_lists) / f"{name}.tsv"), answers)
     title = "First round" if name == INITIAL else f"Round {Model.parse(name).iteration}"
     if left.empty:
-        return f"{title}: all slices are annotated: python workflow/annotations.py close. Then the same command again."
+        return f"{title}: all slices are annotated: slicesampling answers close. Then the same command again."
     slices, volumes = (f"{n} {what}{'' if n == 1 else 's'}" for n, what in
                        ((len(left), "slice"), (left["volume"].nunique(), "volume")))  # fmt: skip
     verb = "waits" if len(left) == 1 else "wait"

@@ -4,6 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,8 @@ import numpy as np
 from pydicom import Dataset
 
 from .. import UserError
-from .cases import Case, Found, Parts, chosen_parts, listed, numbered, structure_names
+from ..domain.labels import Label
+from .cases import Case, Found, chosen_parts, numbered, structure_names
 from .dicom import read_stack
 from .dicom_files import KIND, UNREADABLE, frames_in, read_header, why_no_slice
 from .folders import files_under, natural
@@ -22,9 +24,6 @@ from .masks import holds_labels
 
 FEWEST_SLICES = 10
 """Of a series of a DICOM archive: shorter ones are test scans and single planes, and hold no liver."""
-
-UNNAMED = Parts([], [])
-"""Of a mask that names no parts."""
 
 MASK_ELEMENTS = (
     "NumberOfFrames",
@@ -53,55 +52,18 @@ def find_dicom(root: Path, structure: str = "liver") -> Found:
     `FEWEST_SLICES` slices in a folder (`_homes`); localizers and other objects are left out. Volumes and patients are
     numbered in order of the paths: no name or number of a patient is taken over.
     """
-    series: dict[str, list[_Object]] = {}
-    masks: dict[str, list[tuple[Path, Parts]]] = {}
-    left_out: list[str] = []
-    odd: Counter[tuple[str, str]] = Counter()
-    taken: Counter[str] = Counter()
-    for path in files_under(root):
-        if not is_dicom(path):
-            continue
+    found = _sorted_files(root, structure)
+    left_out = list(found.left_out)
+    left_out += [f"{folder}: {count} DICOM file(s): {reason}" for (folder, reason), count in found.odd.items()]
+    decided = [f"taken as {structure}: {parts} ({count} masks)" for parts, count in found.taken.items()]
+    cases = []
+    for uid in found.series:
         try:
-            header = read_header(path, (*KIND, *MASK_ELEMENTS))
-            modality = header.get("Modality")
-            if modality in ("SEG", "RTSTRUCT"):
-                parts = _parts(header)
-                chosen = chosen_parts(parts, structure)
-                if chosen.structure:
-                    line = ", ".join(parts[number] for number in chosen.structure)
-                    if chosen.tumours:
-                        line += f"; where it touches: {', '.join(parts[number] for number in chosen.tumours)}"
-                    taken[line] += 1
-                else:
-                    there = ", ".join(parts.values()) or "none"
-                    left_out.append(f"{path}: no segment or region is called {structure}; there are: {there}")
-                for uid in _referenced_series(header) if chosen.structure else ():
-                    masks.setdefault(uid, []).append((path, chosen))
-                continue
-            reason = why_no_slice(header)
-            uid, patient = str(header.get("SeriesInstanceUID", "")), str(header.get("PatientID") or "")
+            cases.append(_with_mask(uid, found.series, found.drawn.get(uid, []), structure, decided))
         except UserError as error:
             left_out.append(str(error))
-            continue
-        except UNREADABLE as error:
-            left_out.append(f"{path}: cannot be read as DICOM ({type(error).__name__})")
-            continue
-        if reason:
-            odd[str(path.parent), reason] += 1
-        else:
-            instance = str(header.get("SOPInstanceUID") or path)
-            series.setdefault(uid, []).append(_Object(path, patient, instance, frames_in(header)))
-    left_out += [f"{folder}: {count} DICOM file(s): {reason}" for (folder, reason), count in odd.items()]
-
-    decided = [f"taken as {structure}: {parts} ({count} masks)" for parts, count in taken.items()]
-    found = []
-    for uid in series:
-        try:
-            found.append(_with_mask(uid, series, masks.get(uid, []), structure, decided))
-        except UserError as error:
-            left_out.append(str(error))
-    found.sort(key=lambda case: natural(str(case.image)))
-    return Found(numbered(found), left_out, tuple(decided))
+    cases.sort(key=lambda case: natural(str(case.image)))
+    return Found(numbered(cases), left_out, tuple(decided))
 
 
 class _Object(NamedTuple):
@@ -117,10 +79,68 @@ Series = Mapping[str, Sequence[_Object]]
 """The files of each CT series of an archive, by its identifier."""
 
 
-def _with_mask(
-    uid: str, series: Series, drawn: Sequence[tuple[Path, Parts]], structure: str, decided: list[str]
-) -> Case:
-    """Return a series with the one mask that belongs to it: `drawn` on it, with the values that count, or beside it.
+@dataclass
+class _Files:
+    """The DICOM files of an archive, each where it belongs.
+
+    drawn: the labels of the masks that name a series, by its identifier. taken: how many masks have parts of these
+    names that are the structure. odd: how many files of a folder are no slices, by folder and reason. left_out: files
+    that cannot be read and masks without the structure, a line each.
+    """
+
+    series: dict[str, list[_Object]] = field(default_factory=dict)
+    drawn: dict[str, list[Label]] = field(default_factory=dict)
+    taken: Counter[str] = field(default_factory=Counter)
+    odd: Counter[tuple[str, str]] = field(default_factory=Counter)
+    left_out: list[str] = field(default_factory=list)
+
+
+def _sorted_files(root: Path, structure: str) -> _Files:
+    """Look at the header of each DICOM file under a folder."""
+    found = _Files()
+    for path in filter(is_dicom, files_under(root)):
+        try:
+            header = read_header(path, (*KIND, *MASK_ELEMENTS))
+            if header.get("Modality") in ("SEG", "RTSTRUCT"):
+                _add_mask(found, path, header, structure)
+            else:
+                _add_object(found, path, header)
+        except UserError as error:
+            found.left_out.append(str(error))
+        except UNREADABLE as error:
+            found.left_out.append(f"{path}: cannot be read as DICOM ({type(error).__name__})")
+    return found
+
+
+def _add_mask(found: _Files, path: Path, header: Dataset, structure: str) -> None:
+    """Add a DICOM mask to the series that it names, if it has a part that is `structure`."""
+    names = _names(header)
+    parts = chosen_parts(names, structure)
+    if not parts.structure:
+        there = ", ".join(names.values()) or "none"
+        found.left_out.append(f"{path}: no segment or region is called {structure}; there are: {there}")
+        return
+    line = ", ".join(names[number] for number in parts.structure)
+    if parts.tumours:
+        line += f"; where it touches: {', '.join(names[number] for number in parts.tumours)}"
+    found.taken[line] += 1
+    for uid in _referenced_series(header):
+        found.drawn.setdefault(uid, []).append(Label.single(path, parts.structure, parts.tumours))
+
+
+def _add_object(found: _Files, path: Path, header: Dataset) -> None:
+    """Add a DICOM file that is no mask to its series, or to what is odd."""
+    reason = why_no_slice(header)
+    uid, patient = str(header.get("SeriesInstanceUID", "")), str(header.get("PatientID") or "")
+    if reason:
+        found.odd[str(path.parent), reason] += 1
+    else:
+        instance = str(header.get("SOPInstanceUID") or path)
+        found.series.setdefault(uid, []).append(_Object(path, patient, instance, frames_in(header)))
+
+
+def _with_mask(uid: str, series: Series, drawn: Sequence[Label], structure: str, decided: list[str]) -> Case:
+    """Return a series with the one mask that belongs to it: `drawn` on it, or beside it.
 
     `decided` gets what has to be told. Raises `UserError` where there is no such mask, or more than one.
     """
@@ -138,33 +158,34 @@ def _with_mask(
     first = next(one.path for one in objects if folder in one.path.parents)
     if len(objects) > slices:
         decided.append(f"{folder}: {len(objects) - slices} slices of its series are there twice, and count once")
-    others = [one.path for key in series if key != uid for one in series[key] if one.path.parent == folder]
-    masks = list(drawn)
-    if not masks:
-        masks = [(path, UNNAMED) for path in _beside(folder, structure)]
-        if others and masks:
-            masks = [(path, UNNAMED) for path, _ in masks if _lies_on(path, first)]
-            firsts = {
-                key: objects[0].path for key, objects in series.items() if key != uid and folder in _homes(key, series)
-            }
-            rivals = [other.name for other in firsts.values() for path, _ in masks if _lies_on(path, other)]
-            if rivals:
-                raise UserError(f"{first}: {masks[0][0].name} fits its series and that of {rivals[0]}; accepted: one")
-            decided += [
-                f"{path}: fits the series of {first.name} alone of those in the folder" for path, _ in masks[:1]
-            ]
-    if len(masks) != 1:
-        names = f": {', '.join(path.name for path, _ in masks)}" if masks else ""
-        raise UserError(f"{first}: its series has {len(masks) or 'no'} masks of the {structure}{names}; accepted: one")
-    ((path, parts),) = masks
-    return Case(
-        "",
-        first if others else folder,
-        path,
-        listed(parts.structure),
-        patient=objects[0].patient,
-        tumour_values=listed(parts.tumours),
-    )
+    shared = any(one.path.parent == folder for key in series if key != uid for one in series[key])
+    labels = list(drawn)
+    if not labels:
+        paths = _beside(folder, structure)
+        if shared and paths:
+            paths = _fitting(paths, uid, series, folder, first, decided)
+        labels = [Label.single(path) for path in paths]
+    if len(labels) != 1:
+        names = ", ".join(one.path.name for label in labels for one in label.structures)
+        named = f": {names}" if names else ""
+        raise UserError(f"{first}: its series has {len(labels) or 'no'} masks of the {structure}{named}; accepted: one")
+    return Case("", first if shared else folder, labels[0], patient=objects[0].patient)
+
+
+def _fitting(
+    paths: Sequence[Path], uid: str, series: Series, folder: Path, first: Path, decided: list[str]
+) -> list[Path]:
+    """Return those mask files of a folder with several series that lie on the grid of one of these, and of no other.
+
+    first: a file of the series. `decided` gets a line on the mask. Raises `UserError` where one lies on others as well.
+    """
+    masks = [path for path in paths if _lies_on(path, first)]
+    firsts = [objects[0].path for key, objects in series.items() if key != uid and folder in _homes(key, series)]
+    rivals = [other.name for other in firsts for path in masks if _lies_on(path, other)]
+    if rivals:
+        raise UserError(f"{first}: {masks[0].name} fits its series and that of {rivals[0]}; accepted: one")
+    decided += [f"{path}: fits the series of {first.name} alone of those in the folder" for path in masks[:1]]
+    return masks
 
 
 def _homes(uid: str, series: Series) -> list[Path]:
@@ -197,10 +218,10 @@ def _lies_on(mask: Path, image: Path) -> bool:
     return upright(stored.values, stored.grid)[1].matches(upright(np.empty(series.shape, bool), series)[1])
 
 
-def _parts(header: Dataset) -> dict[int, str]:
+def _names(header: Dataset) -> dict[int, str]:
     """Return the names of the segments or regions of a DICOM mask by their numbers."""
-    parts = {int(item.SegmentNumber): str(item.SegmentLabel) for item in header.get("SegmentSequence") or []}
-    return parts | {int(item.ROINumber): str(item.ROIName) for item in header.get("StructureSetROISequence") or []}
+    names = {int(item.SegmentNumber): str(item.SegmentLabel) for item in header.get("SegmentSequence") or []}
+    return names | {int(item.ROINumber): str(item.ROIName) for item in header.get("StructureSetROISequence") or []}
 
 
 def _referenced_series(header: Dataset) -> set[str]:

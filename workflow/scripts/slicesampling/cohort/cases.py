@@ -5,6 +5,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..domain.labels import Label
+
 TUMOUR_NAMES = re.compile(r"tumou?r|cancer|lesion|metasta", re.IGNORECASE)
 """Labels that lie inside the organ and count as part of it, as the paper counts the tumours of LiTS as liver."""
 
@@ -13,19 +15,14 @@ TUMOUR_WORDS = frozenset(("primary", "secondary", "left", "right", "lobe", "segm
 
 
 class Case(NamedTuple):
-    """One volume with its mask, None where people annotate it.
-
-    liver_values, tumour_values: as in the cohort table; split, patient, site: empty where not given.
-    """
+    """One volume with its label, None where people annotate it; split, patient, site: empty where not given."""
 
     name: str
     image: Path
-    label: Path | None
-    liver_values: str = ""
+    label: Label | None
     split: str = ""
     patient: str = ""
     site: str = ""
-    tumour_values: str = ""
 
 
 class Found(NamedTuple):
@@ -47,11 +44,6 @@ def numbered(cases: Sequence[Case], first: int = 1) -> list[Case]:
         case._replace(name=f"{k:03}", patient=f"patient{patients[case.patient]:03}" if case.patient else "")
         for k, case in enumerate(cases, start=first)
     ]
-
-
-def listed(values: Collection[int]) -> str:
-    """Return values of a mask as a cell of the cohort table."""
-    return ",".join(map(str, sorted(values)))
 
 
 def structure_names(structure: str) -> set[str]:

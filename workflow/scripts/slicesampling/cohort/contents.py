@@ -13,9 +13,9 @@ import pandas as pd
 from .. import UserError
 from . import plausibility, scans
 from .dicom import LARGEST_SLICE_GAP
-from .grids import PAPER_SPACING, resample_mask
+from .grids import PAPER_SPACING, Grid, resample_mask
 from .kinds import IMAGE_SUFFIXES
-from .table import CT, MODALITY, Fault, ignore_value, liver_values, tumour_values, used
+from .table import CT, MODALITY, Fault, label_of, used
 from .volumes import Preprocessed
 
 MEASUREMENTS = (
@@ -42,6 +42,8 @@ was decided when the files were read, a list in JSON."""
 LARGEST_CHANGE = 0.2
 """Of a mask's volume, on the way to the common grid; more is a fault: voxels too coarse, or a geometry misread."""
 
+MM3_PER_ML = 1000
+
 logger = logging.getLogger(__name__)
 
 
@@ -52,64 +54,31 @@ def content_faults(
 
     The measurements are those of `MEASUREMENTS`, but for file_patient, which is the identifier in the file.
     """
-    number = int(row.name)  # type: ignore[call-overload]
-    values, tumours = liver_values(row["liver_values"]), tumour_values(row)
-    read = (row["image"], row["label"] or None, values, largest_slice_gap, ignore_value(row), tumours)
     try:
-        scan = scans.read_scan(*read)
+        scan = scans.read_scan(row["image"], label_of(row), largest_slice_gap)
         common = scans.common_grid(row["image"], scan.grid, spacing)
     except scans.LabelError as error:
-        return [Fault(number, "label", row["label"], _without_path(error, row["label"]))], {}
+        return [_fault(row, "label", _without_path(error, row["label"]))], {}
     except UserError as error:
-        return [Fault(number, "image", row["image"], _without_path(error, row["image"]))], {}
-    image, mask, grid = scan.image, scan.mask, scan.grid
-    silent = row["image"].endswith(IMAGE_SUFFIXES)  # DICOM says itself that it is CT
-    if silent and row.get(MODALITY) != CT and not (image < plausibility.NOT_TISSUE).any():
+        return [_fault(row, "image", _without_path(error, row["image"]))], {}
+    fault = _not_ct(row, scan.image) or _empty(row, scan.mask)
+    if fault is not None:
+        return [fault], {}
+    measured = _measured(row, scan, common)
+    held, resampled = measured["structure_ml"], measured["resampled_ml"]
+    if abs(resampled - held) > LARGEST_CHANGE * held:  # both NaN where no mask is whole
         advice = (
-            f"no voxel is below {plausibility.NOT_TISSUE} HU, as lung, gas and the air around a body are: is it MR? If "
-            f"it is CT whose values are clipped, write {CT} into the row's column {MODALITY} (importers: --force-ct)"
+            f"the liver has {held:.4g} ml, but {resampled:.4g} ml when resampled to voxels of "
+            f"{'x'.join(f'{step:g}' for step in spacing)} mm; accepted is a change of {LARGEST_CHANGE:.0%} "
+            "(preprocessing: spacing)"
         )
-        return [Fault(number, "image", row["image"], advice)], {}
-    if mask is not None and not mask.any():
-        advice = "the liver mask is empty; give a mask with liver, or exclude the volume"
-        return [Fault(number, "label", row["label"], advice)], {}
-    liver_slices = np.nan if mask is None else int(mask.any(axis=(1, 2)).sum())
-    millilitres = np.nan if mask is None else float(mask.sum() * np.prod(grid.spacing) / 1000)
-    partly = scan.ignored is not None and scan.ignored.any()  # what only a whole liver shows is not known of it
-    resampled = np.nan
-    if mask is not None and not partly:
-        resampled = float(resample_mask(mask, grid, common).sum() * np.prod(spacing) / 1000)
-        if abs(resampled - millilitres) > LARGEST_CHANGE * millilitres:
-            text = (
-                f"the liver has {millilitres:.4g} ml, but {resampled:.4g} ml when resampled to voxels of "
-                f"{'x'.join(f'{step:g}' for step in spacing)} mm; accepted is a change of {LARGEST_CHANGE:.0%} "
-                "(preprocessing: spacing)"
-            )
-            return [Fault(number, "label", row["label"], text)], {}
-    measured = (row["volume"], *grid.shape, *grid.spacing, liver_slices, millilitres, resampled)
-    seen = plausibility.measure(image, mask)
-    if partly:
-        measured = (*measured[:-2], np.nan, np.nan)
-        seen |= {"touches": "", "second_component": np.nan}
-    return [], {
-        **dict(zip(MEASUREMENTS, measured, strict=False)),
-        **seen,
-        "file_patient": scan.patient,
-        "remarks": json.dumps(scan.remarks),
-    }
+        return [_fault(row, "label", advice)], {}
+    return [], measured
 
 
 def preprocess_row(row: Mapping[str, str], settings: Mapping[str, Any]) -> Preprocessed:
     """Read and resample the volume of a row of the cohort; settings: the configuration's `preprocessing`."""
-    return scans.preprocess(
-        row["image"],
-        row["label"] or None,
-        settings["spacing"],
-        liver_values(row["liver_values"]),
-        settings["largest_slice_gap"],
-        ignore_value(row),
-        tumour_values(row),
-    )
+    return scans.preprocess(row["image"], label_of(row), settings["spacing"], settings["largest_slice_gap"])
 
 
 def check_contents(
@@ -143,13 +112,58 @@ def check_contents(
     return faults, table
 
 
+def _not_ct(row: pd.Series, image: np.ndarray) -> Fault | None:
+    """Say of a file's image in HU (z, y, x) that it looks like MR, unless the row says that it is CT."""
+    silent = row["image"].endswith(IMAGE_SUFFIXES)  # DICOM says itself that it is CT
+    if not silent or row.get(MODALITY) == CT or (image < plausibility.NOT_TISSUE).any():
+        return None
+    advice = (
+        f"no voxel is below {plausibility.NOT_TISSUE} HU, as lung, gas and the air around a body are: is it MR? If "
+        f"it is CT whose values are clipped, write {CT} into the row's column {MODALITY} (importers: --force-ct)"
+    )
+    return _fault(row, "image", advice)
+
+
+def _empty(row: pd.Series, mask: np.ndarray | None) -> Fault | None:
+    """Say of a mask (z, y, x) that nothing is in it."""
+    if mask is None or mask.any():
+        return None
+    advice = "the liver mask is empty; give a mask with liver, or exclude the volume"
+    return _fault(row, "label", advice)
+
+
+def _measured(row: pd.Series, scan: scans.Scan, common: Grid) -> dict[str, Any]:
+    """Return the `MEASUREMENTS` of a volume; what only a whole mask shows is missing of one annotated in part."""
+    mask = scan.mask
+    partly = scan.ignored is not None and bool(scan.ignored.any())
+    liver_slices = np.nan if mask is None else int(mask.any(axis=(1, 2)).sum())
+    millilitres = resampled = np.nan
+    seen = plausibility.measure(scan.image, mask)
+    if partly:
+        seen |= {"touches": "", "second_component": np.nan}
+    elif mask is not None:
+        millilitres = float(mask.sum() * np.prod(scan.grid.spacing) / MM3_PER_ML)
+        resampled = float(resample_mask(mask, scan.grid, common).sum() * np.prod(common.spacing) / MM3_PER_ML)
+    measured = (row["volume"], *scan.grid.shape, *scan.grid.spacing, liver_slices, millilitres, resampled)
+    return {
+        **dict(zip(MEASUREMENTS, measured, strict=False)),
+        **seen,
+        "file_patient": scan.patient,
+        "remarks": json.dumps(scan.remarks),
+    }
+
+
 def _twin_fault(row: pd.Series, twin: pd.Series) -> Fault:
     """Say that two volumes of different splits are one: data sets share scans, and a model would see its test."""
     advice = (
         f"is, voxel by voxel, the image of {twin['volume']} (row {twin.name}), which stands in split {twin['split']}, "
         f"this one in {row['split']}; exclude one, or put both into one split"
     )
-    return Fault(int(row.name), "image", row["image"], advice)  # type: ignore[call-overload]
+    return _fault(row, "image", advice)
+
+
+def _fault(row: pd.Series, column: str, advice: str) -> Fault:
+    return Fault(int(row.name), column, row[column], advice)  # type: ignore[call-overload]
 
 
 def _without_path(error: UserError, path: str) -> str:

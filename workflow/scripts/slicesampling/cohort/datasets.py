@@ -99,16 +99,17 @@ def find_published(name: str, root: Path, pairs: Callable[[Path, str, str], Foun
     for part, (_, _, split) in zip(found, data_set.parts, strict=True):
         for case in part.cases:
             assert case.label is not None
+            (only,) = case.label.structures
             reason = data_set.left_out(case.name)
             if not reason and data_set.partly:
                 try:
-                    reason = "" if label_holds(case.label, data_set.liver) else "its mask shows no liver"
+                    reason = "" if label_holds(only.path, data_set.liver) else "its mask shows no liver"
                 except UserError as error:
                     reason = str(error)
             if reason:
                 left_out.append(f"{case.image}: {reason}")
             else:
-                cases.append(case._replace(liver_values=str(data_set.liver), split=split))
+                cases.append(case._replace(label=case.label.with_values([data_set.liver]), split=split))
     decided = [f"please cite {data_set.cite}"]
     if data_set.same:
         decided.append(f"it holds scans of {data_set.same}: do not use both, or let the check find the twins")

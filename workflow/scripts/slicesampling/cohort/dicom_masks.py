@@ -8,7 +8,7 @@ import numpy as np
 import pydicom
 from pydicom.uid import CTImageStorage, generate_uid
 
-from .. import UserError, one_line
+from .. import VERSION, UserError, one_line
 from ..jobs import files
 from .dicom import Stack, plain
 from .dicom_files import GEOMETRY, PIXELS, UNREADABLE, code, frames_in, known_numbers, read_dataset, read_header
@@ -17,7 +17,7 @@ from .folders import files_under
 from .grids import GRID_TOLERANCE
 from .kinds import is_dicom
 
-SOFTWARE, VERSION = "slicesampling", "0.1.0"
+SOFTWARE = "slicesampling"
 """Who made a segmentation."""
 
 SERIES_NUMBER = 9001
@@ -30,17 +30,17 @@ MAY_BE_EMPTY = (
 """What a slice has to hold, but may hold without a value (type 2 of the standard)."""
 
 
-def read_drawn_mask(path: Path, stack: Stack, liver_values: Collection[int], remarks: list[str]) -> np.ndarray:
+def read_drawn_mask(path: Path, stack: Stack, wanted: Collection[int], remarks: list[str]) -> np.ndarray:
     """Read a DICOM segmentation or structure set drawn on `stack`, onto its grid: bool (slice, row, column).
 
-    `liver_values` are numbers of segments, or of regions of interest; without any, all of a segmentation count, and
+    `wanted` are numbers of segments, or of regions of interest; without any, all of a segmentation count, and
     the one of a structure set. `remarks` gets what was left out. Raises `UserError`.
     """
     modality = read_header(path, ("Modality",)).get("Modality")
     if modality == "SEG":
-        return stack.evened(_read_segmentation(path, stack, liver_values))
+        return stack.evened(_read_segmentation(path, stack, wanted))
     if modality == "RTSTRUCT":
-        return read_structures(path, stack, liver_values, remarks)
+        return read_structures(path, stack, wanted, remarks)
     raise UserError(f"{path}: Modality is {code(modality)}; accepted for a mask are SEG and RTSTRUCT")
 
 
@@ -156,7 +156,7 @@ def _whole_header(path: Path) -> pydicom.Dataset:
     return dataset
 
 
-def _read_segmentation(path: Path, stack: Stack, liver_values: Collection[int]) -> np.ndarray:
+def _read_segmentation(path: Path, stack: Stack, wanted: Collection[int]) -> np.ndarray:
     """Read the frames of a segmentation, each onto the slice at its position; slices without a frame are empty."""
     import highdicom
 
@@ -165,7 +165,7 @@ def _read_segmentation(path: Path, stack: Stack, liver_values: Collection[int]) 
             warnings.simplefilter("ignore")
             segmentation = highdicom.seg.Segmentation.from_dataset(read_dataset(path), copy=False)
             known = set(segmentation.segment_numbers)
-            known_numbers(path, "segment", known, liver_values)
+            known_numbers(path, "segment", known, wanted)
             frames = int(segmentation.NumberOfFrames)
             if frames > 64 * len(stack.slices):
                 raise UserError(f"{path}: has {frames} frames for {len(stack.slices)} slices")
@@ -176,7 +176,7 @@ def _read_segmentation(path: Path, stack: Stack, liver_values: Collection[int]) 
             kind = str(segmentation.SegmentationType)
             shared = segmentation.SharedFunctionalGroupsSequence[0]
             mask = np.zeros(stack.shape, bool)
-            chosen = set(liver_values) or known
+            chosen = set(wanted) or known
             for frame, own in zip(pixels, segmentation.PerFrameFunctionalGroupsSequence, strict=True):
                 k = _slice_of_frame(path, stack, own, shared)
                 if kind == "LABELMAP":

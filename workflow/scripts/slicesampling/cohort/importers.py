@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from .. import UserError
+from ..domain.labels import Label
 from .archive import find_dicom
-from .cases import Case, Found, chosen_parts, listed
+from .cases import Case, Found, Parts, chosen_parts
 from .datasets import PUBLISHED, find_published
 from .folders import files_under, natural
 from .kinds import IMAGE_SUFFIXES, image_name
@@ -25,11 +26,18 @@ from .png import Stacking, write_volume
 
 PLACEHOLDERS = ("volume", "patient", "site")
 
+LITS_LIVER = (1, 2)
+"""The values of a mask of LiTS that are liver: itself and its tumours."""
+
 
 def find_lits(root: Path) -> Found:
-    """Find `volume-N.nii[.gz]` with `segmentation-N.nii[.gz]`, in one folder or several (liver 1, tumour 2)."""
+    """Find `volume-N.nii[.gz]` with `segmentation-N.nii[.gz]`, in one folder or several."""
     images, labels = (_numbered(root, name) for name in ("volume", "segmentation"))
-    cases = [Case(f"{number:03}", path, labels[number], "1,2") for number, path in images.items() if number in labels]
+    cases = [
+        Case(f"{number:03}", path, Label.single(labels[number], LITS_LIVER))
+        for number, path in images.items()
+        if number in labels
+    ]
     left_out = [f"{path}: no segmentation-{number}" for number, path in images.items() if number not in labels]
     left_out += [f"{path}: no volume-{number}" for number, path in labels.items() if number not in images]
     return Found(cases, left_out)
@@ -43,7 +51,7 @@ def find_chaos(root: Path) -> Found:
         if patient.parent.name != "CT":
             continue  # the MR of the same challenge
         if (patient / "Ground").is_dir():
-            cases.append(Case(_padded(patient.name), folder, patient / "Ground"))
+            cases.append(Case(_padded(patient.name), folder, Label.single(patient / "Ground")))
         else:
             left_out.append(f"{patient}: no folder Ground with masks")
     return Found(cases, left_out)
@@ -61,7 +69,7 @@ def find_ircadb(root: Path) -> Found:
         elif not masks:
             left_out.append(f"{patient}: no folder MASKS_DICOM/liver")
         else:
-            cases.append(Case(_padded(patient.name.rpartition(".")[2]), folder, masks[0]))
+            cases.append(Case(_padded(patient.name.rpartition(".")[2]), folder, Label.single(masks[0])))
     cite = "please cite Soler et al. 2010, 3D-IRCADb, https://www.ircad.fr/research/data-sets/"
     return Found(cases, left_out, (cite, "LiTS holds these scans, as its numbers 28 to 47") if cases else ())
 
@@ -72,7 +80,7 @@ def find_decathlon(root: Path, structure: str = "liver") -> Found:
     modality = about.get("modality") or {}
     if set(map(str.upper, map(str, modality.values()))) - {"CT"}:
         raise UserError(f"{root / 'dataset.json'}: modality is {modality}; accepted: CT, or none")
-    values, tumours, decided = _structure_values(
+    parts, decided = _structure_values(
         {str(name): int(value) for value, name in about["labels"].items()}, structure, root
     )
     cases, left_out = [], []
@@ -83,7 +91,7 @@ def find_decathlon(root: Path, structure: str = "liver") -> Found:
             left_out.append(f"{missing[0]}: dataset.json lists it, but there is no such file")
         else:
             name = _padded(image_name(image).rpartition("_")[2])
-            cases.append(Case(name, image, label, values, tumour_values=tumours))
+            cases.append(Case(name, image, Label.single(label, parts.structure, parts.tumours)))
     left_out += [f"{path}: dataset.json gives no mask (test case)" for path in about.get("test", [])]
     return Found(cases, left_out, decided)
 
@@ -102,7 +110,7 @@ def find_nnunet(root: Path, structure: str = "liver") -> Found:
     by_name = {str(name): value for name, value in labels.items()}
     if all(str(name).isdigit() for name in labels):  # version 1: value → name
         by_name = {str(name): int(value) for value, name in labels.items()}
-    values, tumours, decided = _structure_values(by_name, structure, root)
+    parts, decided = _structure_values(by_name, structure, root)
     ending = about.get("file_ending", ".nii.gz")
     cases, left_out = [], []
     for folder, split in (("Tr", ""), ("Ts", "test")):
@@ -110,7 +118,7 @@ def find_nnunet(root: Path, structure: str = "liver") -> Found:
             name = image.name.removesuffix(f"_{int(ct[0]):04}{ending}")
             label = root / f"labels{folder}" / f"{name}{ending}"
             if label.exists():
-                cases.append(Case(name, image, label, values, split, tumour_values=tumours))
+                cases.append(Case(name, image, Label.single(label, parts.structure, parts.tumours), split))
             else:
                 left_out.append(f"{image}: no mask {label.name} in labels{folder}")
     return Found(cases, left_out, decided)
@@ -136,7 +144,7 @@ def find_totalsegmentator(root: Path, structure: str = "liver") -> Found:
         elif label_is_empty(label):
             left_out.append(f"{label}: the mask is empty")
         else:
-            cases.append(Case(name, image, label, "", splits.get(name, "")))
+            cases.append(Case(name, image, Label.single(label), splits.get(name, "")))
     return Found(cases, left_out)
 
 
@@ -147,20 +155,9 @@ def find_pairs(root: Path, image: str, label: str = "") -> Found:
     Without `label`, all images are pool volumes that people annotate.
     """
     if not label:
-        found = _by_pattern(root, image).values()
-        cases = [
-            Case(
-                names["volume"], path, None, split="pool", patient=names.get("patient", ""), site=names.get("site", "")
-            )
-            for path, names in found
-        ]
-        return Found(cases, [])
+        return Found([_named(names, path, None, "pool") for path, names in _by_pattern(root, image).values()], [])
     images, labels = (_by_pattern(root, pattern) for pattern in (image, label))
-    cases = [
-        Case(names["volume"], path, labels[key][0], patient=names.get("patient", ""), site=names.get("site", ""))
-        for key, (path, names) in images.items()
-        if key in labels
-    ]
+    cases = [_named(names, path, labels[key][0]) for key, (path, names) in images.items() if key in labels]
     left_out = [f"{path}: no file for {label}" for key, (path, _) in images.items() if key not in labels]
     left_out += [f"{path}: no file for {image}" for key, (path, _) in labels.items() if key not in images]
     return Found(cases, left_out)
@@ -185,9 +182,7 @@ def find_png(root: Path, image: str, label: str, volumes: Path, stacking: Stacki
         except UserError as error:
             left_out.append(str(error))
             continue
-        split = "" if label else "pool"
-        patient, site = names.get("patient", ""), names.get("site", "")
-        cases.append(Case(names["volume"], *written, split=split, patient=patient, site=site))
+        cases.append(_named(names, *written, split="" if label else "pool"))
     left_out += [f"{path}: no folder for {image}" for key, (path, _) in labels.items() if key not in images]
     low, high = stacking.window
     steps = (high - low) / (stacking.white or np.iinfo(np.uint8).max)
@@ -238,8 +233,8 @@ def _dataset(root: Path) -> dict[str, Any]:
     return about
 
 
-def _structure_values(labels: Mapping[str, Any], structure: str, root: Path) -> tuple[str, str, tuple[str, ...]]:
-    """Return the values, as text, of `structure`, those of tumours that count where they touch it, and a line on both.
+def _structure_values(labels: Mapping[str, Any], structure: str, root: Path) -> tuple[Parts, tuple[str, ...]]:
+    """Return the values of `structure` and of tumours that count where they touch it, and a line on both.
 
     labels: name → value or list of values.
     """
@@ -253,7 +248,7 @@ def _structure_values(labels: Mapping[str, Any], structure: str, root: Path) -> 
     line = f"taken as {structure}: {', '.join(names[k] for k in parts.structure)}"
     if tumours - values:
         line += f"; where it touches: {', '.join(names[k] for k in parts.tumours)}"
-    return listed(values), listed(tumours - values), (line,)
+    return Parts(sorted(values), sorted(tumours - values)), (line,)
 
 
 def _by_pattern(root: Path, pattern: str, folders: bool = False) -> dict[tuple[str, ...], tuple[Path, dict[str, str]]]:
@@ -283,6 +278,12 @@ def _by_pattern(root: Path, pattern: str, folders: bool = False) -> dict[tuple[s
                 raise UserError(f"{path}: fits {pattern} with the same names as {found[key][0]}")
             found[key] = (path, values)
     return found
+
+
+def _named(names: Mapping[str, str], image: Path, mask: Path | None, split: str = "") -> Case:
+    """Return an image and its mask as the case that the placeholders of a pattern name."""
+    label = None if mask is None else Label.single(mask)
+    return Case(names["volume"], image, label, split, names.get("patient", ""), names.get("site", ""))
 
 
 def _padded(name: str) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from .. import UserError
+from ..domain.labels import Label
 from . import dicom, dicom_masks
 from .formats import read_file, scaled
 from .grids import Grid, upright
@@ -36,26 +37,19 @@ def holds_labels(path: Path) -> bool:
 
 
 def read_mask(
-    path: Path,
-    grid: Grid,
-    stack: dicom.Stack | None,
-    on_slices: np.ndarray,
-    liver_values: Collection[int],
-    ignore_value: int | None,
-    remarks: list[str],
-    tumour_values: Collection[int] = (),
+    label: Label, grid: Grid, stack: dicom.Stack | None, on_slices: np.ndarray, remarks: list[str]
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Read a mask onto `grid`, the image's, and where it is not annotated: None without an `ignore_value`.
+    """Read the mask of a label onto `grid`, the image's, and where nobody has annotated it; both bool (z, y, x).
 
-    `remarks` gets what was decided on the way. `stack` and `on_slices`: the slices of a DICOM image, and their HU.
-    `ignore_value`: what a mask file of a volume holds where nobody has annotated it. `tumour_values`: see
-    `with_tumours`.
+    The second is None where the label has no value for that. `stack` and `on_slices`: the slices of a DICOM image, and
+    their HU (slice, row, column). `remarks` gets what was decided on the way. Raises `UserError`.
     """
-    read = partial(_read, path, grid, stack, on_slices, ignore_value=ignore_value, remarks=remarks)
-    liver, ignored = read(liver_values)
-    if not tumour_values:
-        return liver, ignored
-    return with_tumours(liver, read(tumour_values, may_lack=True)[0], remarks), ignored
+    (only,) = label.structures
+    read = partial(_read, only.path, grid, stack, on_slices, label.ignore, remarks)
+    mask, ignored = read(only.values)
+    if only.touching:
+        mask = with_tumours(mask, read(only.touching, may_lack=True)[0], remarks)
+    return mask, ignored
 
 
 def with_tumours(liver: np.ndarray, tumours: np.ndarray, remarks: list[str]) -> np.ndarray:
@@ -76,54 +70,57 @@ def _read(
     grid: Grid,
     stack: dicom.Stack | None,
     on_slices: np.ndarray,
-    wanted: Collection[int],
-    ignore_value: int | None,
+    ignore: int | None,
     remarks: list[str],
+    wanted: Collection[int],
     may_lack: bool = False,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Read the `wanted` values of a mask, see `read_mask`; with `may_lack` there need not be any."""
     if not of_slices(path):
-        stored = read_file(path)
-        turned, mask_grid = upright(stored.values, stored.grid)
-        if not mask_grid.matches(grid):
-            raise UserError(f"{path}: the mask is not on the grid of its image; mask: {mask_grid}; image: {grid}")
-        values = scaled(turned, stored)
-        ignored = None
-        if ignore_value is not None:
-            ignored = np.ascontiguousarray(values == ignore_value)
-            values = np.where(ignored, 0, values)
-        return np.ascontiguousarray(_liver(path, values, wanted, may_lack)), ignored
+        return _read_file(path, grid, ignore, wanted, may_lack)
     if stack is None:
         raise UserError(f"{path}: masks drawn on DICOM slices need an image in DICOM slices")
-    if ignore_value is not None:
+    if ignore is not None:
         raise UserError(f"{path}: ignore_value is for a mask file of a volume, such as NIfTI; leave the cell empty")
-    if path.is_dir():
-        drawn = bool(png_files(path))
-        values = (
-            _read_png_masks(path, stack, on_slices, wanted, may_lack)
-            if drawn
-            else (_liver(path, dicom_masks.read_mask_slices(path, stack), wanted, may_lack))
-        )
-        mask = stack.evened(values)
-    else:
+    if not path.is_dir():
         mask = dicom_masks.read_drawn_mask(path, stack, wanted, remarks)
+    elif png_files(path):
+        mask = stack.evened(_read_png_masks(path, stack, on_slices, wanted, may_lack))
+    else:
+        mask = stack.evened(_chosen(path, dicom_masks.read_mask_slices(path, stack), wanted, may_lack))
     return np.ascontiguousarray(upright(mask, stack.grid())[0]), None
 
 
-def _liver(path: Path, values: np.ndarray, liver_values: Collection[int], may_lack: bool = False) -> np.ndarray:
-    """Return where a mask of labels says liver: at any of `liver_values`, or at its one value but zero."""
+def _read_file(
+    path: Path, grid: Grid, ignore: int | None, wanted: Collection[int], may_lack: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Read the `wanted` values of a mask file of a volume, and where it holds `ignore`; both bool (z, y, x)."""
+    stored = read_file(path)
+    turned, mask_grid = upright(stored.values, stored.grid)
+    if not mask_grid.matches(grid):
+        raise UserError(f"{path}: the mask is not on the grid of its image; mask: {mask_grid}; image: {grid}")
+    values = scaled(turned, stored)
+    ignored = None
+    if ignore is not None:
+        ignored = np.ascontiguousarray(values == ignore)
+        values = np.where(ignored, 0, values)
+    return np.ascontiguousarray(_chosen(path, values, wanted, may_lack)), ignored
+
+
+def _chosen(path: Path, values: np.ndarray, wanted: Collection[int], may_lack: bool) -> np.ndarray:
+    """Return where a mask of labels holds any of the `wanted` values, or without any its one value but zero."""
     labelled = values != 0
     found = np.unique(values[labelled])
     odd = found[~(np.isfinite(found) & (found > 0) & (found == np.rint(found)))]
     if len(odd):
         raise UserError(f"{path}: the mask holds {_listed(odd)}; accepted are 0 and positive whole numbers")
-    if not liver_values:
+    if not wanted:
         if len(found) > 1:
             raise UserError(f"{path}: the mask holds {_listed(found)}; liver_values must say which of them are liver")
         return np.asarray(labelled)
-    if len(found) and not may_lack and not np.isin(found, sorted(liver_values)).any():
-        raise UserError(f"{path}: the mask holds {_listed(found)}; accepted as liver: {_listed(liver_values)}")
-    return np.isin(values, sorted(liver_values))
+    if len(found) and not may_lack and not np.isin(found, sorted(wanted)).any():
+        raise UserError(f"{path}: the mask holds {_listed(found)}; accepted as liver: {_listed(wanted)}")
+    return np.isin(values, sorted(wanted))
 
 
 def _listed(values: Collection[float]) -> str:
@@ -132,7 +129,7 @@ def _listed(values: Collection[float]) -> str:
 
 
 def _read_png_masks(
-    folder: Path, stack: dicom.Stack, image: np.ndarray, liver_values: Collection[int], may_lack: bool
+    folder: Path, stack: dicom.Stack, image: np.ndarray, wanted: Collection[int], may_lack: bool
 ) -> np.ndarray:
     """Read one PNG a slice into a bool array (slice, row, column) on `stack`, and check their order against its HU.
 
@@ -153,7 +150,7 @@ def _read_png_masks(
         if plane.shape != stack.shape[1:]:
             raise UserError(f"{path}: has {plane.shape} rows and columns, but its image has {stack.shape[1:]}")
         values[k] = plane
-    mask = _liver(folder, values, liver_values, may_lack)
+    mask = _chosen(folder, values, wanted, may_lack)
     turned = np.empty_like(mask)
     turned[order] = mask[order[::-1]]
     if soft_tissue_share(image, mask) < SOFT_TISSUE_SHARE <= soft_tissue_share(image, turned):

@@ -6,13 +6,13 @@ order (z, y, x) of the same frame (LPS). A `Grid` says where the voxels of such 
 """
 
 import logging
-from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from .. import NOT_ANNOTATED, UserError
+from ..domain.labels import Label
 from . import dicom
 from .dicom import LARGEST_SLICE_GAP
 from .formats import TILT_TOLERANCE, check_credible, check_usable, read_file, scaled
@@ -47,59 +47,27 @@ class Scan(NamedTuple):
     ignored: np.ndarray | None = None
 
 
-def read_scan(
-    image_path: str | Path,
-    label_path: str | Path | None = None,
-    liver_values: Collection[int] = (),
-    largest_slice_gap: float = LARGEST_SLICE_GAP,
-    ignore_value: int | None = None,
-    tumour_values: Collection[int] = (),
-) -> Scan:
+def read_scan(image_path: str | Path, label: Label | None = None, largest_slice_gap: float = LARGEST_SLICE_GAP) -> Scan:
     """Read a CT volume, HU not below `AIR`, and its liver mask.
 
     `image_path` is a NIfTI, NRRD or MetaImage file (`IMAGE_SUFFIXES`), a folder with a DICOM series, or one of its
-    files where the folder holds several. `label_path` is a file on the grid of the image, stored along whichever axes;
-    for a DICOM image also a DICOM segmentation or structure set, or a folder with one PNG a slice. The PNG files in
-    natural order of their names belong to the slices in order of InstanceNumber, the layout of the CHAOS challenge,
-    whatever direction the positions run in. `liver_values` are liver in the mask; without any it must have one value
-    beside zero and `ignore_value`, which a mask file holds where it is not annotated. `tumour_values` count where they
-    touch the liver.
+    files where the folder holds several. A mask is a file on the grid of the image, stored along whichever axes; for a
+    DICOM image also a DICOM segmentation or structure set, or a folder with one PNG a slice. The PNG files in natural
+    order of their names belong to the slices in order of InstanceNumber, the layout of the CHAOS challenge, whatever
+    direction the positions run in. Without values in the label the mask must have one value beside zero and that which
+    it holds where it is not annotated.
 
     Unevenly spaced slices are interpolated at their positions, where no gap is above `largest_slice_gap` mm, and tilted
     ones (gantry tilt) resampled to the patient's axes, so that every grid that leaves this module is even and has
     perpendicular axes. Raises `LabelError` for faults of the mask, `UserError` for those of the image.
     """
     path = Path(image_path)
-    stack = None
-    if of_slices(path):
-        stack = dicom.read_stack(path, largest_slice_gap)
-        raw_grid = stack.grid()
-        check_usable(path, raw_grid)
-        check_credible(path, stack.shape)
-        on_slices: np.ndarray = np.empty(stack.shape, np.int16)
-        for k, plane in enumerate(dicom.planes(stack)):
-            on_slices[k] = _hounsfield(plane)
-        remarks, patient = list(stack.remarks), stack.slices[0].patient
-        turned, grid = upright(stack.evened(on_slices), raw_grid)
-        image: np.ndarray = np.ascontiguousarray(turned)
-    else:
-        stored = read_file(path)
-        if min(stored.grid.shape) < 2:
-            raise UserError(
-                f"{path}: has {stored.grid.shape} voxels; a volume has two or more slices, rows and columns"
-            )
-        turned, grid = upright(stored.values, stored.grid)
-        image = np.empty(turned.shape, np.int16)
-        for k, plane in enumerate(turned):
-            image[k] = _hounsfield(scaled(plane, stored))
-        on_slices = image
-        remarks, patient = list(stored.remarks), ""
+    read = _read_slices(path, largest_slice_gap) if of_slices(path) else _read_file(path)
+    image, grid, remarks = read.image, read.grid, read.remarks
     mask = ignored = None
-    if label_path is not None:
+    if label is not None:
         try:
-            mask, ignored = read_mask(
-                Path(label_path), grid, stack, on_slices, liver_values, ignore_value, remarks, tumour_values
-            )
+            mask, ignored = read_mask(label, grid, read.stack, read.on_slices, remarks)
         except UserError as error:
             raise LabelError(str(error)) from error
     if grid.tilt > TILT_TOLERANCE:
@@ -107,23 +75,20 @@ def read_scan(
         image, mask, ignored, grid = _straightened(image, mask, ignored, grid)
     for remark in remarks:
         logger.info("%s: %s", path, remark)
-    return Scan(image, mask, grid, tuple(remarks), patient, ignored)
+    return Scan(image, mask, grid, tuple(remarks), read.patient, ignored)
 
 
 def preprocess(
     image_path: str | Path,
-    label_path: str | Path | None,
+    label: Label | None,
     spacing: tuple[float, float, float],
-    liver_values: Collection[int] = (),
     largest_slice_gap: float = LARGEST_SLICE_GAP,
-    ignore_value: int | None = None,
-    tumour_values: Collection[int] = (),
 ) -> Preprocessed:
     """Read a volume and its mask (see `read_scan`), and resample both to the canonical grid with `spacing` (mm).
 
     A slice is annotated if no voxel of it draws on one that is not; without a mask none is.
     """
-    scan = read_scan(image_path, label_path, liver_values, largest_slice_gap, ignore_value, tumour_values)
+    scan = read_scan(image_path, label, largest_slice_gap)
     grid = common_grid(image_path, scan.grid, spacing)
     if scan.mask is None:
         mask = np.full(grid.shape, NOT_ANNOTATED, np.uint8)
@@ -149,6 +114,46 @@ def common_grid(path: str | Path, native: Grid, spacing: tuple[float, float, flo
                 "(preprocessing: spacing)"
             )
     return canonical_grid(native, spacing)
+
+
+class _Image(NamedTuple):
+    """An image as it is read, before its mask.
+
+    `image`: int16 HU (z, y, x) on `grid`, upright. `stack`: the slices of a DICOM image, None of a file; `on_slices`:
+    their HU (slice, row, column), which the order of masks is checked against. `remarks`, `patient`: as in `Scan`.
+    """
+
+    image: np.ndarray
+    grid: Grid
+    remarks: list[str]
+    patient: str
+    stack: dicom.Stack | None
+    on_slices: np.ndarray
+
+
+def _read_slices(path: Path, largest_slice_gap: float) -> _Image:
+    """Read the image that a DICOM series is, interpolated where its slices are uneven; raises `UserError`."""
+    stack = dicom.read_stack(path, largest_slice_gap)
+    raw_grid = stack.grid()
+    check_usable(path, raw_grid)
+    check_credible(path, stack.shape)
+    on_slices: np.ndarray = np.empty(stack.shape, np.int16)
+    for k, plane in enumerate(dicom.planes(stack)):
+        on_slices[k] = _hounsfield(plane)
+    turned, grid = upright(stack.evened(on_slices), raw_grid)
+    return _Image(np.ascontiguousarray(turned), grid, list(stack.remarks), stack.slices[0].patient, stack, on_slices)
+
+
+def _read_file(path: Path) -> _Image:
+    """Read the image that a file of a volume holds; raises `UserError`."""
+    stored = read_file(path)
+    if min(stored.grid.shape) < 2:
+        raise UserError(f"{path}: has {stored.grid.shape} voxels; a volume has two or more slices, rows and columns")
+    turned, grid = upright(stored.values, stored.grid)
+    image: np.ndarray = np.empty(turned.shape, np.int16)
+    for k, plane in enumerate(turned):
+        image[k] = _hounsfield(scaled(plane, stored))
+    return _Image(image, grid, list(stored.remarks), "", None, image)
 
 
 def _straightened(

@@ -11,7 +11,17 @@ from .. import UserError
 from ..jobs import randomness
 from ..jobs.files import write_text
 from .cases import Case
-from .table import CT, MODALITY, OPTIONAL_COLUMNS, REQUIRED_COLUMNS, SPLITS, TUMOURS, read_cohort
+from .table import (
+    CT,
+    FURTHER_COLUMNS,
+    LABEL_COLUMNS,
+    MODALITY,
+    OPTIONAL_COLUMNS,
+    REQUIRED_COLUMNS,
+    SPLITS,
+    label_cells,
+    read_cohort,
+)
 
 
 def assign_splits(patients: pd.DataFrame, validation_volumes: int, test_share: float, seed: int) -> dict[str, str]:
@@ -63,13 +73,11 @@ def cohort_rows(
                 "site": case.site or site,
                 "split": case.split,
                 "image": str(case.image),
-                "label": str(case.label or ""),
-                "liver_values": case.liver_values,
-                TUMOURS: case.tumour_values,
+                **label_cells(case.label),
             }
             for case in cases
         ],
-        columns=["volume", "patient", "site", "split", "image", "label", "liver_values", TUMOURS],
+        columns=["volume", "patient", "site", "split", "image", *LABEL_COLUMNS],
         dtype=str,
     )
     unknown = sorted(set(excluded) - set(rows["volume"]))
@@ -81,7 +89,7 @@ def cohort_rows(
     rows["split"] = [
         splits.get(patient, given or "pool") for patient, given in zip(rows["patient"], rows["split"], strict=True)
     ]
-    further = [TUMOURS] if rows[TUMOURS].any() else []
+    further = [column for column in FURTHER_COLUMNS if column in rows and rows[column].any()]
     table = rows.reindex(columns=[*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS, *further], fill_value="")
     return table.assign(**{MODALITY: CT}) if force_ct else table
 

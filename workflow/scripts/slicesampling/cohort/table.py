@@ -10,11 +10,14 @@ from typing import Any
 import pandas as pd
 
 from .. import UserError
+from ..domain.labels import Label
 from ..jobs import randomness
 from .kinds import IMAGE_SUFFIXES, is_dicom
 
 REQUIRED_COLUMNS = ("volume", "patient", "site", "split", "image", "label")
-OPTIONAL_COLUMNS = ("exclude", "hard_case", "liver_values")
+VALUES = "liver_values"
+"""The column of the values of the mask that are liver; empty: all but zero."""
+OPTIONAL_COLUMNS = ("exclude", "hard_case", VALUES)
 IGNORE = "ignore_value"
 """A further column, with people who annotate: the value of the mask which means that nobody has annotated there."""
 MODALITY = "modality"
@@ -23,6 +26,8 @@ CT = "CT"
 TUMOURS = "tumour_values"
 """A further column: values of the mask that are liver where they touch it, because their name does not say of what."""
 FURTHER_COLUMNS = (IGNORE, MODALITY, TUMOURS)
+LABEL_COLUMNS = ("label", VALUES, TUMOURS, IGNORE)
+"""What names a label, see `label_of`."""
 SPLITS = ("pool", "val", "test")
 
 VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -30,10 +35,10 @@ VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 PATIENT_NAME = re.compile(r"[^\W_][\w .-]{0,63}")
 
-LIVER_VALUES = re.compile(r"[1-9][0-9]{0,8}(, ?[1-9][0-9]{0,8})*")
-"""Which values of the mask are liver: whole numbers with commas between them."""
-
 WHOLE_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
+
+WHOLE_NUMBERS = re.compile(rf"{WHOLE_NUMBER.pattern}(, ?{WHOLE_NUMBER.pattern})*")
+"""Values of a mask in a cell, with commas between them."""
 
 FAULTY = "faulty "
 """How the reason begins for which a volume is excluded that cannot be used (on_fault)."""
@@ -99,19 +104,31 @@ def used(cohort: pd.DataFrame) -> pd.DataFrame:
     return cohort[cohort["exclude"] == ""]
 
 
-def liver_values(cell: str) -> list[int]:
-    """Return the values of the mask that are liver, from a cell such as "1,2"; empty: all but zero, an empty list."""
-    return [int(value) for value in cell.split(",")] if cell else []
+def values_of(cell: str) -> frozenset[int]:
+    """Return the values of a mask that a cell such as "1,2" names; an empty one names none."""
+    return frozenset(int(value) for value in cell.split(",")) if cell else frozenset()
 
 
-def tumour_values(row: Mapping[Any, Any]) -> list[int]:
-    """Return the values of the mask of a row of the cohort that are liver where they touch it, see `TUMOURS`."""
-    return liver_values(row.get(TUMOURS) or "")
+def label_of(row: Mapping[Any, Any]) -> Label | None:
+    """Return the label that a row of the cohort names; None: the volume has no mask."""
+    if not row["label"]:
+        return None
+    ignore = int(row[IGNORE]) if row.get(IGNORE) else None
+    return Label.single(Path(row["label"]), values_of(row[VALUES]), values_of(row.get(TUMOURS) or ""), ignore)
 
 
-def ignore_value(row: Mapping[Any, Any]) -> int | None:
-    """Return the value of the mask of a row of the cohort that means "not annotated"; None: the mask has none."""
-    return int(row[IGNORE]) if row.get(IGNORE) else None
+def label_cells(label: Label | None) -> dict[str, str]:
+    """Return the cells of a row of the cohort that name a label, which `label_of` reads; without a label empty ones."""
+    if label is None:
+        return dict.fromkeys(LABEL_COLUMNS, "")
+    (only,) = label.structures
+    ignore = "" if label.ignore is None else str(label.ignore)
+    cells = (str(only.path), _cell_of(only.values), _cell_of(only.touching), ignore)
+    return dict(zip(LABEL_COLUMNS, cells, strict=True))
+
+
+def _cell_of(values: Iterable[int]) -> str:
+    return ",".join(map(str, sorted(values)))
 
 
 def split_volumes(cohort: pd.DataFrame, split: str) -> list[str]:
@@ -121,7 +138,7 @@ def split_volumes(cohort: pd.DataFrame, split: str) -> list[str]:
 
 
 def shard_of(volumes: Sequence[str], index: int, count: int) -> list[str]:
-    """Return hand `index` of `count` when `volumes` are dealt like cards.
+    """Return shard `index` of `count`: every n-th volume, n being `count`, from `index` on.
 
     A volume added at the end of the table leaves every other one in its shard.
     """
@@ -226,9 +243,9 @@ def _cell_faults(cohort: pd.DataFrame, people: bool) -> Iterator[Fault]:
             yield Fault(_number(row), "patient", row["patient"][:64], advice)
         if row["split"] and row["split"] not in SPLITS:
             yield Fault(_number(row), "split", row["split"], f"unknown split; accepted are {', '.join(SPLITS)}")
-        if row["liver_values"] and not LIVER_VALUES.fullmatch(row["liver_values"]):
+        if row[VALUES] and not WHOLE_NUMBERS.fullmatch(row[VALUES]):
             advice = "accepted are positive whole numbers with commas between them, such as 1,2, or nothing"
-            yield Fault(_number(row), "liver_values", row["liver_values"], advice)
+            yield Fault(_number(row), VALUES, row[VALUES], advice)
         if row.get(TUMOURS):
             yield from _tumour_faults(row)
 
@@ -236,11 +253,11 @@ def _cell_faults(cohort: pd.DataFrame, people: bool) -> Iterator[Fault]:
 def _tumour_faults(row: pd.Series) -> Iterator[Fault]:
     """Find what is wrong with a cell that says which values are tumours."""
     advice = ""
-    if not LIVER_VALUES.fullmatch(row[TUMOURS]):
+    if not WHOLE_NUMBERS.fullmatch(row[TUMOURS]):
         advice = "accepted are positive whole numbers with commas between them, such as 2,3, or nothing"
-    elif not row["liver_values"]:
+    elif not row[VALUES]:
         advice = "liver_values must say which values are the liver itself; fill it in"
-    elif LIVER_VALUES.fullmatch(row["liver_values"]) and {*tumour_values(row)} & {*liver_values(row["liver_values"])}:
+    elif WHOLE_NUMBERS.fullmatch(row[VALUES]) and values_of(row[TUMOURS]) & values_of(row[VALUES]):
         advice = "stands among the liver_values as well; a value of the mask means one thing"
     if advice:
         yield Fault(_number(row), TUMOURS, row[TUMOURS], advice)
@@ -253,7 +270,7 @@ def _ignore_faults(row: pd.Series, people: bool) -> Iterator[Fault]:
         advice = "masks are annotated in part only where people annotate; set annotator: people, or empty the column"
     elif not WHOLE_NUMBER.fullmatch(value):
         advice = "accepted is a positive whole number, such as 255, or nothing"
-    elif LIVER_VALUES.fullmatch(row["liver_values"]) and int(value) in liver_values(row["liver_values"]):
+    elif WHOLE_NUMBERS.fullmatch(row[VALUES]) and int(value) in values_of(row[VALUES]):
         advice = "stands among the liver_values as well; a value of the mask means one thing"
     elif row["split"] == "test" or not row["label"].endswith(IMAGE_SUFFIXES):
         formats = ", ".join(IMAGE_SUFFIXES)

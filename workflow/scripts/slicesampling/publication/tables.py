@@ -45,7 +45,7 @@ LEGEND = (
     "(one-sided Wilcoxon signed-rank test): * p < 0.05, ** p < 0.01, *** p < 0.001."
 )
 
-PAPER_TABLES = Path(__file__).parents[3] / "resources" / "paper_tables.tsv"
+PAPER_TABLES = Path(__file__).with_name("paper_tables.tsv")
 PAPER = "Chlebus et al. 2022, doi:10.1109/ACCESS.2022.3141021"
 
 

@@ -1,4 +1,4 @@
-"""Write rows of the cohort table from a folder in one of the published layouts; see --help."""
+"""`slicesampling import`: rows of the cohort table from a folder in one of the published layouts."""
 
 import argparse
 import re
@@ -9,18 +9,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-sys.path.insert(0, str(Path(__file__).parent / "scripts"))
+from .. import UserError
+from ..cohort.cases import Case, numbered
+from ..cohort.datasets import PUBLISHED
+from ..cohort.folders import files_under, is_zip, unpack, what_is_there
+from ..cohort.importers import LAYOUTS
+from ..cohort.png import FEET, HEAD, Stacking
+from ..cohort.splits import add_to_table, cohort_rows, read_exclusions
+from ..cohort.table import PATIENT_NAME, SPLITS, VOLUME_NAME, WHOLE_NUMBERS, read_cohort, values_of
+from ..domain.records import read_cells, write_table
 
-from slicesampling import UserError
-from slicesampling.cohort.cases import Case, numbered
-from slicesampling.cohort.datasets import PUBLISHED
-from slicesampling.cohort.folders import files_under, is_zip, unpack, what_is_there
-from slicesampling.cohort.importers import LAYOUTS
-from slicesampling.cohort.png import FEET, HEAD, Stacking
-from slicesampling.cohort.splits import add_to_table, cohort_rows, read_exclusions
-from slicesampling.cohort.table import LIVER_VALUES, PATIENT_NAME, VOLUME_NAME, read_cohort
-from slicesampling.domain.records import read_cells, write_table
-from slicesampling.jobs.command import faults_in_one_line
+EPILOG = """example: slicesampling import lits /data/LiTS"""
 
 AUTO = "auto"
 BY_PATTERN = ("pairs", "png")
@@ -28,8 +27,16 @@ WITH_STRUCTURE = ("decathlon", "nnunet", "totalsegmentator", "dicom")
 """Layouts that name what a mask holds, so that --structure chooses."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split(";")[0] + ".")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_data_set(parser)
+    add_masks(parser)
+    add_geometry(parser)
+    add_names(parser)
+    add_rows(parser)
+
+
+def add_data_set(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where the data set is and where its rows go."""
     parser.add_argument("layout", choices=[*LAYOUTS, AUTO], help=f"{AUTO}: find out, and say which it is")
     parser.add_argument("root", type=Path, help="the folder with the data set")
     parser.add_argument(
@@ -37,6 +44,10 @@ def main() -> None:
     )
     parser.add_argument("--to", type=Path, default=Path("config/cohort.tsv"), help="the table that rows are added to")
     parser.add_argument("--site", help="its name in the table, and the beginning of volume names; default: the layout")
+
+
+def add_masks(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where images and masks lie, and what counts in a mask."""
     parser.add_argument(
         "--structure",
         default="liver",
@@ -59,6 +70,10 @@ def main() -> None:
         default="",
         help="dicom, pairs, png: what is liver in mask files with several labels, such as 1,2",
     )
+
+
+def add_geometry(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what PNG files do not."""
     geometry = parser.add_argument_group("png, whose files say nothing of it")
     geometry.add_argument(
         "--spacing", type=float, nargs=3, metavar=("Z", "Y", "X"), help="of slices, rows, columns; mm"
@@ -69,6 +84,10 @@ def main() -> None:
     geometry.add_argument(
         "--volumes", type=Path, help="the folder in which the volumes are written (default: ROOT_volumes beside it)"
     )
+
+
+def add_names(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say whether volumes keep their names."""
     parser.add_argument(
         "--anonymous",
         action=argparse.BooleanOptionalAction,
@@ -77,6 +96,10 @@ def main() -> None:
     parser.add_argument(
         "--key", type=Path, help="with --anonymous: the table of numbers and names (default: ROOT_names.tsv beside it)"
     )
+
+
+def add_rows(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what else the rows hold: the modality, exclusions and splits."""
     parser.add_argument(
         "--force-ct",
         action="store_true",
@@ -88,12 +111,19 @@ def main() -> None:
         "--test-share", type=float, default=0.49, help="of the others, at least (the paper: 234 of 474)"
     )
     parser.add_argument("--seed", type=int, default=1, help="of the draw of splits")
-    options = parser.parse_args()
-    with faults_in_one_line():
-        run(options)
 
 
 def run(options: argparse.Namespace) -> None:
+    """Find the volumes of a data set, name them, and add their rows to the table."""
+    check(options)
+    root = unpacked(options)
+    layout = chosen_layout(root, options)
+    cases = found_cases(root, layout, options)
+    write_rows(named(cases, layout, options), layout, options)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse a root that is not there, and numbers that cannot be."""
     if not options.root.is_dir():
         raise UserError(f"{options.root}: there is no such folder")
     if not 0 <= options.test_share <= 1 or options.validation_volumes < 0:
@@ -101,11 +131,21 @@ def run(options: argparse.Namespace) -> None:
             f"--test-share {options.test_share:g}, --validation-volumes {options.validation_volumes}: accepted are a "
             "share from 0 to 1 and a number from 0"
         )
-    root, layout = options.root.resolve(), options.layout
+
+
+def unpacked(options: argparse.Namespace) -> Path:
+    """Return the folder to look in: the root, or what its zip files are unpacked into."""
+    root = options.root.resolve()
     if options.unpack:
         count = unpack(root, options.unpack.resolve())
         root = options.unpack.resolve() if count else root
         print(f"{count} zip files of {options.root} are unpacked in {options.unpack}")
+    return root
+
+
+def chosen_layout(root: Path, options: argparse.Namespace) -> str:
+    """Return the layout that is named, once its options are there, or the one that fits."""
+    layout = options.layout
     if layout == "pairs" and not options.image:
         raise UserError("pairs: --image is needed, such as --image '{volume}_ct.nrrd'")
     if layout == "png":
@@ -113,6 +153,11 @@ def run(options: argparse.Namespace) -> None:
     if layout == AUTO:
         layout = recognised(root, options)
         print(f"layout: {layout}")
+    return layout
+
+
+def found_cases(root: Path, layout: str, options: argparse.Namespace) -> list[Case]:
+    """Return the cases in a layout, and print what was left out and decided; raises UserError where there are none."""
     found = LAYOUTS[layout](root, **arguments_of(layout, options))
     for line in found.left_out:
         print(f"left out: {line}", file=sys.stderr)
@@ -123,9 +168,14 @@ def run(options: argparse.Namespace) -> None:
         others = [name for name in fitting(root, options) if name != layout]
         hint = f"; looks like {' or '.join(others)}: try that" if others else advice(root)
         raise UserError(f"{options.root}: no volume{what} in the layout {layout}; it holds {what_is_there(root)}{hint}")
-    if options.liver_values and not LIVER_VALUES.fullmatch(options.liver_values):
+    if options.liver_values and not WHOLE_NUMBERS.fullmatch(options.liver_values):
         raise UserError(f"--liver-values {options.liver_values}: accepted are positive whole numbers such as 1,2")
-    cases = [case if case.liver_values else case._replace(liver_values=options.liver_values) for case in found.cases]
+    values = values_of(options.liver_values)
+    return [case._replace(label=case.label and case.label.with_values(values)) for case in found.cases]
+
+
+def named(cases: list[Case], layout: str, options: argparse.Namespace) -> list[Case]:
+    """Return the cases with the names that they have in the table: their own, or numbers after those in the table."""
     site = options.site or layout
     odd = [name for case in cases for name in unfit(case, site)]
     if odd and options.anonymous is False:
@@ -133,13 +183,18 @@ def run(options: argparse.Namespace) -> None:
     first = first_free(options.to, cases, site)
     if options.anonymous or odd:
         beside = options.root.resolve()
-        cases = with_numbers(cases, first, options.key or beside.with_name(f"{beside.name}_names.tsv"), odd)
-    elif layout == "dicom":  # numbered already, as if it were the first archive
-        cases = numbered(cases, first)
+        return with_numbers(cases, first, options.key or beside.with_name(f"{beside.name}_names.tsv"), odd)
+    if layout == "dicom":  # numbered already, as if it were the first archive
+        return numbered(cases, first)
+    return cases
+
+
+def write_rows(cases: list[Case], layout: str, options: argparse.Namespace) -> None:
+    """Add the rows of the cases to the table, and print how many there are."""
     excluded = read_exclusions(options.exclude) if options.exclude else {}
     rows = cohort_rows(
         cases,
-        site,
+        options.site or layout,
         excluded,
         options.validation_volumes,
         options.test_share,
@@ -148,7 +203,7 @@ def run(options: argparse.Namespace) -> None:
     )
     whole = add_to_table(options.to, rows)
     counts = rows[rows["exclude"] == ""]["split"].value_counts()
-    splits = ", ".join(f"{counts.get(split, 0)} {split}" for split in ("pool", "val", "test"))
+    splits = ", ".join(f"{counts.get(split, 0)} {split}" for split in SPLITS)
     print(f"{options.to}: {len(rows)} volumes added ({splits}, {len(excluded)} excluded), {len(whole)} in all")
 
 
@@ -185,7 +240,7 @@ def arguments_of(layout: str, options: argparse.Namespace) -> dict[str, Any]:
 
 def fitting(root: Path, options: argparse.Namespace) -> dict[str, int]:
     """Return the layouts in which there are volumes with a mask, with their number; not those that need patterns."""
-    found = {}
+    found: dict[str, int] = {}
     for layout in LAYOUTS:
         try:
             count = 0 if layout in BY_PATTERN else len(LAYOUTS[layout](root, **arguments_of(layout, options)).cases)
@@ -259,7 +314,3 @@ def with_numbers(cases: list[Case], first: int, key: Path, odd: list[str]) -> li
     why = f"{odd[0]!r} is no name for the table: " if odd else ""
     print(f"{why}volumes and patients are numbered; {key} says which is which, keep it where the data are")
     return renamed
-
-
-if __name__ == "__main__":
-    main()

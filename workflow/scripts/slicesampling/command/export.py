@@ -1,30 +1,25 @@
-"""Write the masks that a model predicted onto the original files of their volumes; see --help."""
+"""`slicesampling export`: the masks that a model predicted, on the original files of their volumes."""
 
 import argparse
 import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "scripts"))
+from .. import UserError
+from ..cohort.dicom import LARGEST_SLICE_GAP
+from ..cohort.export import export_mask
+from ..cohort.volumes import all_volume_folders, load_preprocessed, read_canonical_mask
+from ..domain.records import read_table
 
-from slicesampling import UserError
-from slicesampling.cohort.dicom import LARGEST_SLICE_GAP
-from slicesampling.cohort.export import export_mask
-from slicesampling.cohort.volumes import all_volume_folders, load_preprocessed, read_canonical_mask
-from slicesampling.domain.records import read_table
-from slicesampling.jobs.command import faults_in_one_line
+EPILOG = """example: slicesampling export uss-5-converged --to exported"""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split(";")[0] + ".")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="such as uss-5-converged; a folder of results/{predictions,segmentations}/seed*")
     parser.add_argument("--to", type=Path, required=True, help="the folder for VOLUME.nii.gz, and VOLUME.dcm for DICOM")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--largest-slice-gap", type=float, help="mm (default: that of the run)")
-    options = parser.parse_args()
-    with faults_in_one_line():
-        run(options)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -70,7 +65,3 @@ def largest_slice_gap(results: Path) -> float:
             file=sys.stderr,
         )
         return LARGEST_SLICE_GAP
-
-
-if __name__ == "__main__":
-    main()

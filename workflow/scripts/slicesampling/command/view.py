@@ -1,25 +1,23 @@
-"""Serve a page on which the volumes of a run that has ended can be looked at; see --help."""
+"""`slicesampling view`: a page on which the volumes of a run that has ended can be looked at."""
 
 import argparse
 import logging
 import secrets
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent / "scripts"))
-
 import numpy as np
-from slicesampling.cohort.volumes import all_volume_folders, load_preprocessed
-from slicesampling.configuration import read_configuration
-from slicesampling.jobs.command import faults_in_one_line
-from slicesampling.page.server import PORT, listen
-from slicesampling.page.viewing import Run, make_viewer
+
+from ..cohort.volumes import all_volume_folders, load_preprocessed
+from ..configuration import read_configuration
+from ..page.server import PORT, listen
+from ..page.viewing import Run, make_viewer
+
+EPILOG = """example: slicesampling view --results ../copied/results --configfile my.yaml"""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split(";")[0] + ".")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, default=Path("results"), help="of the run (default: results)")
     parser.add_argument(
         "--configfile",
@@ -29,15 +27,13 @@ def main() -> None:
         help="as snakemake was given; entropy maps take samples and device from it",
     )
     parser.add_argument("--port", type=int, help=f"of this machine (default: {PORT}, or a free one)")
-    options = parser.parse_args()
+
+
+def run(options: argparse.Namespace) -> None:
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     token = secrets.token_urlsafe(32)
-    try:
-        with faults_in_one_line():
-            run = Run(options.results, entropy_maps(options.results, read_configuration(options.configfile)))
-            listen(make_viewer(run, token), token, options.port)
-    except KeyboardInterrupt:
-        print()
+    shown = Run(options.results, entropy_maps(options.results, read_configuration(options.configfile)))
+    listen(make_viewer(shown, token), token, options.port)
 
 
 def entropy_maps(results: Path, config: dict[str, Any]) -> Callable[[str, str], np.ndarray]:
@@ -45,8 +41,8 @@ def entropy_maps(results: Path, config: dict[str, Any]) -> Callable[[str, str], 
     folders = all_volume_folders(results)
 
     def entropy(model: str, volume: str) -> np.ndarray:
-        from slicesampling.learning.compute import computing  # torch, which takes seconds, only where it is needed
-        from slicesampling.learning.networks.interface import load_model
+        from ..learning.compute import computing  # torch, which takes seconds, only where it is needed
+        from ..learning.networks.interface import load_model
 
         seed, name = model.split("/")
         compute = computing(config["compute"])
@@ -57,7 +53,3 @@ def entropy_maps(results: Path, config: dict[str, Any]) -> Callable[[str, str], 
         return sampled.measures["predictive_entropy"].cpu().numpy()
 
     return entropy
-
-
-if __name__ == "__main__":
-    main()

@@ -1,29 +1,26 @@
-"""Serve the page on which people annotate the slices of the open round; see --help."""
+"""`slicesampling annotate`: the page on which people annotate the slices of the open round."""
 
 import argparse
 import logging
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "scripts"))
+from .. import UserError
+from ..answers.rounds import work_list
+from ..cohort.volumes import all_volume_folders
+from ..configuration import read_configuration
+from ..domain.records import read_table, write_table
+from ..jobs.files import replacing
+from ..jobs.randomness import generator
+from ..page.server import PORT, serve
+from ..page.work import Work
 
-from slicesampling import UserError
-from slicesampling.answers.rounds import work_list
-from slicesampling.cohort.volumes import all_volume_folders
-from slicesampling.configuration import read_configuration
-from slicesampling.domain.records import read_table, write_table
-from slicesampling.jobs.command import faults_in_one_line
-from slicesampling.jobs.files import replacing
-from slicesampling.jobs.randomness import generator
-from slicesampling.page.server import PORT, serve
-from slicesampling.page.work import Work
+EPILOG = """example: slicesampling annotate --configfile my.yaml"""
 
 DEMO_ROUND, DEMO_SLICES = "uss-1", 12
 """What is there to try: the slices that the first query of the run ranks highest, so many."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split(";")[0] + ".")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--configfile", type=Path, nargs="+", default=[], help="as snakemake was given")
     parser.add_argument("--directory", type=Path, default=Path(), help="as snakemake was given (default: the current)")
     parser.add_argument(
@@ -35,16 +32,10 @@ def main() -> None:
         help="for trying: slices of a simulated run that has ended; answers go to FOLDER (default: %(const)s)",
     )
     parser.add_argument("--port", type=int, help=f"of this machine (default: {PORT}, or a free one)")
-    options = parser.parse_args()
-    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
-    try:
-        with faults_in_one_line():
-            run(options)
-    except KeyboardInterrupt:
-        print()
 
 
 def run(options: argparse.Namespace) -> None:
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     config = read_configuration(options.configfile)
     if options.demo:
         serve_demo(config, options.directory / "results", options.demo, options.port)
@@ -80,8 +71,8 @@ def prepare_demo(config: dict, results: Path, folder: Path) -> None:
     for needed in (query, path, results / "preprocessed"):
         if not needed.exists():
             raise UserError(f"{needed}: is not there; run make demo first")
-    from slicesampling.learning.compute import computing
-    from slicesampling.learning.networks.interface import load_model, write_proposals
+    from ..learning.compute import computing
+    from ..learning.networks.interface import load_model, write_proposals
 
     random = generator(seed, "uss", 1, "work list")
     asked = read_table(query).nsmallest(DEMO_SLICES, "rank")
@@ -97,7 +88,3 @@ def prepare_demo(config: dict, results: Path, folder: Path) -> None:
         proposals.mkdir()
         write_proposals(load_model(path, compute), names, folders, proposals)
     write_table(folder / f"results/work_lists/{DEMO_ROUND}.tsv", asked)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,24 +1,22 @@
-"""Tell how far people have come with annotating, exchange it with other tools, or close a round; see --help."""
+"""`slicesampling answers`: how far people have come; close a round; exchange with other tools."""
 
 import argparse
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "scripts"))
+from .. import UserError
+from ..answers.exchange import export_round, import_round
+from ..answers.nnunet_export import export_dataset
+from ..answers.rounds import open_round, waiting
+from ..answers.store import Answers
+from ..cohort.nnunet_dataset import NUMBER
 
-from slicesampling import UserError
-from slicesampling.answers.exchange import export_round, import_round
-from slicesampling.answers.nnunet_export import export_dataset
-from slicesampling.answers.rounds import open_round, waiting
-from slicesampling.answers.store import Answers
-from slicesampling.cohort.nnunet_dataset import NUMBER
-from slicesampling.jobs.command import faults_in_one_line
+EPILOG = """example: slicesampling answers export to_draw, and after that
+         slicesampling answers import to_draw --annotator Anna"""
 
 NNUNET = "nnunet"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split(";")[0] + ".")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     folders = argparse.ArgumentParser(add_help=False)
     folders.add_argument(
         "--answers", type=Path, default=Path("annotations"), help="people.answers of the configuration"
@@ -42,9 +40,6 @@ def main() -> None:
             parser_of.add_argument("--dataset", type=int, default=NUMBER, help=f"{NNUNET}: its number")
         if function is import_:
             parser_of.add_argument("--annotator", required=True, metavar="NAME", help="who has drawn")
-    options = parser.parse_args()
-    with faults_in_one_line():
-        run(options)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -110,7 +105,3 @@ def import_(options: argparse.Namespace, answers: Answers) -> str:
 
 
 COMMANDS = {"status": status, "close": close, "finish": finish, "export": export, "import": import_}
-
-
-if __name__ == "__main__":
-    main()

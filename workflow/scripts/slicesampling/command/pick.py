@@ -1,4 +1,4 @@
-"""Pick what to annotate next by the probability maps of any ensemble, without Snakemake; see --help."""
+"""`slicesampling pick`: what to annotate next by the probability maps of any ensemble, without Snakemake."""
 
 import argparse
 import os
@@ -10,18 +10,19 @@ import numpy as np
 import pandas as pd
 import yaml
 
-sys.path.insert(0, str(Path(__file__).parent / "scripts"))
+from .. import NOT_ANNOTATED, UserError
+from ..cohort.formats import gridded, read_file, scaled
+from ..cohort.kinds import IMAGE_SUFFIXES, image_name
+from ..domain.records import read_table, write_table
+from ..jobs.files import replacing, require_new
+from ..jobs.randomness import generator
+from ..learning.compute import computing
+from ..learning.ensembles import Scores, ensemble_scores, mean_mask, members_of
+from ..query.strategies import STRATEGIES, Strategy, combination_faults, strategies_of
 
-from slicesampling import NOT_ANNOTATED, UserError
-from slicesampling.cohort.formats import gridded, read_file, scaled
-from slicesampling.cohort.kinds import IMAGE_SUFFIXES, image_name
-from slicesampling.domain.records import read_table, write_table
-from slicesampling.jobs.command import faults_in_one_line
-from slicesampling.jobs.files import replacing, require_new
-from slicesampling.jobs.randomness import generator
-from slicesampling.learning.compute import computing
-from slicesampling.learning.ensembles import Scores, ensemble_scores, mean_mask, members_of
-from slicesampling.query.strategies import STRATEGIES, Strategy, combination_faults, strategies_of
+EPILOG = """example: slicesampling pick maps --slices 20 --to picked.tsv
+
+Slices are numbered from 0 as the files store them: ITK-SNAP shows one more."""
 
 OWN = "own"
 """The name of a strategy that is put together on the command line."""
@@ -29,11 +30,7 @@ CHANNEL = "_0000"
 """What nnU-Net adds to the names of images."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split(";")[0] + ".",
-        epilog="Slices are numbered from 0 as the files store them: ITK-SNAP shows one more.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder", type=Path, help="one folder a member or sample, with VOLUME.nii.gz or VOLUME.npz each"
     )
@@ -61,16 +58,13 @@ def main() -> None:
         help=f"write masks to draw on: the ensemble's on the picked slices, {NOT_ANNOTATED} on all others",
     )  # fmt: skip
     parser.add_argument("--images", type=Path, help="of the volumes, where maps are .npz, which do not say their grid")
-    options = parser.parse_args()
+
+
+def run(options: argparse.Namespace) -> None:
     threads = max(len(os.sched_getaffinity(0)) - 1, 1)  # one core reads meanwhile
     computing(
         {"device": "cpu", "precision": "float32", "threads": threads, "tile_gib": "auto", "training_data": "auto"}
     )
-    with faults_in_one_line():
-        run(options)
-
-
-def run(options: argparse.Namespace) -> None:
     name, strategy = strategy_of(options.strategy)
     budget = options.slices if strategy.slices else options.volumes
     if budget is None or budget < 1:
@@ -180,7 +174,3 @@ def image_of(images: Path | None, volume: str) -> Path:
             if (images / f"{name}{suffix}").exists():
                 return images / f"{name}{suffix}"
     raise UserError(f"{images}: has no image {volume} or {volume}{CHANNEL}")
-
-
-if __name__ == "__main__":
-    main()

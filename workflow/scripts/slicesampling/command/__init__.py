@@ -1,0 +1,1 @@
+"""The command `slicesampling`: all that is typed beside Snakemake, a module each."""
