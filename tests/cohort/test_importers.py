@@ -178,8 +178,8 @@ def test_images_alone_are_the_pool_that_people_annotate(tmp_path):
     cohort = read_cohort(table)
     assert list(cohort["volume"])[3:] == ["clinic-0", "clinic-1", "clinic-2"]
     assert list(cohort["label"] == "") == [False] * 3 + [True] * 3
-    assert table_faults(cohort, 1, people=True) == []
-    assert {fault.column for fault in table_faults(cohort, 1)} >= {"label"}
+    assert table_faults(cohort, people=True) == []
+    assert {fault.column for fault in table_faults(cohort)} >= {"label"}
     assert "no volume in the layout pairs" in command("pairs", tmp_path / "ct", "--image", "{volume}.nrrd", code=1)
 
 
