@@ -78,6 +78,6 @@ def test_every_model_is_evaluated_on_the_original_grid(real_run: Path) -> None:
 
 @real_ct
 def test_tables_and_figures_are_there(real_run: Path) -> None:
-    assert len(list((real_run / "results/tables").iterdir())) == (9 + 13) * 4 + 1
+    assert len(list((real_run / "results/tables").iterdir())) == (9 + 11) * 4 + 1
     for number in range(1, 8):
         assert list((real_run / "results/figures").glob(f"figure{number}_*.png")), number

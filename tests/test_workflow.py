@@ -311,7 +311,7 @@ def test_the_report_opens_in_a_browser_without_network(report: Path, tmp_path: P
                     driver.switch_to.default_content()
                 shown[category] = number + 1
             first(driver, "//a[normalize-space()='Results']").click()
-        assert shown == {"1 Overview": 5, "2 Tables": 9, "3 Figures": 7, "4 Beyond the paper": 19, "5 Trainings": 8}
+        assert shown == {"1 Overview": 5, "2 Tables": 9, "3 Figures": 7, "4 Beyond the paper": 17, "5 Trainings": 8}
         assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
         events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
         sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
@@ -386,7 +386,8 @@ def test_predictions_go_back_to_the_files_they_were_made_from(run: Path, tmp_pat
             run.glob(f"results/predictions/seed1/uss-2-converged/shard*/{path.name.split('.')[0]}.nii.gz")
         )
         assert exported.any() == read_canonical_mask(prediction).any()
-    done = subprocess.run([*command[:2], "none", *command[3:]], cwd=run, capture_output=True, text=True, check=False)
+    none = [*command[:4], "none", *command[5:]]
+    done = subprocess.run(none, cwd=run, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "no predictions of none; there are those of initial, pool-converged, uss-1, uss-2" in done.stderr
 

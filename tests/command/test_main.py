@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -46,12 +45,3 @@ def test_it_is_installed_beside_python_and_starts_without_what_it_does_not_need(
     listed = "import sys; from slicesampling.command import main; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", listed], capture_output=True, text=True, check=True)
     assert not {"torch", "pandas", "numpy", "flask"} & set(done.stdout.split())
-
-
-def test_the_version_is_said_once_and_repeated_rightly() -> None:
-    """By the package, from which pyproject.toml takes it; citation and changelog agree."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert project["tool"]["setuptools"]["dynamic"]["version"]["attr"] == "slicesampling.VERSION"
-    assert f"version: {VERSION}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
-    headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert VERSION in headings[:2]

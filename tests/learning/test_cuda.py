@@ -212,7 +212,7 @@ def run(
     training_set, validation = problem()
     checkpoint = Checkpoint(folder / "checkpoint.pt", "same", minutes)
     network, settings = build_network(NETWORK, compute.device), SETTINGS._replace(epochs=epochs)
-    return train(network, training_set, validation, settings, compute, (1, "model", "training"), checkpoint, progress)
+    return train(network, training_set, validation, settings, compute, (1, "initial", "training"), checkpoint, progress)
 
 
 @pytest.fixture(scope="module")
@@ -298,7 +298,7 @@ class Scripts:
             ),
             output=SimpleNamespace(**{name.split(".")[0]: output / name for name in names}),
             params=SimpleNamespace(**params),
-            wildcards=SimpleNamespace(model="model", seed="1"),
+            wildcards=SimpleNamespace(model="initial", seed="1"),
             config={"compute": section, "people": {"answers": "annotations"}},
         )
         with pytest.MonkeyPatch.context() as patch:

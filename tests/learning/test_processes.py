@@ -4,11 +4,13 @@ A training that `launch` starts with torchrun is in `test_cuda`.
 """
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 from slicesampling.learning.processes import BatchNorm, gathered, group, launch, total
+from slicesampling.learning.training import Run
 from test_training import SETTINGS, forks, run, same
 
 ONE_EPOCH = SETTINGS._replace(epochs=1, learning_rate=1.0)
@@ -23,7 +25,7 @@ def train_as(rank: int, port: int, folder: Path) -> None:
     assert gathered([[0, 2, 4], [1, 3]][rank]) == [0, 1, 2, 3, 4]
     torch.optim.Adam = torch.optim.SGD  # type: ignore[misc]
     result = run(folder / str(rank), ONE_EPOCH)
-    torch.save(result, folder / f"result{rank}.pt")
+    torch.save(asdict(result), folder / f"result{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -41,7 +43,7 @@ def test_two_processes_train_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0]
-    together, other = (torch.load(tmp_path / f"result{rank}.pt", weights_only=True) for rank in range(2))
+    together, other = (Run(**torch.load(tmp_path / f"result{rank}.pt", weights_only=True)) for rank in range(2))
     assert same(together, other)
     monkeypatch.setattr(torch.optim, "Adam", torch.optim.SGD)
     alone = run(tmp_path / "alone", ONE_EPOCH)

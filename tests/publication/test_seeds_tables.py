@@ -79,7 +79,7 @@ def test_intervals_of_areas_widen_where_trainings_shift():
 
 @pytest.mark.slow
 def test_spreads_and_rates_are_those_planted():
-    _, spreads, rates, _ = three_tables(seeds=4, training=0.02, noise=0.0)
+    _, spreads, rates = three_tables(seeds=4, training=0.02, noise=0.0)
     assert (spreads.display["Dice: rest"] == "0.0000").all()
     means = simulated_metrics(FOUR, seeds=4, training=0.02, noise=0.0).groupby(["model", "seed"])["dice"].mean()
     printed = spreads.display.loc["USS", "Dice: seeds"]

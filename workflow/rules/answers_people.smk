@@ -31,8 +31,6 @@ rule annotate:
         "results/logs/annotations/seed{seed}/{round}.log",
     wildcard_constraints:
         round=ROUND,
-    conda:
-        "../../envs/environment.yaml"
     params:
         answers=config["people"]["answers"],
         closed=lambda wildcards: EXPERIMENT.closed_round(Model.parse(wildcards.round)),
@@ -48,8 +46,6 @@ rule first_query:
         "results/queries/seed{seed}/initial.tsv",
     log:
         "results/logs/queries/seed{seed}/initial.log",
-    conda:
-        "../../envs/environment.yaml"
     params:
         volumes=config["initial_volumes"],
         slices=config["people"]["initial_slices"],
@@ -67,8 +63,6 @@ rule work_list:
         "results/logs/work_lists/{round}.log",
     wildcard_constraints:
         round=ROUND,
-    conda:
-        "../../envs/environment.yaml"
     params:
         seed=EXPERIMENT.shown_seed,
         # Before there is a model nothing can be proposed.
@@ -94,8 +88,6 @@ rule proposals:
         "results/logs/proposals/{strategy}-{iteration}.log",
     benchmark:
         "results/benchmarks/proposals/{strategy}-{iteration}.tsv"
-    conda:
-        "../../envs/environment.yaml"
     threads: config["compute"]["threads"]
     resources:
         **APPLIES,
@@ -118,8 +110,6 @@ rule segment:
         "results/logs/segmentations/seed{seed}/{model}-shard{shard}.log",
     benchmark:
         "results/benchmarks/segmentations/seed{seed}/{model}-shard{shard}.tsv"
-    conda:
-        "../../envs/environment.yaml"
     threads: config["compute"]["threads"]
     resources:
         **APPLIES,
@@ -140,8 +130,6 @@ rule review:
         "results/review.tsv",
     log:
         "results/logs/review.log",
-    conda:
-        "../../envs/environment.yaml"
     script:
         "../scripts/review.py"
 
@@ -172,8 +160,6 @@ rule annotation_page:
         times="results/evaluation/annotation_times.tsv",
     log:
         "results/logs/annotation_page.log",
-    conda:
-        "../../envs/environment.yaml"
     params:
         answers=config["people"]["answers"],
         closed=PROGRESS.closed,

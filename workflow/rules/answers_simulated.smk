@@ -21,8 +21,6 @@ rule initial_annotations:
     log:
         "results/logs/annotations/seed{seed}/initial.log",
     priority: AT_ONCE
-    conda:
-        "../../envs/environment.yaml"
     params:
         size=config["initial_volumes"],
     script:
@@ -54,7 +52,5 @@ rule annotate:
     log:
         "results/logs/annotations/seed{seed}/{strategy}-{iteration}.log",
     priority: AT_ONCE
-    conda:
-        "../../envs/environment.yaml"
     script:
         "../scripts/annotate.py"

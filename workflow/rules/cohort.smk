@@ -18,8 +18,6 @@ rule phantom_cohort:
         "results/logs/phantom_cohort.log",
     benchmark:
         "results/benchmarks/phantom_cohort.tsv"
-    conda:
-        "../../envs/environment.yaml"
     threads: 16
     resources:
         # A thread takes 0.4 GB, and 35 s a volume: 18 minutes for 484.
@@ -44,8 +42,6 @@ rule check_cohort:
     benchmark:
         "results/benchmarks/check_cohort.tsv"
     retries: 0  # another attempt would find the same faults
-    conda:
-        "../../envs/environment.yaml"
     threads: 8
     resources:
         # A thread takes 1.5 GB for 600 slices, twice that for the longest CT of 1160, and 5 s a volume.
@@ -79,8 +75,6 @@ rule preprocess:
         "results/logs/preprocess/shard{shard}.log",
     benchmark:
         "results/benchmarks/preprocess/shard{shard}.tsv"
-    conda:
-        "../../envs/environment.yaml"
     resources:
         # 1.2 GB for 600 slices, 1.9 GB and 10 s for 1160; a shard has 21 volumes.
         mem_mb=more_each_attempt(4000),
@@ -103,8 +97,6 @@ rule reference_slices:
         REFERENCE,
     log:
         "results/logs/reference_slices.log",
-    conda:
-        "../../envs/environment.yaml"
     params:
         pool=EXPERIMENT.volumes["uncertainty"],
     script:
@@ -121,8 +113,6 @@ rule cohort_report:
         listed("cohort_report", "results/cohort_report.html"),
     log:
         "results/logs/cohort_report.log",
-    conda:
-        "../../envs/environment.yaml"
     resources:
         **LIGHT,
     params:

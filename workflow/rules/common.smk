@@ -1,19 +1,5 @@
 """The experiment of this configuration, checked; what rules say alike; and what happens before the first job."""
 
-import importlib.util
-
-# Scripts find the library behind what is installed: both have to be the same. Where the workflow is not on this disk,
-# because it is a module from elsewhere, only what is installed is there.
-if workflow.current_basedir.is_local:
-    LIBRARY = Path(workflow.current_basedir).resolve().parent / "scripts"
-    found = importlib.util.find_spec("slicesampling")
-    if found and not Path(found.origin).resolve().is_relative_to(LIBRARY):
-        raise WorkflowError(
-            f"slicesampling is installed from {Path(found.origin).parent}, and is not the library of this workflow, "
-            f"{LIBRARY / 'slicesampling'}; run `make .venv` here and use its snakemake, or pip uninstall slicesampling"
-        )
-    sys.path.insert(0, str(LIBRARY))
-
 from slicesampling import UserError
 from slicesampling.answers.rounds import where_people_are
 from slicesampling.configuration import check_configuration, lay_defaults

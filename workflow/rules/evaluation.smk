@@ -28,8 +28,6 @@ rule predict:
         "results/logs/predictions/seed{seed}/{model}-shard{shard}.log",
     benchmark:
         "results/benchmarks/predictions/seed{seed}/{model}-shard{shard}.tsv"
-    conda:
-        "../../envs/environment.yaml"
     threads: config["compute"]["threads"]
     resources:
         **APPLIES,
@@ -52,8 +50,6 @@ rule evaluate:
         "results/logs/evaluation/seed{seed}/{model}-shard{shard}.log",
     benchmark:
         "results/benchmarks/evaluation/seed{seed}/{model}-shard{shard}.tsv"
-    conda:
-        "../../envs/environment.yaml"
     resources:
         # 0.5 GB and 8 s a volume of 300 to 600 slices; a shard has 59 volumes.
         mem_mb=more_each_attempt(4000),
@@ -106,8 +102,6 @@ rule metrics:
         calibration="results/evaluation/calibration.tsv",
     log:
         "results/logs/evaluation/metrics.log",
-    conda:
-        "../../envs/environment.yaml"
     params:
         last=EXPERIMENT.last,
     script:
@@ -126,8 +120,6 @@ rule training_summary:
         "results/evaluation/training.tsv",
     log:
         "results/logs/evaluation/training.log",
-    conda:
-        "../../envs/environment.yaml"
     params:
         last=EXPERIMENT.last,
     script:
@@ -147,8 +139,6 @@ rule annotation_summary:
         "results/evaluation/annotations.tsv",
     log:
         "results/logs/evaluation/annotations.log",
-    conda:
-        "../../envs/environment.yaml"
     params:
         last=EXPERIMENT.last,
     script:
@@ -169,8 +159,6 @@ rule composition:
         "results/evaluation/composition.tsv",
     log:
         "results/logs/evaluation/composition.log",
-    conda:
-        "../../envs/environment.yaml"
     script:
         "../scripts/composition.py"
 
@@ -193,8 +181,6 @@ rule error_detection:
         ensure("results/evaluation/error_detection.tsv", non_empty=True),
     log:
         "results/logs/evaluation/error_detection.log",
-    conda:
-        "../../envs/environment.yaml"
     params:
         last=EXPERIMENT.last,
     script:

@@ -26,8 +26,6 @@ rule train:
     benchmark:
         "results/benchmarks/models/seed{seed}/{model}.tsv"
     priority: training_priority
-    conda:
-        "../../envs/environment.yaml"
     threads: config["compute"]["threads"]
     resources:
         gpu=GPU * config["compute"]["training_processes"],
@@ -69,8 +67,6 @@ rule uncertainty:
     benchmark:
         "results/benchmarks/uncertainty/seed{seed}/{model}-shard{shard}.tsv"
     priority: training_priority
-    conda:
-        "../../envs/environment.yaml"
     threads: config["compute"]["threads"]
     resources:
         **APPLIES,
@@ -98,8 +94,6 @@ rule features:
     benchmark:
         "results/benchmarks/features/seed{seed}/{model}-shard{shard}.tsv"
     priority: training_priority
-    conda:
-        "../../envs/environment.yaml"
     threads: config["compute"]["threads"]
     resources:
         **APPLIES,  # it is the deterministic part of `uncertainty`

@@ -12,8 +12,6 @@ rule plan:
         volumes="results/cohort/volumes.tsv",
     log:
         "results/logs/plan.log",
-    conda:
-        "../../envs/environment.yaml"
     threads: config["compute"]["threads"]
     resources:
         **APPLIES,

@@ -30,8 +30,6 @@ rule table:
         "results/logs/tables/{table}.log",
     wildcard_constraints:
         table="|".join(contents.TABLES),
-    conda:
-        "../../envs/environment.yaml"
     resources:
         **LIGHT,
     params:
@@ -49,8 +47,6 @@ rule network_figure:
         "results/figures/figure1_network.pdf",
     log:
         "results/logs/figures/figure1_network.log",
-    conda:
-        "../../envs/environment.yaml"
     resources:
         **LIGHT,
     params:
@@ -78,8 +74,6 @@ rule uncertainty_profile_figure:
         "results/figures/figure2_uncertainty_profile.pdf",
     log:
         "results/logs/figures/figure2_uncertainty_profile.log",
-    conda:
-        "../../envs/environment.yaml"
     resources:
         **LIGHT,
     params:
@@ -99,8 +93,6 @@ rule excluded_cases_figure:
         "results/figures/figure3_excluded_cases.pdf",
     log:
         "results/logs/figures/figure3_excluded_cases.log",
-    conda:
-        "../../envs/environment.yaml"
     resources:
         **LIGHT,
     params:
@@ -127,8 +119,6 @@ rule plot:
         "results/logs/figures/{plot}.log",
     wildcard_constraints:
         plot="|".join(contents.PLOTS),
-    conda:
-        "../../envs/environment.yaml"
     resources:
         **LIGHT,
     params:
@@ -150,8 +140,6 @@ rule probability_maps_figure:
         "results/figures/figure5_probability_maps.pdf",
     log:
         "results/logs/figures/figure5_probability_maps.log",
-    conda:
-        "../../envs/environment.yaml"
     threads: config["compute"]["threads"]
     resources:
         **APPLIES,
@@ -180,8 +168,6 @@ rule cases_figure:
         "results/figures/figure6_cases.pdf",
     log:
         "results/logs/figures/figure6_cases.log",
-    conda:
-        "../../envs/environment.yaml"
     resources:
         **LIGHT,
     params:
@@ -202,8 +188,6 @@ rule selection_figure:
         "results/figures/selected_slices.pdf",
     log:
         "results/logs/figures/selected_slices.log",
-    conda:
-        "../../envs/environment.yaml"
     resources:
         **LIGHT,
     params:
@@ -234,8 +218,6 @@ rule learning_curves:
         ),
     log:
         "results/logs/figures/learning_curves_seed{seed}.log",
-    conda:
-        "../../envs/environment.yaml"
     resources:
         **LIGHT,
     params:
@@ -254,8 +236,6 @@ rule paper_comparison:
         listed("this_run_and_the_paper", "results/this_run_and_the_paper.html"),
     log:
         "results/logs/paper_comparison.log",
-    conda:
-        "../../envs/environment.yaml"
     params:
         caption=EXPERIMENT.caption("this_run_and_the_paper"),
     script:
@@ -275,8 +255,6 @@ rule overview:
         listed("overview", "results/overview.html"),
     log:
         "results/logs/overview.log",
-    conda:
-        "../../envs/environment.yaml"
     params:
         synthetic=EXPERIMENT.synthetic,
         titles={
@@ -298,8 +276,6 @@ rule claims:
         table="results/tables/claims.csv",
     log:
         "results/logs/claims.log",
-    conda:
-        "../../envs/environment.yaml"
     params:
         synthetic=EXPERIMENT.synthetic,
         caption=EXPERIMENT.caption("claims"),
@@ -317,8 +293,6 @@ rule provenance:
         page=listed("provenance", "results/provenance.html"),
     log:
         "results/logs/provenance.log",
-    conda:
-        "../../envs/environment.yaml"
     params:
         config=config,
         source=str(workflow.current_basedir.get_path_or_uri(secret_free=True)),

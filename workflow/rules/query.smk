@@ -21,8 +21,6 @@ rule slice_budget:
     log:
         "results/logs/annotations/seed{seed}/slice_budget.log",
     priority: AT_ONCE
-    conda:
-        "../../envs/environment.yaml"
     params:
         slices=config["slices_per_iteration"],
         ratio=config["annotation_time_ratio"],
@@ -45,8 +43,6 @@ rule query:
     log:
         "results/logs/queries/seed{seed}/{strategy}-{iteration}.log",
     priority: AT_ONCE
-    conda:
-        "../../envs/environment.yaml"
     params:
         strategy=lambda wildcards: EXPERIMENT.strategies[wildcards.strategy]._asdict(),
         # The answers of people: nobody is asked again, also where nobody could tell.
