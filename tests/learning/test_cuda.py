@@ -292,14 +292,13 @@ class Scripts:
         snakemake = SimpleNamespace(
             input=SimpleNamespace(
                 ledger=self.folder / "ledger.tsv",
-                answers=[],
                 volumes=[self.folder / "volumes"],
                 model=output / "model.pt",
             ),
             output=SimpleNamespace(**{name.split(".")[0]: output / name for name in names}),
             params=SimpleNamespace(**params),
             wildcards=SimpleNamespace(model="initial", seed="1"),
-            config={"compute": section, "people": {"answers": "annotations"}},
+            config={"compute": section},
         )
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
@@ -314,6 +313,7 @@ class Scripts:
         del training["epochs"]
         checkpoint, validation = output / "checkpoint.pt", ["val"]
         params = {"checkpoint": checkpoint, "validation": validation, "network": NETWORK, "training": training}
+        params |= {"answers": "annotations", "closed": None}
         self.run("train", section, output, **params, end=end)
 
     def infer(self, section: dict[str, Any], output: Path) -> None:
