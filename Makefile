@@ -95,8 +95,9 @@ lint: .venv
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 
-# Installed again when the lock or pyproject.toml changes, with the library as it lies here, and its command; the stamp is written last, so that an incomplete installation is repeated. Python
-# compiles what is imported when it is imported first: a third of the installation is compiling what never is.
+# Installed again when the lock or pyproject.toml changes, with the library as it lies here, and its command. The stamp
+# is written last, so that an incomplete installation is repeated. Python compiles what is imported when it is imported
+# first: a third of the installation is compiling what never is.
 .venv: .venv/stamp
 .venv/stamp: envs/requirements.lock pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; set PYTHON=...')"

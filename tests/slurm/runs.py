@@ -45,7 +45,10 @@ class Run:
         options = (
             ["--profile", "slurm", "--slurm-init-seconds-before-status-checks", "3"] if profile else ["--cores", "2"]
         )
-        environment = os.environ | {"PATH": f"{folder}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        environment = os.environ | {
+            "PATH": f"{folder}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(folder / "workflow/scripts"),  # before the library that is installed, another checkout's
+        }
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
                 ["snakemake", *options, *arguments],

@@ -1,4 +1,4 @@
-"""What is to be annotated next, for each seed and strategy; who answers is simulated.smk or people.smk.
+"""What is to be annotated next, for each seed and strategy; who answers is in answers_simulated.smk or answers_people.smk.
 
 in:  results/annotations/reference.tsv,
      results/uncertainty/seed*/MODEL/{slices-shard*.tsv,volumes-shard*.tsv,features-shard*.npz}
