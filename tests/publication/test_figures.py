@@ -18,6 +18,7 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 from matplotlib.text import Text
 from slicesampling.evaluation.calibration import BINS
 from slicesampling.publication import figures, plots, style
+from slicesampling.publication.network_figure import network_figure
 from slicesampling.publication.style import looks
 from slicesampling.publication.supplement import learning_curves_table
 from slicesampling.query.strategies import STRATEGIES as ALL_STRATEGIES
@@ -204,7 +205,7 @@ def learning_curve(steps: int) -> Figure:
 
 
 DRAWINGS: dict[str, Callable[[], Figure]] = {
-    **{f"network {n}": lambda n=n: figures.network_figure(some_levels(n), 4975206, "364×364×44") for n in (1, 5)},
+    **{f"network {n}": lambda n=n: network_figure(some_levels(n), 4975206, "364×364×44") for n in (1, 5)},
     **{f"profile {n}": lambda n=n: profile(n) for n in (0, 1, 3)},
     **{f"excluded {n}": lambda n=n: figures.excluded_cases_figure(excluded(n)) for n in (0, 1, 6)},
     **{f"maps {n}": lambda n=n: figures.probability_figure(some_maps(n)) for n in (2, 4)},
@@ -273,7 +274,7 @@ def test_every_text_is_legible(name: str) -> None:
 @pytest.mark.parametrize("depth", [2, 5])
 def test_network_is_drawn_from_its_description(depth: int) -> None:
     levels = some_levels(depth)
-    figure = figures.network_figure(levels, 4975206, "364×364×44")
+    figure = network_figure(levels, 4975206, "364×364×44")
     texts = drawn_texts(figure)
     words = [text.get_text() for text in texts]
     for level in levels:

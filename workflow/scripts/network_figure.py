@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from slicesampling.jobs.job import start
 from slicesampling.learning.unet import AnisotropicUNet, parameter_count
-from slicesampling.publication.figures import network_figure
+from slicesampling.publication.network_figure import network_figure
 from slicesampling.publication.style import save_figure
 
 start(snakemake)

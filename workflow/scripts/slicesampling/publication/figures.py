@@ -1,4 +1,4 @@
-"""The figures that show the network or images, drawn from plain arrays.
+"""The figures that show images, drawn from plain arrays.
 
 Each function returns a matplotlib Figure of a column's or a page's width of the journal; `save_figure` writes it.
 Images, spacing and masks are as in `style`.
@@ -17,11 +17,10 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, Rectangle
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from ..domain.metrics import METRICS
-from ..learning.geometry import CONVOLUTIONS
 from ..query.strategies import by_strategies, is_upper_bound, strategies_in
 from .layout import BOUND, printed
 from .style import (
@@ -33,6 +32,7 @@ from .style import (
     Array,
     Look,
     aspect_of,
+    canvas,
     draw_outline,
     looks,
     show_slice,
@@ -43,125 +43,6 @@ from .style import (
 ENTROPY_LIMIT = math.log(2)  # of two classes (equation 1)
 CANDIDATE = "#D4001A"  # the paper's red dots
 LEADS, MANY_LEADS = 4, 2  # strategies whose largest lead figure 6 shows; and of more than so many, as tables get long
-
-
-@styled
-def network_figure(levels: Sequence[Mapping[str, Any]], parameters: int, input_size: str = "") -> Figure:
-    """Draw the anisotropic u-net from its own description (Fig. 1).
-
-    levels: from the top down, with `channels`; `kernel`, the text of one convolution block; `pool`, the text of the
-    pooling to the next level (None at the bottom); `encoder_size` and `decoder_size`, texts of the sizes (x×y×z) of the
-    feature maps that leave the level on the way down and up (decoder None at the bottom); and `dropout` (None: none).
-    parameters: the number of trainable ones. input_size: the text of the size of the input patch.
-    """
-    slab_height, shrink, gap, bottom_gap = 0.58, 0.84, 0.4, 1.0  # inches, from level to level, inches, pitches
-    kernels = list(dict.fromkeys(level["kernel"] for level in levels))
-    kernel_colours = dict(zip(kernels, ("#332288", "#CC79A7", "#DDCC77", "#88CCEE", "#882255"), strict=False))
-    pooling_colour, upsampling_colour, skip_colour = "#A50026", "#117733", "0.55"
-
-    depth = len(levels)
-    last = CONVOLUTIONS * (2 * depth - 1) + bottom_gap + 1  # the output's position; the input's is 0
-    pitch = min(0.5, (PAGE - 0.4) / last)
-    left = (PAGE - pitch * last) / 2
-    widest = max(level["channels"] for level in levels)
-
-    legend = [
-        *((colour, f"convolution {kernel}, batch norm, ReLU") for kernel, colour in kernel_colours.items()),
-        (pooling_colour, "max pooling"),
-        (upsampling_colour, "transposed convolution"),
-        (skip_colour, "skip connection: crop and concatenate"),
-        ("0.15", "convolution 1×1×1, softmax"),
-    ]
-    dropouts = sorted({level["dropout"] for level in levels if level["dropout"]})
-    notes = [f"concatenated maps with dropout, p = {', '.join(f'{p:g}' for p in dropouts)}"] if dropouts else []
-    lines = math.ceil((len(legend) + len(notes) + 1) / 2)
-    tall = slab_height * shrink ** np.arange(depth)  # of the slabs of each level
-    middle = -0.42 - np.cumsum(tall + gap) + gap + tall / 2
-    height = tall[-1] / 2 - middle[-1] + 0.3 + lines * 0.17
-    middle += height
-    figure, axes = _canvas(PAGE, height)
-
-    def thickness(channels: int) -> float:
-        return pitch * (0.1 + 0.42 * math.sqrt(channels / widest))
-
-    def arrow(start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
-        axes.add_patch(
-            FancyArrowPatch(
-                start, end, arrowstyle="-|>", mutation_scale=5.5, lw=0.9, color=colour, shrinkA=0, shrinkB=0
-            )
-        )
-
-    def slab(position: float, level: int, channels: int, text: str, *, copied: int = 0, dropped: bool = False) -> float:
-        """Draw one feature map, its left part copied from the skip connection; return half its width."""
-        width, high = thickness(channels + copied), tall[level]
-        x, y = left + position * pitch - width / 2, middle[level] - high / 2
-        share = copied / (channels + copied)
-        axes.add_patch(Rectangle((x, y), width, high, facecolor="#C9DAEA", edgecolor="none"))
-        axes.add_patch(Rectangle((x, y), width * share, high, facecolor="white", edgecolor="none"))
-        hatch = "/////" if dropped else None
-        axes.add_patch(Rectangle((x, y), width, high, fill=False, edgecolor="0.2", lw=0.6, hatch=hatch))
-        axes.text(x + width / 2, y + high + 0.03, text, ha="center", va="bottom")
-        return width / 2
-
-    def convolve(level: int, position: float, half: float, stretch: float = 0.0) -> float:
-        """Draw a level's convolution blocks, from the slab at `position`; take and return half the slab's width."""
-        channels, y = levels[level]["channels"], middle[level]
-        for _ in range(CONVOLUTIONS):
-            start, position = left + position * pitch + half, position + 1 + stretch / CONVOLUTIONS
-            half = slab(position, level, channels, str(channels))
-            arrow((start, y), (left + position * pitch - half, y), kernel_colours[levels[level]["kernel"]])
-        return half
-
-    edges = []  # right edge of each level's last slab of the encoder
-    for level, here in enumerate(levels):
-        position = float(CONVOLUTIONS * level)
-        before = levels[level - 1]["channels"] if level else 1
-        deepest = level == depth - 1
-        half = convolve(level, position, slab(position, level, before, str(before)), bottom_gap if deepest else 0)
-        x, low = left + (position + CONVOLUTIONS) * pitch, middle[level] - tall[level] / 2
-        edges.append(x + half)
-        if deepest:
-            axes.text(x + (bottom_gap / 2 - 1) * pitch, low - 0.04, here["encoder_size"], ha="center", va="top")
-        else:
-            arrow((x, low - 0.02), (x, low - gap + 0.15), pooling_colour)
-            axes.text(x - 0.06, low - gap / 2 + 0.06, here["pool"], ha="right", va="center", color=pooling_colour)
-
-    half = 0.0
-    for level in reversed(range(depth - 1)):
-        here, y = levels[level], middle[level]
-        position = CONVOLUTIONS * (2 * (depth - 1) - level) + bottom_gap
-        x, low = left + position * pitch, y - tall[level] / 2
-        arrow((x, low - gap + 0.15), (x, low - 0.02), upsampling_colour)
-        axes.text(x + 0.06, low - gap / 2 + 0.06, here["pool"], ha="left", va="center", color=upsampling_colour)
-        channels = here["channels"]
-        half = slab(position, level, channels, str(2 * channels), copied=channels, dropped=bool(here["dropout"]))
-        arrow((edges[level] + 0.02, y), (x - half - 0.02, y), skip_colour)
-        axes.text((edges[level] + x - half) / 2, y + 0.03, here["encoder_size"], ha="center", va="bottom")
-        half = convolve(level, position, half)
-        if level:
-            x += CONVOLUTIONS * pitch + half + 0.05
-            axes.text(x, y, here["decoder_size"], ha="left", va="center")
-
-    y = middle[0]
-    start = left + (last - 1) * pitch + half
-    arrow((start, y), (left + last * pitch - slab(last, 0, 2, "2"), y), "0.15")
-    axes.text(0.08, height - 0.06, f"CT patch {input_size}", ha="left", va="top", weight="bold")
-    output = f"class probabilities {levels[0]['decoder_size'] or ''}"
-    axes.text(PAGE - 0.08, height - 0.06, output, ha="right", va="top", weight="bold")
-
-    for entry in range(len(legend) + len(notes) + 1):
-        x, y = 0.1 + (PAGE / 2) * (entry // lines), (lines - entry % lines - 0.5) * 0.17 + 0.03
-        if entry < len(legend):
-            arrow((x, y), (x + 0.28, y), legend[entry][0])
-            text = legend[entry][1]
-        elif entry < len(legend) + len(notes):
-            box = Rectangle((x + 0.05, y - 0.05), 0.2, 0.1, fill=False, edgecolor="0.2", lw=0.6, hatch="/////")
-            axes.add_patch(box)
-            text = notes[0]
-        else:
-            text = f"{parameters:,} trainable parameters; number above a map: its channels".replace(",", "\u2009")
-        axes.text(x + 0.36 if entry < len(legend) + len(notes) else x, y, text, ha="left", va="center")
-    return figure
 
 
 @styled
@@ -218,7 +99,7 @@ def excluded_cases_figure(cases: Sequence[Mapping[str, Any]]) -> Figure:
     cases: mappings of `volume`, `reason`, `image`, `mask`, `spacing`. Without any, the figure says so.
     """
     if not cases:
-        figure, axes = _canvas(COLUMN, 0.6)
+        figure, axes = canvas(COLUMN, 0.6)
         axes.text(COLUMN / 2, 0.3, "No case was excluded from the cohort.", ha="center", va="center")
         return figure
     columns = min(len(cases), 4)
@@ -306,7 +187,7 @@ def cases_figure(cases: Sequence[Mapping[str, Any]]) -> Figure:
     ]
     footnote = line * any(is_upper_bound(_strategy(model)) for case in cases for model in case["outlines"])
     height = sum(headings) + rows * (ratio * panel + table + gap) - gap + 0.06 + footnote
-    figure, background = _canvas(width, height)
+    figure, background = canvas(width, height)
     if footnote:
         background.text(gap / 2, 0.02, BOUND, ha="left", va="bottom")
     for number, (case, text) in enumerate(zip(cases, captions, strict=True)):
@@ -438,12 +319,3 @@ def _letters() -> Iterator[str]:
     """Yield a, b, …, z, aa, ab, …"""
     for length in itertools.count(1):
         yield from map("".join, itertools.product(string.ascii_lowercase, repeat=length))
-
-
-def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    """Return a figure with invisible axes over all of it, whose unit is the inch."""
-    figure = Figure(figsize=(width, height))
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, width), ylim=(0, height))
-    axes.set_axis_off()
-    return figure, axes

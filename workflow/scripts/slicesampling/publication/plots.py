@@ -22,7 +22,7 @@ from ..evaluation.seeds import LEVEL, beaten, penalties, penalty_matrix
 from ..query.strategies import by_strategies, strategies_in
 from .layout import BOUND, MANY, printed
 from .notes import about_seed
-from .style import COLUMN, FONT, PAGE, about_bound, in_rows, is_dark, legend_columns, looks, styled, wrapped
+from .style import COLUMN, FONT, PAGE, about_bound, in_rows, is_dark, legend_columns, looks, spaced, styled, wrapped
 
 LARGE_MATRIX = 12  # strategies; with more, numbers of three digits need a smaller font
 DARK = 65  # %: above it a cell of a matrix is too dark for black numbers
@@ -351,11 +351,11 @@ def learning_curve_figure(history: pd.DataFrame, title: str) -> Figure:
     model = history[history["chosen"]].iloc[0]
     for axes in (upper, lower):
         axes.axvline(model["step"], color="0.5", lw=0.8, ls=":", zorder=1)
-    found = f"model: step {model['step']:,.0f}".replace(",", "\u2009")
+    found = f"model: step {spaced(model['step'])}"
     lower.plot(model["step"], model["validation_jaccard"], "*", color="black", ms=7, label=found, zorder=4)
     lower.set(ylabel="validation score", xlabel="training step")
     lower.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
-    lower.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}".replace(",", "\u2009"))
+    lower.xaxis.set_major_formatter(lambda step, _: spaced(step))
     figure.legend(handles=lower.get_legend_handles_labels()[0], loc="outside lower center", ncols=3)
     figure.align_ylabels()
     return figure

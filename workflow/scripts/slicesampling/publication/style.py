@@ -101,6 +101,20 @@ def looks(strategies: Iterable[str] = ()) -> dict[str, Look]:
     }
 
 
+def canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure with invisible axes over all of it, whose unit is the inch."""
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, width), ylim=(0, height))
+    axes.set_axis_off()
+    return figure, axes
+
+
+def spaced(value: float) -> str:
+    """Return `value` as a whole number with a thin space before each three digits."""
+    return f"{value:,.0f}".replace(",", "\u2009")
+
+
 def legend_columns(labels: Sequence[str], handle: float = 0.45) -> int:
     """Return how many columns of a legend a page holds: as wide as the longest label, and a handle (inches) each."""
     return max(1, min(len(labels), int(PAGE / (handle + CHARACTER * max(map(len, labels), default=0)))))
