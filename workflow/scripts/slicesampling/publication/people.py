@@ -12,7 +12,7 @@ from ..domain.models import INITIAL, Model
 from ..evaluation.annotation_times import LEAST_MODELS, LEVEL, SINGLE, WHOLE, Estimate, Ratio
 from .layout import Table, count, lay_out, number
 from .pages import filled
-from .style import PAGE, styled
+from .style import MARKED, PAGE, styled
 
 VALIDATION, TEST = "validation", "test"
 SHOWN_VOLUMES = 20
@@ -31,7 +31,7 @@ def minutes_figure(rounds: pd.DataFrame, estimate: Estimate | None, more: int) -
         for name, colour, marker in ((VALIDATION, "#0072B2", "o"), (TEST, "#D55E00", "s")):
             values = rounds[f"{name}_dice"]
             if values.notna().any():
-                axes.plot(rounds[cost], values, color=colour, marker=marker, mec="white", mew=0.4, ms=5, label=name)
+                axes.plot(rounds[cost], values, color=colour, marker=marker, label=name, **MARKED)
         if estimate is not None:
             minutes_a_slice = _minutes_a_slice(rounds)
             added = more if cost == "slices" else more * minutes_a_slice

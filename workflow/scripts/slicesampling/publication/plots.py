@@ -1,7 +1,7 @@
 """The figures of results, each drawn from finished tables: box plots, curves, selections, calibration."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -22,10 +22,30 @@ from ..evaluation.seeds import LEVEL, beaten, penalties, penalty_matrix
 from ..query.strategies import by_strategies, strategies_in
 from .layout import BOUND, MANY, printed
 from .notes import about_seed
-from .style import COLUMN, FONT, PAGE, about_bound, in_rows, is_dark, legend_columns, looks, spaced, styled, wrapped
+from .style import (
+    COLUMN,
+    FONT,
+    MARKED,
+    PAGE,
+    RIM,
+    Look,
+    about_bound,
+    footnote,
+    in_rows,
+    is_dark,
+    legend_columns,
+    line_entry,
+    looks,
+    spaced,
+    styled,
+    wrapped,
+)
 
 LARGE_MATRIX = 12  # strategies; with more, numbers of three digits need a smaller font
 DARK = 65  # %: above it a cell of a matrix is too dark for black numbers
+
+IDEAL: dict[str, Any] = {"color": "0.6", "lw": 0.6}
+"""The line on which the share of liver is the probability."""
 
 TAIL = "5th (Dice), 95th percentile"
 MOST_HEIGHT = 8.8
@@ -85,69 +105,75 @@ def performance_figure(curves: pd.DataFrame, metrics: pd.DataFrame, cost: str) -
     Many strategies have no intervals, and their tails are panels of their own, on the right. metrics: one row a model
     and test volume; the data pool model, whose cost lies far to the right, is a line.
     """
-    pool = metrics[metrics["strategy"] == "pool"]
     strategies = strategies_in(curves)
     drawn, apart = looks(strategies), len(strategies) > MANY
+    pool = metrics[metrics["strategy"] == "pool"]
     figure = Figure(figsize=(PAGE, 8.4 if apart else 4.6), layout="constrained")
-    panels = figure.subplots(4 if apart else 2, 2)
-    for number, about in enumerate(METRICS.values()):
-        upper, tail = panels[number] if apart else [panels.flat[number]] * 2
+    panels = _performance_panels(figure, apart)
+    for (means, tails), about in zip(panels, METRICS.values(), strict=True):
         if len(pool):
-            line = {"color": drawn["pool"].colour, "zorder": 1.5}
-            upper.axhline(pool[about.column].mean(), ls="--", **line)
-            tail.axhline(about.tail(pool[about.column]), ls="--" if apart else ":", **line)
+            _draw_pool(means, tails, pool[about.column], about)
         for strategy in strategies:
-            look = drawn[strategy]
             rows = curves[(curves["strategy"] == strategy) & (curves["metric"] == about.column)].sort_values(cost)
-            points: dict[str, Any] = {"color": look.colour, "marker": look.marker, "mec": "white"}
-            if apart:
-                tail.plot(rows[cost], rows["tail"], ls=look.line, mew=0.4, ms=5, **points)
-            else:
-                upper.fill_between(
-                    rows[cost], rows["mean_lower"], rows["mean_upper"], color=look.colour, alpha=0.15, lw=0
-                )
-                tail.plot(rows[cost], rows["tail"], ls=":", lw=0.8, mew=0.3, ms=3.5, **points)
-            upper.plot(rows[cost], rows["mean"], ls=look.line, zorder=3, mew=0.4, ms=5, **points)
-            start = rows[rows["iteration"] == 0]
-            look = drawn["initial"]
-            for axes, column in ((upper, "mean"), (tail, "tail")) if apart else ((upper, "mean"),):
-                axes.plot(
-                    start[cost], start[column], look.marker, color=look.colour, mec="white", mew=0.4, ms=5, zorder=4
-                )
-        for axes in dict.fromkeys((upper, tail)):
+            _draw_learning_curve(means, tails, rows, cost, drawn[strategy])
+        for axes in dict.fromkeys((means, tails)):
             axes.set(ylabel=about.label, xlabel=COSTS[cost])
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
             _limit(axes, about)
-    shown = [*strategies, *(["initial"] if (curves["iteration"] == 0).any() else [])]
-    handles: list[Any] = [
-        Line2D(
-            [],
-            [],
-            color=drawn[name].colour,
-            marker=drawn[name].marker,
-            ls=drawn[name].line,
-            mec="white",
-            mew=0.4,
-            ms=5,
-            label=drawn[name].label,
-        )
-        for name in shown
-    ]
-    if len(pool):
-        handles.append(Line2D([], [], color=drawn["pool"].colour, ls="--", label=drawn["pool"].label))
-    if apart:
-        for axes, title in zip(panels[0], ("mean", TAIL), strict=True):
-            axes.set_title(title)
-    else:
-        handles += [
+    shown = [*strategies, *(["initial"] if (curves["iteration"] == 0).any() else []), *(["pool"] if len(pool) else [])]
+    entries: list[Any] = _line_entries(drawn, shown, **MARKED)
+    if not apart:
+        entries += [
             Line2D([], [], color="0.3", label="mean"),
             Patch(facecolor="0.3", alpha=0.15, label="its 95 % interval"),
             Line2D([], [], color="0.3", ls=":", label=TAIL),
         ]
-    _legend(figure, handles, handlelength=3 if apart else 2)
-    figure.supxlabel(about_seed(metrics, "the curves"), fontsize=FONT, x=0.01, ha="left")
+    _legend(figure, entries, handlelength=3 if apart else 2)
+    footnote(figure, about_seed(metrics, "the curves"))
     figure.align_ylabels()
     return figure
+
+
+def _performance_panels(figure: Figure, apart: bool) -> list[tuple[Axes, Axes]]:
+    """Return for each metric the axes of the means and those of the tails: the same ones unless they stand apart."""
+    if not apart:
+        return [(axes, axes) for axes in figure.subplots(2, 2).flat]
+    panels = figure.subplots(len(METRICS), 2)
+    for axes, title in zip(panels[0], ("mean", TAIL), strict=True):
+        axes.set_title(title)
+    return [(means, tails) for means, tails in panels]
+
+
+def _draw_pool(means: Axes, tails: Axes, values: pd.Series, about: Metric) -> None:
+    """Draw mean and tail of the data pool model's `values` as lines across."""
+    line: dict[str, Any] = {"color": looks()["pool"].colour, "zorder": 1.5}
+    means.axhline(values.mean(), ls="--", **line)
+    tails.axhline(about.tail(values), ls="--" if tails is not means else ":", **line)
+
+
+def _draw_learning_curve(means: Axes, tails: Axes, rows: pd.DataFrame, cost: str, look: Look) -> None:
+    """Draw mean and tail of one strategy against a cost, from the initial model on.
+
+    rows: of one strategy and metric in the curves of `performance_figure`, sorted by the cost.
+    """
+    points: dict[str, Any] = {"color": look.colour, "marker": look.marker} | MARKED
+    if tails is not means:
+        tails.plot(rows[cost], rows["tail"], ls=look.line, **points)
+    else:
+        bounds = rows["mean_lower"], rows["mean_upper"]
+        means.fill_between(rows[cost], *bounds, color=look.colour, alpha=0.15, lw=0)
+        tails.plot(rows[cost], rows["tail"], ls=":", lw=0.8, **points | {"mew": 0.3, "ms": 3.5})
+    means.plot(rows[cost], rows["mean"], ls=look.line, zorder=3, **points)
+    start = rows[rows["iteration"] == 0]
+    _draw_initial(means, start[cost], start["mean"])
+    if tails is not means:
+        _draw_initial(tails, start[cost], start["tail"])
+
+
+def _draw_initial(axes: Axes, places: npt.ArrayLike, values: npt.ArrayLike) -> None:
+    """Mark the initial model, over the curves that begin there."""
+    look = looks()["initial"]
+    axes.plot(places, values, ls="none", marker=look.marker, color=look.colour, zorder=4, **MARKED)
 
 
 @styled
@@ -218,35 +244,34 @@ def calibration_figure(calibration: pd.DataFrame) -> Figure:
     calibration: counts `model bin voxels probability structure` (see `calibration.pooled`), with `strategy`,
     `iteration` and `converged`. A panel a strategy: its iterations from light to dark, dashed the converged model.
     """
-    bins = pooled(calibration)
     models = calibration[["model", "strategy", "iteration", "converged"]].drop_duplicates("model").set_index("model")
-    errors = calibration_errors(calibration).set_index("model")["ece"]
     strategies = strategies_in(models)
     drawn = looks(strategies)
-    last = max(_iterations(models), default=1)
-    diagrams = strategies or ["pool"]
-    lines, columns = in_rows(len(diagrams), MANY)
+    figure, diagrams, errors = _calibration_panels(strategies or ["pool"])
+    for strategy, axes in diagrams.items():
+        _draw_reliability(axes, pooled(calibration), models, strategy)
+        axes.set_title(drawn[strategy].label)
+    _draw_calibration_errors(errors, models, calibration_errors(calibration).set_index("model")["ece"])
+    shown = [name for name in drawn if (models["strategy"] == name).any()]
+    entries = _line_entries(drawn, shown)
+    entries += [
+        Line2D([], [], color="0.3", ls="--", label="converged"),
+        Line2D([], [], label="ideal", **IDEAL),
+    ]
+    _legend(figure, entries, handlelength=3)
+    return figure
+
+
+def _calibration_panels(strategies: Sequence[str]) -> tuple[Figure, dict[str, Axes], Axes]:
+    """Return a figure, the axes of each strategy's reliability diagram, and those of the errors below."""
+    lines, columns = in_rows(len(strategies), MANY)
     figure = Figure(figsize=(PAGE, 4.3 + 1.5 * (lines - 1)), layout="constrained")
     grid = figure.add_gridspec(lines + 1, columns, height_ratios=[1.25 if lines == 1 else 1] * lines + [1.2])
-    first: Axes | None = None
-    for place, strategy in enumerate(diagrams):
+    diagrams: dict[str, Axes] = {}
+    for place, strategy in enumerate(strategies):
         row, column = divmod(place, columns)
-        axes = figure.add_subplot(grid[row, column], sharey=first)
-        first = first or axes
-        axes.plot([0, 1], [0, 1], color="0.6", lw=0.6, zorder=1)
-        own = models[models["strategy"].isin([strategy, "initial", "pool"])]
-        for model, about in own.iterrows():
-            rows = bins[bins["model"] == model]
-            plain = about["strategy"] == strategy and not about["converged"]
-            axes.plot(
-                rows["probability"],
-                rows["structure"],
-                color=drawn[about["strategy"]].colour,
-                alpha=0.25 + 0.75 * about["iteration"] / last if plain else 1.0,
-                ls="-" if plain or about["strategy"] == "initial" else "--",
-            )
-        axes.set_title(drawn[strategy].label)
-        if place + columns >= len(diagrams):
+        axes = figure.add_subplot(grid[row, column], sharey=next(iter(diagrams.values()), None))
+        if place + columns >= len(strategies):
             axes.set_xlabel(f"probability of {STRUCTURE}" if columns < MANY else "probability")
         axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
@@ -255,45 +280,54 @@ def calibration_figure(calibration: pd.DataFrame) -> Figure:
             axes.tick_params(labelleft=False)
         else:
             axes.set_ylabel(f"share that is {STRUCTURE}")
-    axes = figure.add_subplot(grid[-1, :])
+        diagrams[strategy] = axes
+    return figure, diagrams, figure.add_subplot(grid[-1, :])
+
+
+def _draw_reliability(axes: Axes, bins: pd.DataFrame, models: pd.DataFrame, strategy: str) -> None:
+    """Draw a strategy's share of liver against the probability, with the initial and the data pool model.
+
+    bins: see `calibration.pooled`; models: `strategy iteration converged` by model.
+    """
+    axes.plot([0, 1], [0, 1], zorder=1, **IDEAL)
+    drawn, last = looks(strategies_in(models)), max(_iterations(models), default=1)
+    for model, about in models[models["strategy"].isin([strategy, "initial", "pool"])].iterrows():
+        rows = bins[bins["model"] == model]
+        limited = about["strategy"] == strategy and not about["converged"]
+        axes.plot(
+            rows["probability"],
+            rows["structure"],
+            color=drawn[about["strategy"]].colour,
+            alpha=0.25 + 0.75 * about["iteration"] / last if limited else 1.0,
+            ls="-" if limited or about["strategy"] == "initial" else "--",
+        )
+
+
+def _draw_calibration_errors(axes: Axes, models: pd.DataFrame, errors: pd.Series) -> None:
+    """Draw the error of each model against the iteration, the converged ones on the right, the data pool's as a line.
+
+    models: `strategy iteration converged` by model; errors: the expected calibration error by model.
+    """
+    strategies, last = strategies_in(models), max(_iterations(models), default=1)
+    drawn = looks(strategies)
+    of = {name: models[models["strategy"] == name] for name in drawn}
+    step = min(0.05, 0.5 / max(len(strategies), 1))
     for number, strategy in enumerate(strategies):
-        look = drawn[strategy]
-        step = min(0.05, 0.5 / len(strategies))
+        look, converged = drawn[strategy], of[strategy]["converged"]
+        path = pd.concat([of["initial"], of[strategy][~converged].sort_values("iteration")])
+        points: dict[str, Any] = {"color": look.colour, "marker": look.marker}
+        axes.plot(path["iteration"], errors[path.index], ls=look.line, **points, **RIM)
         beside = last + 0.5 + step * (number - (len(strategies) - 1) / 2)  # so that no marker hides another
-        rows = models[(models["strategy"] == strategy) & ~models["converged"]].sort_values("iteration")
-        start = models[models["strategy"] == "initial"]
-        path = pd.concat([start, rows])
-        line: dict[str, Any] = {"ls": look.line, "marker": look.marker, "mec": "white", "mew": 0.4}
-        axes.plot(path["iteration"], errors[path.index], color=look.colour, **line)
-        for model in models.index[(models["strategy"] == strategy) & models["converged"]]:
-            axes.plot([beside], errors[model], marker=look.marker, color=look.colour, mec="white", mew=0.4, ms=5)
-    for model in models.index[models["strategy"] == "initial"]:
-        look = drawn["initial"]
-        axes.plot([0], errors[model], look.marker, color=look.colour, mec="white", mew=0.4, ms=5, zorder=4)
-    for model in models.index[models["strategy"] == "pool"]:
+        for model in of[strategy].index[converged]:
+            axes.plot([beside], errors[model], **points, **MARKED)
+    for model in of["initial"].index:
+        _draw_initial(axes, [0], errors[model])
+    for model in of["pool"].index:
         axes.axhline(errors[model], color=drawn["pool"].colour, ls="--")
     ticks = list(range(last + 1))
     axes.set_xticks([*ticks, last + 0.5], ["initial", *map(str, ticks[1:]), "converged"])
     axes.set(ylabel="expected calibration error", xlabel="iteration", xlim=(-0.2, last + 0.8))
     axes.set_ylim(bottom=0)
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=drawn[name].colour,
-            marker=drawn[name].marker if name != "pool" else "",
-            ls=drawn[name].line,
-            label=drawn[name].label,
-        )
-        for name in drawn
-        if (models["strategy"] == name).any()
-    ]
-    handles += [
-        Line2D([], [], color="0.3", ls="--", label="converged"),
-        Line2D([], [], color="0.6", lw=0.6, label="ideal"),
-    ]
-    _legend(figure, handles, handlelength=3)
-    return figure
 
 
 @styled
@@ -330,7 +364,7 @@ def penalties_figure(metrics: pd.DataFrame, metric: str) -> Figure:
     panels[0].invert_yaxis()
     panels[0].set_ylabel("beats, in % of iterations")
     if about_bound(labels):
-        figure.supxlabel(BOUND, fontsize=FONT, x=0.01, ha="left")
+        footnote(figure, BOUND)
     return figure
 
 
@@ -424,6 +458,11 @@ def _strategy_legend(figure: Figure, metrics: pd.DataFrame) -> None:
         if (metrics["strategy"] == name).any()
     ]
     _legend(figure, handles, handlelength=1.2)
+
+
+def _line_entries(drawn: Mapping[str, Look], names: Iterable[str], **marker: Any) -> list[Line2D]:
+    """Return the entries of models that are drawn as lines; the data pool's has no marker, as it runs across."""
+    return [line_entry(drawn[name]._replace(marker="") if name == "pool" else drawn[name], **marker) for name in names]
 
 
 def _legend(figure: Figure, handles: Sequence[Any], handlelength: float) -> None:

@@ -101,6 +101,11 @@ def looks(strategies: Iterable[str] = ()) -> dict[str, Look]:
     }
 
 
+RIM: dict[str, Any] = {"mec": "white", "mew": 0.4}
+"""What parts a marker from its line and from other markers."""
+MARKED = RIM | {"ms": 5}
+
+
 def canvas(width: float, height: float) -> tuple[Figure, Axes]:
     """Return a figure with invisible axes over all of it, whose unit is the inch."""
     figure = Figure(figsize=(width, height))
@@ -123,6 +128,16 @@ def legend_columns(labels: Sequence[str], handle: float = 0.45) -> int:
 def about_bound(labels: Iterable[str]) -> list[Line2D]:
     """Return the entry of a legend that says what the dagger of one of its `labels` is; none without any."""
     return [Line2D([], [], ls="", label=BOUND)] if any(DAGGER in label for label in labels) else []
+
+
+def line_entry(look: Look, **line: Any) -> Line2D:
+    """Return the entry of a legend for a look; line: further properties of the line."""
+    return Line2D([], [], color=look.colour, marker=look.marker, ls=look.line, label=look.label, **line)
+
+
+def footnote(figure: Figure, text: str) -> None:
+    """Write a text below the panels, at the left edge."""
+    figure.supxlabel(text, fontsize=FONT, x=0.01, ha="left")
 
 
 def is_dark(colour: str) -> bool:
