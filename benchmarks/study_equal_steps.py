@@ -29,8 +29,9 @@ from slicesampling.domain.metrics import METRICS
 from slicesampling.domain.records import read_table
 from slicesampling.evaluation.efficiency import Curve, area_under, learning_curves
 from slicesampling.evaluation.statistics import Samples, bootstrap, difference, interval
+from slicesampling.publication.layout import with_interval
 from slicesampling.publication.style import PAGE, looks, save_figure, styled
-from slicesampling.publication.supplement import run_samples, with_interval
+from slicesampling.publication.supplement import run_samples
 
 RECORD = study.STUDY / "equal_steps.tsv.xz"
 ITERATIONS = study.STUDY / "equal_iterations.tsv.xz"

@@ -73,7 +73,9 @@ def learning_curves(
 
 
 def common_range(curves: Mapping[str, Curve]) -> tuple[float, float]:
-    """Return the costs between which all curves have models."""
+    """Return the costs between which all curves have models; without any curve both are 0."""
+    if not curves:
+        return 0.0, 0.0
     return max(curve.costs[0] for curve in curves.values()), min(curve.costs[-1] for curve in curves.values())
 
 

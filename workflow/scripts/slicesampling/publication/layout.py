@@ -114,6 +114,10 @@ def number(value: float, decimals: int) -> str:
     return text.replace("-", "−") if float(text) else text.removeprefix("-")
 
 
+def with_interval(value: float, bounds: tuple[float, float], decimals: int) -> str:
+    return f"{number(value, decimals)} [{number(bounds[0], decimals)}, {number(bounds[1], decimals)}]"
+
+
 def thousands(value: float) -> str:
     """Return `value` as a whole number with a gap before each three digits."""
     return f"{round(value):,}".replace(",", NO_BREAK_SPACE)
@@ -127,6 +131,10 @@ def printed(strategy: str) -> str:
     """Return the short name of a strategy, or of the initial or the data pool model; upper bounds have a dagger."""
     dagger = DAGGER if is_upper_bound(strategy) else ""
     return {"initial": INITIAL, "pool": POOL}.get(strategy, f"{strategy.upper()}{dagger}")
+
+
+def printed_iteration(iteration: int) -> str:
+    return f"iter. {iteration}" if iteration else INITIAL
 
 
 def join(*sentences: str) -> str:

@@ -1,17 +1,20 @@
 """Tables beyond the paper: intervals, pairwise comparisons, learning curves, what annotation buys, groups of cases."""
 
 import itertools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Hashable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from .. import STRUCTURE
-from ..domain.metrics import FURTHER_METRICS, LOWER_PERCENTILE, METRICS, UPPER_PERCENTILE
+from ..domain.metrics import FURTHER_METRICS, LOWER_PERCENTILE, METRICS, UPPER_PERCENTILE, Metric
 from ..evaluation.calibration import calibration_errors
 from ..evaluation.efficiency import (
     COSTS,
     SHARES,
+    Curve,
     annotation_costs,
     area_under,
     common_range,
@@ -21,6 +24,7 @@ from ..evaluation.efficiency import (
 )
 from ..evaluation.statistics import (
     EXACT,
+    SIGNIFICANCE,
     Samples,
     bootstrap,
     compare,
@@ -33,7 +37,19 @@ from ..evaluation.statistics import (
 )
 from ..jobs import randomness
 from ..query.strategies import SLICED, strategies_in
-from .layout import INITIAL, MISSING, NO_BREAK_SPACE, Table, join, lay_out, number, p_value_text, printed, thousands
+from .layout import (
+    MISSING,
+    NO_BREAK_SPACE,
+    Table,
+    join,
+    lay_out,
+    number,
+    p_value_text,
+    printed,
+    printed_iteration,
+    thousands,
+    with_interval,
+)
 from .notes import about_bootstrap, about_cases, about_time
 from .tables import described, summary_cell
 
@@ -85,6 +101,24 @@ def comparisons_table(metrics: pd.DataFrame) -> Table:
     mean differences, corrected for all pairs and metrics of the table (Holm).
     """
     shown = metrics[metrics["converged"]].sort_values(["seed", "volume"])
+    frame = _comparisons(shown)
+    return Table(
+        frame,
+        lay_out({_pair(record): _comparison_cells(record) for record in frame.to_dict("records")}),
+        note=join(
+            "First minus second. Tail: the 5th percentile of the Dice, the 95th of the errors. Effect: matched-pairs "
+            "rank-biserial correlation, from −1 to 1. p: two-sided Wilcoxon signed-rank test of patients' mean "
+            "differences; p (Holm): corrected for all tests of this table. Unlike the tests of tables 4 to 8, whose "
+            "reference is the best of the row and so picked by the data, these are of pairs fixed beforehand.",
+            *(_about_comparisons(frame) if len(frame) else []),
+            about_bootstrap(shown),
+            about_cases(shown),
+        ),
+    )
+
+
+def _comparisons(shown: pd.DataFrame) -> pd.DataFrame:
+    """Compare each pair of models by each metric; shown: the cases of one model a strategy, by seed and volume."""
     samples = run_samples(shown)
     rows = {name: shown[shown["strategy"] == name] for name in [*strategies_in(shown), "pool"]}
     rows = {name: cases for name, cases in rows.items() if len(cases)}
@@ -101,53 +135,49 @@ def comparisons_table(metrics: pd.DataFrame) -> Table:
                 | test._asdict()
             )
     frame = pd.DataFrame(records)
-    notes = [
-        "First minus second. Tail: the 5th percentile of the Dice, the 95th of the errors. Effect: matched-pairs "
-        "rank-biserial correlation, from −1 to 1. p: two-sided Wilcoxon signed-rank test of patients' mean "
-        "differences; p (Holm): corrected for all tests of this table. Unlike the tests of tables 4 to 8, whose "
-        "reference is the best of the row and so picked by the data, these are of pairs fixed beforehand."
-    ]
-    cells: dict[str, dict[str, str]] = {}
-    if len(frame):
-        frame["p_holm"] = holm(frame["p_value"])
-        for record in frame.to_dict("records"):
-            about = METRICS[record["metric"]]
-            digits = about.decimals
-            cells[f"{about.label}: {printed(record['first'])} − {printed(record['second'])}"] = {
-                "Mean": with_interval(record["mean_difference"], (record["mean_lower"], record["mean_upper"]), digits),
-                "Tail": with_interval(record["tail_difference"], (record["tail_lower"], record["tail_upper"]), digits),
-                "Effect": number(record["rank_biserial"], 2),
-                "p": p_value_text(record["p_value"]),
-                "p (Holm)": p_value_text(record["p_holm"]),
-            }
-        same = frame[frame["equal"] == frame["patients"]]
-        if len(same):
-            pairs = ", ".join(
-                f"{METRICS[row.metric].name} of {printed(row.first)} and {printed(row.second)}"
-                for row in same.itertuples()
-            )
-            notes.append(f"Identical in all patients, so p = 1 and no effect size: {pairs}.")
-        some = frame[(frame["equal"] > 0) & (frame["equal"] < frame["patients"])]
-        if len(some):
-            notes.append(
-                f"In {len(some)} comparisons some patients show no difference (at most {some['equal'].max()}); they "
-                "are left out of the test."
-            )
-        if (frame["tied"] > 0).any() and (frame["patients"] - frame["equal"]).max() > EXACT:
-            notes.append(f"With ties (at most {frame['tied'].max()} patients) p is that of the normal approximation.")
-        fewest = int((frame["patients"] - frame["equal"]).min())
-        if fewest < 6:
-            notes.append(
-                f"With {fewest} patients that differ no p-value can be below {2 ** (1 - fewest):.3g}: nothing can be "
-                "significant here."
-                if 2 ** (1 - fewest) > 0.05
-                else ""
-            )
-    return Table(
-        frame,
-        lay_out(cells),
-        note=join(*notes, about_bootstrap(shown), about_cases(shown)),
-    )
+    return frame.assign(p_holm=holm(frame["p_value"])) if len(frame) else frame
+
+
+def _pair(record: Mapping[Hashable, Any]) -> str:
+    label = METRICS[record["metric"]].label
+    return f"{label}: {printed(record['first'])} − {printed(record['second'])}"
+
+
+def _comparison_cells(record: Mapping[Hashable, Any]) -> dict[str, str]:
+    """Return the cells of one comparison by their columns."""
+    digits = METRICS[record["metric"]].decimals
+    return {
+        "Mean": with_interval(record["mean_difference"], (record["mean_lower"], record["mean_upper"]), digits),
+        "Tail": with_interval(record["tail_difference"], (record["tail_lower"], record["tail_upper"]), digits),
+        "Effect": number(record["rank_biserial"], 2),
+        "p": p_value_text(record["p_value"]),
+        "p (Holm)": p_value_text(record["p_holm"]),
+    }
+
+
+def _about_comparisons(frame: pd.DataFrame) -> Iterator[str]:
+    """Say where patients do not differ or are tied, and where they are too few for any test."""
+    same = frame[frame["equal"] == frame["patients"]]
+    if len(same):
+        pairs = ", ".join(
+            f"{METRICS[row.metric].name} of {printed(row.first)} and {printed(row.second)}" for row in same.itertuples()
+        )
+        yield f"Identical in all patients, so p = 1 and no effect size: {pairs}."
+    some = frame[(frame["equal"] > 0) & (frame["equal"] < frame["patients"])]
+    if len(some):
+        yield (
+            f"In {len(some)} comparisons some patients show no difference (at most {some['equal'].max()}); they are "
+            "left out of the test."
+        )
+    differ = frame["patients"] - frame["equal"]
+    if (frame["tied"] > 0).any() and differ.max() > EXACT:
+        yield f"With ties (at most {frame['tied'].max()} patients) p is that of the normal approximation."
+    fewest = int(differ.min())
+    least = 2 ** (1 - fewest)  # the p-value where all patients differ to one side
+    if least > SIGNIFICANCE[-1][0]:
+        yield (
+            f"With {fewest} patients that differ no p-value can be below {least:.3g}: nothing can be significant here."
+        )
 
 
 def learning_curves_table(
@@ -178,7 +208,7 @@ def learning_curves_table(
                     | {"mean": cases.mean(), "mean_lower": mean_bounds[0], "mean_upper": mean_bounds[1]}
                     | {"tail": about.tail(cases), "tail_lower": tail_bounds[0], "tail_upper": tail_bounds[1]}
                 )
-                row = cells.setdefault(f"{printed(strategy)}, {f'iter. {iteration}' if iteration else INITIAL}", {})
+                row = cells.setdefault(f"{printed(strategy)}, {printed_iteration(iteration)}", {})
                 row[f"{STRUCTURE.capitalize()} slices"] = thousands(cost["structure_slices"])
                 row["Time [min]"] = thousands(cost["minutes"])
                 row[about.label] = with_interval(float(cases.mean()), mean_bounds, about.decimals)
@@ -201,40 +231,23 @@ def efficiency_table(
     Arguments: as for `learning_curves_table`.
     """
     costs = annotation_costs(annotations, minutes_per_slice, ratio, sliced)
-    weights, seeds = run_samples(metrics)
+    samples = run_samples(metrics)
     records: list[dict[str, object]] = []
     cells: dict[str, dict[str, str]] = {}
     pool = metrics[metrics["strategy"] == "pool"].sort_values(["seed", "volume"])
     for about in METRICS.values():
         whole = pool[about.column].to_numpy(dtype=float)
-        whole_means = weighted_means(whole, weights) if len(whole) else np.nan
         for cost in COSTS:
-            curves = learning_curves(metrics, costs, about.column, cost, weights)
-            limits = common_range(curves) if curves else (0.0, 0.0)
+            curves = learning_curves(metrics, costs, about.column, cost, samples.weights)
+            limits = common_range(curves)
             for strategy, curve in curves.items():
-                means = curve.cases.mean(axis=1)
-                record: dict[str, object] = {"metric": about.column, "strategy": strategy, "cost": cost}
-                record |= {"from": limits[0], "to": limits[1]}
-                bounds = interval(area_under(curve.costs, curve.means, limits), seeds)
-                record |= {"area": float(area_under(curve.costs, means, limits))}
-                record |= {"area_lower": bounds[0], "area_upper": bounds[1]}
-                row = cells.setdefault(f"{about.label}: {printed(strategy)}", {})
-                if cost == "minutes":
-                    row["Mean over time"] = with_interval(float(str(record["area"])), bounds, about.decimals)
+                record: dict[str, Any] = {"metric": about.column, "strategy": strategy, "cost": cost}
+                record |= _area(curve, limits, samples)
                 if len(whole):
-                    shares = share_of_pool(means, float(whole.mean()), about)
-                    share_bounds = interval(share_of_pool(curve.means[-1], whole_means, about), seeds)
-                    record |= {"share_of_pool": shares[-1]}
-                    record |= {"share_lower": share_bounds[0], "share_upper": share_bounds[1]}
-                    row["Share of data pool [%]"] = with_interval(
-                        100 * float(shares[-1]), (100 * share_bounds[0], 100 * share_bounds[1]), 1
-                    )
-                    for level in SHARES:
-                        needed = float(cost_to_reach(curve.costs, shares, level))
-                        record[f"to_{level:g}"] = needed
-                        row[f"{COST_NAMES[cost]} to {100 * level:g}{NO_BREAK_SPACE}%"] = (
-                            f"> {curve.costs[-1]:.0f}" if np.isnan(needed) else f"{needed:.0f}"
-                        )
+                    record |= _against_pool(curve, whole, about, samples)
+                cells.setdefault(f"{about.label}: {printed(strategy)}", {}).update(
+                    _efficiency_cells(record, curve.costs[-1])
+                )
                 records.append(record)
     return Table(
         pd.DataFrame(records),
@@ -250,6 +263,43 @@ def efficiency_table(
             about_cases(metrics),
         ),
     )
+
+
+def _area(curve: Curve, limits: tuple[float, float], samples: Samples) -> dict[str, float]:
+    """Return the area under a learning curve between two costs, and its interval."""
+    area = float(area_under(curve.costs, curve.cases.mean(axis=1), limits))
+    lower, upper = interval(area_under(curve.costs, curve.means, limits), samples.seeds)
+    return {"from": limits[0], "to": limits[1], "area": area, "area_lower": lower, "area_upper": upper}
+
+
+def _against_pool(curve: Curve, whole: npt.NDArray[np.float64], about: Metric, samples: Samples) -> dict[str, float]:
+    """Return what share of the data pool model's performance a curve ends at, and the cost of each of `SHARES`.
+
+    whole: the data pool model's metric, (case,).
+    """
+    shares = share_of_pool(curve.cases.mean(axis=1), float(whole.mean()), about)
+    means = share_of_pool(curve.means[-1], weighted_means(whole, samples.weights), about)
+    lower, upper = interval(means, samples.seeds)
+    return {"share_of_pool": float(shares[-1]), "share_lower": lower, "share_upper": upper} | {
+        f"to_{level:g}": float(cost_to_reach(curve.costs, shares, level)) for level in SHARES
+    }
+
+
+def _efficiency_cells(record: Mapping[str, Any], last_cost: float) -> dict[str, str]:
+    """Return the cells of one curve by their columns; last_cost: what is named where a share is not reached."""
+    cells = {}
+    if record["cost"] == "minutes":
+        bounds = record["area_lower"], record["area_upper"]
+        cells["Mean over time"] = with_interval(record["area"], bounds, METRICS[record["metric"]].decimals)
+    if "share_of_pool" in record:
+        share, lower, upper = (100 * record[name] for name in ("share_of_pool", "share_lower", "share_upper"))
+        cells["Share of data pool [%]"] = with_interval(share, (lower, upper), 1)
+        for level in SHARES:
+            needed = record[f"to_{level:g}"]
+            cells[f"{COST_NAMES[record['cost']]} to {100 * level:g}{NO_BREAK_SPACE}%"] = (
+                f"> {last_cost:.0f}" if np.isnan(needed) else f"{needed:.0f}"
+            )
+    return cells
 
 
 def groups_table(metrics: pd.DataFrame) -> Table:
@@ -345,7 +395,3 @@ def _models(metrics: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     )
     for model in ranked["model"].unique():
         yield model, ranked[ranked["model"] == model]
-
-
-def with_interval(value: float, bounds: tuple[float, float], decimals: int) -> str:
-    return f"{number(value, decimals)} [{number(bounds[0], decimals)}, {number(bounds[1], decimals)}]"
