@@ -4,13 +4,14 @@ Each takes the table of metrics: one row a model and case, `seed model strategy 
 the metrics. With one seed a table is made all the same, and says what it needs.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from ..domain.metrics import METRICS
-from ..evaluation.efficiency import annotation_costs, area_under, common_range, learning_curves
+from ..domain.metrics import METRICS, Metric
+from ..evaluation.efficiency import Curve, annotation_costs, area_under, common_range, learning_curves
 from ..evaluation.seeds import (
     SPREADS,
     TRAININGS,
@@ -18,15 +19,20 @@ from ..evaluation.seeds import (
     same_strategy_twice,
     spreads,
 )
-from ..evaluation.statistics import SIGNIFICANCE, interval
+from ..evaluation.statistics import SIGNIFICANCE, Samples, interval
 from ..query.strategies import SLICED, is_upper_bound, strategies_in
-from .layout import INITIAL, MISSING, Table, join, lay_out, number, printed
+from .layout import MISSING, Table, join, lay_out, number, printed, printed_iteration, with_interval
 from .notes import about_bootstrap, about_cases, about_time
-from .supplement import run_samples, with_interval
+from .supplement import run_samples
 
 ONE_SEED = "One seed: this table needs several (the key seeds of the configuration)."
 IN_ALL = "in all"
-AREA_COLUMNS = ("Area over iterations", "of single seeds", "Largest in", "Area over time")
+ALL_SEEDS = "all"
+"""What stands in the column of the seeds in rows that are of all seeds."""
+
+AREA_OVER = "area over "
+AREA_COLUMNS = {"iteration": "Area over iterations", "minutes": "Area over time"}
+RANGE, WON = "of single seeds", "Largest in"
 AREAS = ["metric", "strategy", "quantity", "iteration", "seed", "value", "lower", "upper"]
 
 
@@ -43,57 +49,10 @@ def areas_table(
     `efficiency.annotation_costs`.
     """
     costs = annotation_costs(annotations, minutes_per_slice, ratio, sliced)
-    costs = costs.assign(iteration=costs.index.get_level_values("iteration"))
-    seeds = metrics[["seed", "volume"]].drop_duplicates().sort_values(["seed", "volume"])["seed"].to_numpy()
-    weights, shares = run_samples(metrics)
-    records: list[list[object]] = []
-    cells: dict[str, dict[str, str]] = {
-        printed(name): dict.fromkeys(AREA_COLUMNS, "") for name in strategies_in(metrics)
-    }
-    for about in METRICS.values():
-        areas: dict[str, pd.Series] = {}  # over the iterations, one a seed
-        for cost, label in (("iteration", AREA_COLUMNS[0]), ("minutes", AREA_COLUMNS[-1])):
-            curves = learning_curves(metrics, costs, about.column, cost, weights)
-            limits = common_range(curves) if curves else (0.0, 0.0)
-            for strategy, curve in curves.items():
-                row = cells[printed(strategy)]
-                by_seed = {seed: curve.cases[:, seeds == seed].mean(axis=1) for seed in np.unique(seeds)}
-                if cost == "iteration":
-                    for point, iteration in enumerate(curve.costs.astype(int)):
-                        value, bounds = curve.cases[point].mean(), interval(curve.means[point], shares)
-                        records.append([about.column, strategy, "mean", iteration, "all", value, *bounds])
-                        records += [
-                            [about.column, strategy, "mean", iteration, seed, means[point], np.nan, np.nan]
-                            for seed, means in by_seed.items()
-                        ]
-                        if about.column == "dice":
-                            name = f"iter. {iteration}" if iteration else INITIAL
-                            row[name] = with_interval(value, bounds, about.decimals)
-                area = float(area_under(curve.costs, curve.cases.mean(axis=1), limits))
-                bounds = interval(area_under(curve.costs, curve.means, limits), shares)
-                quantity = f"area over {cost}"
-                records.append([about.column, strategy, quantity, pd.NA, "all", area, *bounds])
-                each = {seed: float(area_under(curve.costs, means, limits)) for seed, means in by_seed.items()}
-                records += [
-                    [about.column, strategy, quantity, pd.NA, seed, value, np.nan, np.nan]
-                    for seed, value in each.items()
-                ]
-                if cost == "iteration":
-                    areas[strategy] = pd.Series(each)
-                if about.column == "dice":
-                    row[label] = with_interval(area, bounds, about.decimals)
-        if about.column == "dice" and areas:
-            table = pd.DataFrame(areas)
-            usable = table.loc[:, [not is_upper_bound(name) for name in table]]
-            first = usable.eq(usable.max(axis=1), axis=0).sum()
-            for strategy in areas:
-                ends = (table[strategy].min(), table[strategy].max())
-                row = cells[printed(strategy)]
-                row["of single seeds"] = "–".join(number(end, about.decimals) for end in ends)
-                row["Largest in"] = MISSING if is_upper_bound(strategy) else f"{first[strategy]} of {len(table)}"
+    frame = _areas(metrics, costs)
     return Table(
-        pd.DataFrame(records, columns=AREAS),
-        lay_out(cells),
+        frame,
+        lay_out(_area_cells(frame, METRICS["dice"], strategies_in(metrics))),
         note=join(
             ONE_SEED if metrics["seed"].nunique() < 2 else "",
             "Area: under the curve of the mean Dice, linear between iterations, divided by its range: the mean height "
@@ -106,6 +65,83 @@ def areas_table(
             about_cases(metrics),
         ),
     )
+
+
+def _areas(metrics: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
+    """Return the points of all learning curves and the areas under them, over all seeds and by seed.
+
+    costs: see `efficiency.annotation_costs`. Its other index is a cost as well: the iteration.
+    """
+    costs = costs.assign(iteration=costs.index.get_level_values("iteration"))
+    seeds = metrics[["seed", "volume"]].drop_duplicates().sort_values(["seed", "volume"])["seed"].to_numpy()
+    samples = run_samples(metrics)
+    records: list[list[object]] = []
+    for about in METRICS.values():
+        for cost in AREA_COLUMNS:
+            curves = learning_curves(metrics, costs, about.column, cost, samples.weights)
+            limits = common_range(curves)
+            for strategy, curve in curves.items():
+                rows = _points(curve, seeds, samples) if cost == "iteration" else []
+                rows += _area(curve, cost, limits, seeds, samples)
+                records += [[about.column, strategy, *row] for row in rows]
+    return pd.DataFrame(records, columns=AREAS)
+
+
+def _points(curve: Curve, seeds: npt.NDArray[np.int64], samples: Samples) -> list[list[object]]:
+    """Return the mean at each iteration of a curve over the iterations; seeds: of its cases, (case,)."""
+    by_seed = _by_seed(curve, seeds)
+    rows: list[list[object]] = []
+    for point, iteration in enumerate(curve.costs.astype(int)):
+        bounds = interval(curve.means[point], samples.seeds)
+        each = {seed: means[point] for seed, means in by_seed.items()}
+        rows += _over_all_and_by_seed("mean", iteration, curve.cases[point].mean(), bounds, each)
+    return rows
+
+
+def _area(
+    curve: Curve, cost: str, limits: tuple[float, float], seeds: npt.NDArray[np.int64], samples: Samples
+) -> list[list[object]]:
+    """Return the area under a curve between two costs; seeds: of its cases, (case,)."""
+    area = float(area_under(curve.costs, curve.cases.mean(axis=1), limits))
+    bounds = interval(area_under(curve.costs, curve.means, limits), samples.seeds)
+    by_seed = _by_seed(curve, seeds)
+    each = {seed: float(area_under(curve.costs, means, limits)) for seed, means in by_seed.items()}
+    return _over_all_and_by_seed(AREA_OVER + cost, pd.NA, area, bounds, each)
+
+
+def _by_seed(curve: Curve, seeds: npt.NDArray[np.int64]) -> dict[int, npt.NDArray[np.float64]]:
+    """Return each seed's curve, (iteration,); seeds: of the cases, (case,)."""
+    return {seed: curve.cases[:, seeds == seed].mean(axis=1) for seed in np.unique(seeds)}
+
+
+def _over_all_and_by_seed(
+    quantity: str, iteration: object, value: float, bounds: tuple[float, float], by_seed: Mapping[int, float]
+) -> list[list[object]]:
+    """Return the rows of one quantity: over all seeds with its interval, and of each seed without."""
+    whole = [quantity, iteration, ALL_SEEDS, value, *bounds]
+    return [whole, *([quantity, iteration, seed, own, np.nan, np.nan] for seed, own in by_seed.items())]
+
+
+def _area_cells(frame: pd.DataFrame, about: Metric, strategies: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return the printed rows of `_areas` for one metric, by strategy and column."""
+    over_iterations, over_time = AREA_COLUMNS.values()
+    cells = {printed(name): dict.fromkeys((over_iterations, RANGE, WON, over_time), "") for name in strategies}
+    shown = frame[frame["metric"] == about.column]
+    over_all = shown["seed"] == ALL_SEEDS
+    for record in shown[over_all].to_dict("records"):
+        over = str(record["quantity"]).removeprefix(AREA_OVER)
+        column = AREA_COLUMNS[over] if over in AREA_COLUMNS else printed_iteration(record["iteration"])
+        bounds = record["lower"], record["upper"]
+        cells[printed(record["strategy"])][column] = with_interval(record["value"], bounds, about.decimals)
+    areas = shown[~over_all & (shown["quantity"] == f"{AREA_OVER}iteration")]
+    by_seed = areas.pivot_table(index="seed", columns="strategy", values="value")
+    compared = by_seed[[name for name in by_seed if not is_upper_bound(name)]]
+    won = compared.eq(compared.max(axis=1), axis=0).sum()
+    for strategy, values in by_seed.items():
+        row = cells[printed(str(strategy))]
+        row[RANGE] = "–".join(number(end, about.decimals) for end in (values.min(), values.max()))
+        row[WON] = f"{won[strategy]} of {len(values)}" if strategy in won else MISSING
+    return cells
 
 
 def spreads_table(metrics: pd.DataFrame) -> Table:
