@@ -17,7 +17,7 @@ from ..evaluation.claims import (
 )
 from ..query.strategies import STRATEGIES
 from .contents import METRIC_TABLES
-from .layout import MISSING, NO_BREAK_SPACE, Table, join, lay_out, number, printed
+from .layout import MISSING, NO_BREAK_SPACE, Table, join, lay_out, number, printed, printed_iteration
 from .pages import filled
 from .tables import paper_values
 
@@ -145,10 +145,10 @@ def _paper(claim: Claim, about: Metric) -> str:
 
     def value(strategy: str, iteration: int) -> float:
         if claim.kind == "fewest":
-            return float(values["table2_annotations", "slices", f"iter. {iteration}", strategy.upper()])
+            return float(values["table2_annotations", "slices", printed_iteration(iteration), strategy.upper()])
         if claim.models == "converged":
             return float(values["table8_converged", quantity, printed(strategy), about.label])
-        return float(values[METRIC_TABLES[about.column], quantity, f"iter. {iteration}", strategy.upper()])
+        return float(values[METRIC_TABLES[about.column], quantity, printed_iteration(iteration), strategy.upper()])
 
     if claim.kind == "share":
         share = value(claim.subject, PAPER_LAST) / value("pool", PAPER_LAST)

@@ -5,8 +5,8 @@ import pandas as pd
 from .. import STRUCTURE
 from ..evaluation.error_detection import SCOPES, SCORES, shares
 from ..query.strategies import strategies_in
-from .layout import MISSING, Table, join, lay_out, number, printed, thousands
-from .tables import about_seed
+from .layout import MISSING, Table, join, lay_out, number, printed, printed_iteration, thousands
+from .notes import about_seed, mean_over_seeds
 
 NO_REFERENCE = "no reference"
 """What stands where no volume of the data pool has a reference."""
@@ -24,14 +24,13 @@ def error_detection_table(found: pd.DataFrame) -> Table:
     cells: dict[str, dict[str, str]] = {}
     for strategy, rows in judged(frame):
         for iteration, each in rows.groupby("iteration"):
-            row = cells.setdefault(f"{printed(strategy)}, iter. {iteration}", {})
+            row = cells.setdefault(f"{printed(strategy)}, {printed_iteration(int(iteration))}", {})
             row["Picked slices"] = f"{thousands(each['picked'].mean())} of {thousands(each['slices'].mean())}"
             row["Errors [%]"] = " / ".join(number(100 * each[name].mean(), 1) for name in CHOICES)
             row["× random"] = number(each["times_random"].mean(), 2)
             for score, name in SCORES.items():
                 label = name.removeprefix("predictive ").replace("information", "inf.").capitalize()
                 row[label] = " / ".join(number(each[f"{score}_{scope}"].mean(), 2) for scope in SCOPES)
-    seeds = found["seed"].nunique()
     return Table(
         frame.reset_index(drop=True),
         lay_out(cells or {NO_REFERENCE: {"Errors": MISSING}}),
@@ -44,7 +43,7 @@ def error_detection_table(found: pd.DataFrame) -> Table:
             f"(mean over the whole slice, or over the predicted, dilated {STRUCTURE}) with its wrong voxels, "
             f"{' / '.join(SCOPES.values())} (mean). Strategies that ask no uncertainty appear where another one has "
             "asked the same model.",
-            f"Mean over {seeds} seeds." if seeds > 1 else "",
+            mean_over_seeds(found),
             about_seed(found, "the rows"),
         ),
     )

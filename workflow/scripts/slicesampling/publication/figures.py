@@ -110,7 +110,7 @@ def excluded_cases_figure(cases: Sequence[Mapping[str, Any]]) -> Figure:
         wrapped(f"({letter}) {case['volume']}: {case['reason']}", panel - 0.15)
         for letter, case in zip(_letters(), cases, strict=False)
     ]
-    lines = max(caption.count("\n") + 1 for caption in captions)
+    lines = _most_lines(captions)
     figure = Figure(figsize=(width, rows * (0.75 * panel + lines * 0.135 + 0.1)), layout="compressed")
     for number, (case, caption) in enumerate(zip(cases, captions, strict=True)):
         axes = figure.add_subplot(rows, columns, number + 1)
@@ -139,7 +139,7 @@ def probability_figure(slices: Sequence[Mapping[str, Any]]) -> Figure:
         )
         for letter, shown in zip(_letters(), slices, strict=False)
     ]
-    lines = max(title.count("\n") + 1 for title in titles)
+    lines = _most_lines(titles)
     figure = Figure(figsize=(width, 3 * (0.75 * panel + 0.06) + lines * 0.13 + 0.1), layout="compressed")
     grid = figure.subplots(3, columns, squeeze=False)
     for (upper, centre, lower), shown, title in zip(grid.T, slices, titles, strict=True):
@@ -181,10 +181,7 @@ def cases_figure(cases: Sequence[Mapping[str, Any]]) -> Figure:
     ]
     heading_lines = 1 if columns < 3 else 2
     table = line * (max(len(case["outlines"]) for case in cases) + 1 + heading_lines) + 0.08
-    headings = [
-        line * max(text.count("\n") + 1 for text in captions[row * columns : (row + 1) * columns]) + 0.04
-        for row in range(rows)
-    ]
+    headings = [line * _most_lines(captions[row * columns : (row + 1) * columns]) + 0.04 for row in range(rows)]
     footnote = line * any(is_upper_bound(_strategy(model)) for case in cases for model in case["outlines"])
     height = sum(headings) + rows * (ratio * panel + table + gap) - gap + 0.06 + footnote
     figure, background = canvas(width, height)
@@ -313,6 +310,10 @@ def _looks(models: Iterable[str]) -> dict[str, Look]:
 
 def _strategy(model: str) -> str:
     return model.split("-", maxsplit=1)[0]
+
+
+def _most_lines(texts: Iterable[str]) -> int:
+    return max(text.count("\n") + 1 for text in texts)
 
 
 def _letters() -> Iterator[str]:

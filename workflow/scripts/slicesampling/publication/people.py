@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from .. import STRUCTURE
 from ..domain.models import INITIAL, Model
 from ..evaluation.annotation_times import LEAST_MODELS, LEVEL, SINGLE, WHOLE, Estimate, Ratio
-from .layout import Table, count, lay_out, number
+from .layout import Table, count, lay_out, number, with_interval
 from .pages import filled
 from .style import MARKED, PAGE, styled
 
@@ -132,7 +132,7 @@ def _next(estimate: Estimate | None, more: int, rounds: pd.DataFrame) -> str:
         pace = "take a time that cannot be told, because none of the last round is known"
     text = (
         f"Another {count(more, 'slice')} would bring the validation Dice from {number(now, 3)} to "
-        f"{number(estimate.value, 3)} [{number(estimate.lower, 3)}, {number(estimate.upper, 3)}], and {pace}. "
+        f"{with_interval(estimate.value, (estimate.lower, estimate.upper), 3)}, and {pace}. "
         f"Estimate and {100 * LEVEL:g} % interval are from a power law, 1 − Dice = a · slices^(−b), fitted to the "
         f"{count(len(rounds), 'model')} with b = {number(estimate.exponent, 2)}."
     )

@@ -20,7 +20,7 @@ from ..evaluation.calibration import calibration_errors, pooled
 from ..evaluation.efficiency import COSTS
 from ..evaluation.seeds import LEVEL, beaten, penalties, penalty_matrix
 from ..query.strategies import by_strategies, strategies_in
-from .layout import BOUND, MANY, printed
+from .layout import BOUND, MANY, printed, printed_iteration
 from .notes import about_seed
 from .style import (
     COLUMN,
@@ -217,8 +217,7 @@ def selection_figure(ledgers: Mapping[str, pd.DataFrame], reference: pd.DataFram
     figure.supxlabel("position (% feet → head)", fontsize=FONT + 1)
     figure.supylabel("volumes of the data pool, by site", fontsize=FONT + 1)
     handles: list[Any] = [
-        Patch(facecolor=colours(iteration), label=f"iter. {iteration}" if iteration else "initial")
-        for iteration in range(last + 1)
+        Patch(facecolor=colours(iteration), label=printed_iteration(iteration)) for iteration in range(last + 1)
     ]
     handles.append(Patch(facecolor=matplotlib.colormaps["Greys"](0.5 / 3), label=f"{STRUCTURE}, not annotated"))
     handles += about_bound(map(printed, ledgers))

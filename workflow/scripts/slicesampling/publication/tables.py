@@ -26,7 +26,21 @@ from ..evaluation.statistics import (
 from ..jobs import randomness
 from ..query.strategies import STRATEGIES, by_strategies, is_upper_bound, strategies_in
 from .contents import TABLES, made
-from .layout import INITIAL, MISSING, POOL, Table, count, join, lay_out, number, p_value_text, printed, thousands
+from .layout import (
+    INITIAL,
+    MISSING,
+    POOL,
+    Table,
+    count,
+    join,
+    lay_out,
+    number,
+    p_value_text,
+    printed,
+    printed_iteration,
+    thousands,
+    with_interval,
+)
 from .notes import (
     LIMIT,
     REGRESSION_WEAKNESS,
@@ -105,7 +119,7 @@ def annotation_table(annotations: pd.DataFrame) -> Table:
     display = _iteration_layout(
         strategies_in(added),
         initial=cell(added[added["iteration"] == 0]),
-        rows={f"iter. {k}": _by_strategy(added[added["iteration"] == k], cell) for k in _iterations(added)},
+        rows={printed_iteration(k): _by_strategy(added[added["iteration"] == k], cell) for k in _iterations(added)},
         pool=cell(annotations[pool & (annotations["iteration"] == annotations.loc[pool, "iteration"].max())]),
     )
     return Table(
@@ -127,9 +141,9 @@ def training_table(training: pd.DataFrame) -> Table:
     def cell(rows: pd.DataFrame) -> str:
         return MISSING if rows.empty else thousands(rows["best_step"].mean())
 
-    rows = {f"iter. {k}": _by_strategy(stopped[stopped["iteration"] == k], cell) for k in _iterations(stopped)}
+    rows = {printed_iteration(k): _by_strategy(stopped[stopped["iteration"] == k], cell) for k in _iterations(stopped)}
     if strategies_in(converged):
-        rows[f"iter. {_last(converged)} (converged)"] = _by_strategy(converged, cell)
+        rows[f"{printed_iteration(_last(converged))} (converged)"] = _by_strategy(converged, cell)
     display = _iteration_layout(
         strategies_in(training),
         initial=cell(stopped[stopped["strategy"] == "initial"]),
@@ -163,7 +177,7 @@ def metric_table(metrics: pd.DataFrame, metric: str, limit: pd.DataFrame | None 
     rows: dict[str, dict[str, str]] = {}
     bold = set()
     for iteration in _iterations(shown):
-        label = f"iter. {iteration}"
+        label = printed_iteration(iteration)
         compared = _compared(shown[shown["iteration"] == iteration], about)
         records += [{"strategy": name, "iteration": iteration, **record} for name, record in compared.items()]
         rows[label] = {name: summary_cell(record, about) for name, record in compared.items()}
@@ -387,10 +401,12 @@ def summary_cell(record: Mapping[str, object], about: Metric) -> str:
 
 def _effect_cells(row: Mapping[str, float], about: Metric) -> dict[str, str]:
     """Return coefficient with interval, and p-value, by their columns of table 9."""
-    estimate = number(row["coefficient"], about.decimals)
-    bounds = f" [{number(row['lower'], about.decimals)}, {number(row['upper'], about.decimals)}]"
+    estimate, bounds = row["coefficient"], (row["lower"], row["upper"])
+    known = not np.isnan(row["lower"])
     return {
-        f"{about.label} {about.tail_quantile:g} quantile": estimate + ("" if np.isnan(row["lower"]) else bounds),
+        f"{about.label} {about.tail_quantile:g} quantile": with_interval(estimate, bounds, about.decimals)
+        if known
+        else number(estimate, about.decimals),
         f"{about.name} p-value": p_value_text(row["p_value"]),
     }
 
