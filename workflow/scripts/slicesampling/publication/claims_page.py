@@ -17,9 +17,10 @@ from ..evaluation.claims import (
 )
 from ..query.strategies import STRATEGIES
 from .contents import METRIC_TABLES
-from .layout import MISSING, NO_BREAK_SPACE, Table, join, lay_out, number, printed, printed_iteration
+from .layout import MISSING, NO_BREAK_SPACE, Table, lay_out, number, printed, printed_iteration
 from .pages import filled
 from .tables import paper_values
+from .wording import join
 
 PAPER_LAST = 5
 """The paper's last iteration."""

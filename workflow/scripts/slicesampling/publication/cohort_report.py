@@ -14,10 +14,11 @@ from .. import STRUCTURE
 from ..cohort.plausibility import warnings_of
 from ..cohort.table import FAULTY, Fault
 from ..cohort.volumes import Preprocessed
-from .layout import count, number
+from .layout import number
 from .pages import filled
 from .style import REFERENCE, STYLE, draw_outline, show_slice
 from .tables import cohort_table
+from .wording import count
 
 THUMBNAIL = (3.6, 1.0)  # inches
 RESOLUTION = 80  # dots per inch

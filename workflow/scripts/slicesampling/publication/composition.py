@@ -5,7 +5,8 @@ import pandas as pd
 from .. import STRUCTURE
 from ..evaluation.composition import ALL, ALL_HARD, END_SHARE, ENDS
 from ..query.strategies import strategies_in
-from .layout import MISSING, Table, join, lay_out, printed, thousands
+from .layout import MISSING, Table, lay_out, printed, thousands
+from .wording import join
 
 
 def composition_table(composition: pd.DataFrame) -> Table:

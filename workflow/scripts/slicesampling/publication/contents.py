@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from .. import STRUCTURE
 from ..domain.metrics import METRICS as ALL_METRICS
+from .wording import count
 
 # What the tables and figures read.
 COHORT = {"cohort": "results/cohort/cohort.tsv"}
@@ -230,10 +231,6 @@ TABLES: dict[str, Entry] = {
 }
 
 
-def _count(number: int, name: str) -> str:
-    return f"{number} {name}" + ("" if number == 1 else "s")
-
-
 def _own(facts: Facts) -> str:
     """Say what stands behind the strategies that are not the paper's."""
     return "".join(f" {name.upper()}: {title}." for name, title in facts.own.items())
@@ -333,7 +330,7 @@ PLOTS: dict[str, Entry] = {
         arguments={"metric": "dice"},
         caption=lambda facts: (
             "Pairwise penalty matrix: in what percentage of the iterations the strategy of the row has a better mean "
-            f"Dice index than that of the column, by paired t-tests over {_count(len(facts.seeds), 'seed')}, without "
+            f"Dice index than that of the column, by paired t-tests over {count(len(facts.seeds), 'seed')}, without "
             "correction (left) and with Holm's correction for all pairs and iterations (right). Below: the mean of "
             "each column, how often a strategy is beaten. After Ash et al. 2020 (arXiv:1906.03671) and nnActive "
             f"(arXiv:2511.19183).{_own(facts)}"

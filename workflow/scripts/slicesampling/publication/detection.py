@@ -5,8 +5,9 @@ import pandas as pd
 from .. import STRUCTURE
 from ..evaluation.error_detection import SCOPES, SCORES, shares
 from ..query.strategies import strategies_in
-from .layout import MISSING, Table, join, lay_out, number, printed, printed_iteration, thousands
+from .layout import MISSING, Table, lay_out, number, printed, printed_iteration, thousands
 from .notes import about_seed, mean_over_seeds
+from .wording import join
 
 NO_REFERENCE = "no reference"
 """What stands where no volume of the data pool has a reference."""

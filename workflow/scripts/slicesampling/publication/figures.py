@@ -73,7 +73,7 @@ def uncertainty_profile_figure(
         axes.plot(
             known, np.zeros(len(known)), "|", color="#882255", mew=1.2, ms=6, label="annotated", zorder=3, clip_on=False
         )
-    for letter, (index, *_) in zip("abcdefgh", slices, strict=False):
+    for letter, (index, *_) in zip(_letters(), slices, strict=False):
         axes.annotate(
             letter, (index, values[index]), (0, 5), textcoords="offset points", ha="center", va="bottom", weight="bold"
         )
@@ -83,7 +83,7 @@ def uncertainty_profile_figure(
     axes.legend(
         loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, handlelength=1.2, columnspacing=1.0, borderpad=0
     )
-    for column, (letter, (index, image, mask, spacing)) in enumerate(zip("abcdefgh", slices, strict=False)):
+    for column, (letter, (index, image, mask, spacing)) in enumerate(zip(_letters(), slices, strict=False)):
         panel = figure.add_subplot(grid[1, column])
         show_slice(panel, image, spacing)
         if mask is not None:

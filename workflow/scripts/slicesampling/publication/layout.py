@@ -12,6 +12,7 @@ import pandas as pd
 from ..jobs.files import write_text
 from ..query.strategies import is_upper_bound
 from .pages import filled
+from .wording import join
 
 MISSING = "–"
 INITIAL, POOL = "initial", "data pool"
@@ -135,14 +136,6 @@ def printed(strategy: str) -> str:
 
 def printed_iteration(iteration: int) -> str:
     return f"iter. {iteration}" if iteration else INITIAL
-
-
-def join(*sentences: str) -> str:
-    return " ".join(sentence for sentence in sentences if sentence)
-
-
-def count(number: int, name: str) -> str:
-    return f"{number} {name}" if number == 1 else f"{number} {name}s"
 
 
 def with_strategies(table: Table, titles: Mapping[str, str]) -> Table:

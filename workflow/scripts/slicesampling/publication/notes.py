@@ -7,7 +7,7 @@ import pandas as pd
 from .. import STRUCTURE
 from ..evaluation.statistics import CASES_FOR_PERCENTILE
 from ..query.strategies import is_upper_bound
-from .layout import count, join
+from .wording import count, join
 
 LIMIT = "limit of the grid"
 """The row of what a perfect model would reach: the reference, to the preprocessed grid and back."""

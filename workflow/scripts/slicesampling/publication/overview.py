@@ -11,9 +11,10 @@ from .. import STRUCTURE
 from ..domain.metrics import METRICS
 from ..evaluation.statistics import SIGNIFICANCE
 from ..query.strategies import is_upper_bound, strategies_in
-from .layout import Table, count, join, lay_out, number, printed
+from .layout import Table, lay_out, number, printed
 from .notes import about_empty, about_seed
 from .pages import filled
+from .wording import count, join
 
 
 def overview(

@@ -10,9 +10,10 @@ from matplotlib.ticker import MaxNLocator
 from .. import STRUCTURE
 from ..domain.models import INITIAL, Model
 from ..evaluation.annotation_times import LEAST_MODELS, LEVEL, SINGLE, WHOLE, Estimate, Ratio
-from .layout import Table, count, lay_out, number, with_interval
+from .layout import Table, lay_out, number, with_interval
 from .pages import filled
 from .style import MARKED, PAGE, styled
+from .wording import count
 
 VALIDATION, TEST = "validation", "test"
 SHOWN_VOLUMES = 20

@@ -20,7 +20,7 @@ from ..evaluation.calibration import calibration_errors, pooled
 from ..evaluation.efficiency import COSTS
 from ..evaluation.seeds import LEVEL, beaten, penalties, penalty_matrix
 from ..query.strategies import by_strategies, strategies_in
-from .layout import BOUND, MANY, printed, printed_iteration
+from .layout import BOUND, INITIAL, MANY, MISSING, POOL, printed, printed_iteration
 from .notes import about_seed
 from .style import (
     COLUMN,
@@ -63,9 +63,9 @@ def iterations_figure(metrics: pd.DataFrame) -> Figure:
     """
     limited = metrics[~metrics["converged"]]
     iterations = _iterations(limited)
-    groups: list[tuple[str, pd.DataFrame]] = [("initial", metrics[metrics["strategy"] == "initial"])]
+    groups: list[tuple[str, pd.DataFrame]] = [(INITIAL, metrics[metrics["strategy"] == "initial"])]
     groups += [(str(number), limited[limited["iteration"] == number]) for number in iterations]
-    groups.append(("data pool", metrics[metrics["strategy"] == "pool"]))
+    groups.append((POOL, metrics[metrics["strategy"] == "pool"]))
     figure, panels = _box_panels(groups, 4.8)
     for axes, about in zip(panels, METRICS.values(), strict=True):
         _grouped_boxes(axes, groups, about)
@@ -86,7 +86,7 @@ def converged_figure(metrics: pd.DataFrame) -> Figure:
     groups = [
         ("limited epochs", final[~final["converged"]]),
         ("converged", final[final["converged"]]),
-        ("data pool", metrics[metrics["strategy"] == "pool"]),
+        (POOL, metrics[metrics["strategy"] == "pool"]),
     ]
     figure, panels = _box_panels(groups, 4.2)
     for axes, about in zip(panels, METRICS.values(), strict=True):
@@ -324,7 +324,7 @@ def _draw_calibration_errors(axes: Axes, models: pd.DataFrame, errors: pd.Series
     for model in of["pool"].index:
         axes.axhline(errors[model], color=drawn["pool"].colour, ls="--")
     ticks = list(range(last + 1))
-    axes.set_xticks([*ticks, last + 0.5], ["initial", *map(str, ticks[1:]), "converged"])
+    axes.set_xticks([*ticks, last + 0.5], [INITIAL, *map(str, ticks[1:]), "converged"])
     axes.set(ylabel="expected calibration error", xlabel="iteration", xlim=(-0.2, last + 0.8))
     axes.set_ylim(bottom=0)
 
@@ -353,7 +353,7 @@ def penalties_figure(metrics: pd.DataFrame, metric: str) -> Figure:
             look: dict[str, Any] = {"color": "white" if share > DARK else "black", "ha": "center", "va": "center"}
             look |= {"fontsize": FONT if len(matrix) <= LARGE_MATRIX else FONT - 1}
             if row != len(matrix):
-                axes.text(place + 0.5, row + 0.5, "–" if np.isnan(share) else f"{share:.0f}", **look)
+                axes.text(place + 0.5, row + 0.5, MISSING if np.isnan(share) else f"{share:.0f}", **look)
         axes.set_xticks(np.arange(len(labels)) + 0.5, labels, rotation=90)
         axes.set_yticks(np.array([*range(len(labels)), len(labels) + 1]) + 0.5, [*labels, "mean"])
         axes.set(title=f"{METRICS[metric].name}, {title}", xlabel="is beaten")

@@ -21,9 +21,10 @@ from ..evaluation.seeds import (
 )
 from ..evaluation.statistics import SIGNIFICANCE, Samples, interval
 from ..query.strategies import SLICED, is_upper_bound, strategies_in
-from .layout import MISSING, Table, join, lay_out, number, printed, printed_iteration, with_interval
+from .layout import MISSING, Table, lay_out, number, printed, printed_iteration, with_interval
 from .notes import about_bootstrap, about_cases, about_time
 from .supplement import run_samples
+from .wording import join
 
 ONE_SEED = "One seed: this table needs several (the key seeds of the configuration)."
 IN_ALL = "in all"

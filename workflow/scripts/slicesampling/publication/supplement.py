@@ -41,7 +41,6 @@ from .layout import (
     MISSING,
     NO_BREAK_SPACE,
     Table,
-    join,
     lay_out,
     number,
     p_value_text,
@@ -52,6 +51,7 @@ from .layout import (
 )
 from .notes import about_bootstrap, about_cases, about_time
 from .tables import described, summary_cell
+from .wording import join
 
 COST_NAMES = {"structure_slices": "Slices", "minutes": "Minutes"}
 

@@ -31,8 +31,6 @@ from .layout import (
     MISSING,
     POOL,
     Table,
-    count,
-    join,
     lay_out,
     number,
     p_value_text,
@@ -53,6 +51,7 @@ from .notes import (
     mean_over_seeds,
 )
 from .pages import filled
+from .wording import count, join
 
 LEGEND = (
     "Mean (5th, 95th percentile). Bold: best mean among the strategies of a {group}. Significantly worse than the best "
