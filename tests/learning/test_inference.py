@@ -10,10 +10,10 @@ from conftest import peak_bytes
 from slicesampling import UserError
 from slicesampling.jobs.randomness import seed_of
 from slicesampling.learning.compute import PRECISIONS, Compute
-from slicesampling.learning.inference import LIVER, Predictor, sample, slice_features
+from slicesampling.learning.inference import LIVER, Predictor, Sampled, sample, slice_features
 from slicesampling.learning.patches import extract, scale_intensities
 from slicesampling.learning.tiling import plan_tiles, tile_cost
-from slicesampling.learning.uncertainty import MEASURES, predictive_entropy
+from slicesampling.learning.uncertainty import MEASURES, moments, predictive_entropy
 from slicesampling.learning.unet import AnisotropicUNet, keep_mask
 
 WINDOW = (-1000.0, 1000.0)
@@ -205,11 +205,14 @@ def test_memory_is_that_of_one_tile_and_of_the_result(
     """Nothing of a tile is left when the next one is computed."""
     plan = plan_tiles(image.shape, network.architecture, memory, 6)
     tile = tile_cost(network.architecture, plan.shape, samples_at_once=plan.samples_at_once)
-    # Image, measures, liver; running sums of two probabilities, of entropies and of p·(1 - p).
-    results = image.size * (2 + 4 * len(MEASURES) + 1) + np.prod(plan.shape) * 4 * 4
-    weights = 4 * sum(parameter.numel() for parameter in network.parameters())
-    peak = peak_bytes(lambda: sample(network, image, WINDOW, CPU._replace(tile_memory=memory), 6, (1,)))
-    assert tile.memory < peak < 1.05 * tile.memory + results + 2 * weights + 5e4
+    # Of the tile itself, what is known of its samples.
+    known = moments([torch.zeros(network.classes, *plan.shape)]).probability.untyped_storage().nbytes()
+    weights = sum(parameter.nbytes for parameter in network.parameters())
+    results: list[Sampled] = []
+    peak = peak_bytes(lambda: results.append(sample(network, image, WINDOW, CPU._replace(tile_memory=memory), 6, (1,))))
+    (result,) = results
+    held = image.nbytes + sum(tensor.nbytes for tensor in (*result.measures.values(), result.liver))
+    assert tile.memory < peak < 1.05 * tile.memory + known + held + 2 * weights + 5e4
 
 
 class SmallDevice(AnisotropicUNet):

@@ -131,11 +131,11 @@ def test_learning_curve_marks_the_earliest_best_step() -> None:
 def test_selection_shows_the_first_iteration_at_each_place() -> None:
     reference = pd.DataFrame({"volume": ["a"] * 4 + ["b"] * 200, "slice": [*range(4), *range(200)], "structure": 1})
     ledger = pd.DataFrame({"volume": ["a", "a", "b", "b"], "slice": [1, 2, 10, 11], "iteration": [2, 1, 1, 3]})
-    picked = plots._positions(ledger, {"a": 0, "b": 1}, reference.groupby("volume")["slice"].max() + 1)
+    _, picked = plots.selection_figure({"uss": ledger}, reference, {"a": "here", "b": "there"}).axes[0].images
     expected = np.full((2, 100), np.nan)
     expected[0, 25:50], expected[0, 50:75] = 2, 1
     expected[1, 5] = 1  # slices 10 and 11 of 200 share a place
-    np.testing.assert_array_equal(picked, expected)
+    np.testing.assert_array_equal(picked.get_array().filled(np.nan), expected)
 
 
 def test_calibration_shows_each_models_bins_and_error() -> None:
