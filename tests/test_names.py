@@ -21,7 +21,7 @@ def cells(path: Path, names: dict[str, str]) -> list[list[str]]:
 
 @pytest.mark.slow
 def test_odd_names_give_the_tables_of_plain_ones(run: Path, tmp_path: Path) -> None:
-    """The whole experiment, with dropout that drops nothing: what it drops follows from the names of volumes."""
+    """With dropout that drops nothing, because what it drops follows from the names of volumes."""
     cohort = read_table(run / "results/cohort/cohort.tsv").sort_values("volume").reset_index(drop=True)
     for column in ("image", "label"):
         cohort[column] = [str(run / path) for path in cohort[column]]
@@ -37,7 +37,7 @@ def test_odd_names_give_the_tables_of_plain_ones(run: Path, tmp_path: Path) -> N
         "site": [ODD_SITES[number % 2] for number in range(len(cohort))],
     }
     overlay = tmp_path / "overlay.yaml"
-    overlay.write_text("network: {aunet: {dropout: 1.0e-12}}")
+    overlay.write_text("{iterations: 1, network: {aunet: {dropout: 1.0e-12}}}")
     for kind, names in (("plain", plain), ("odd", odd)):
         write_table(tmp_path / f"{kind}.tsv", cohort.assign(**names))
         arguments = [*SMALLEST, str(overlay), "--config", f"cohort={tmp_path / kind}.tsv"]
