@@ -116,9 +116,13 @@ def before_jobs_start():
         wait_for_earlier_jobs(Path.cwd(), logger.warning)
 
 
+IN_MODULE = workflow.modifier.is_module
+
+
 def before_the_first_job(wildcards):
-    """No file, but `before_jobs_start`: in a module, where Snakemake ignores `onstart`."""
-    if workflow.is_main_process and not workflow.dryrun:
+    """No file, but in a module, where Snakemake ignores `onstart`, what that does; a locked folder Snakemake refuses."""
+    locked = any(Path(".snakemake/locks").glob("*"))
+    if IN_MODULE and workflow.is_main_process and not workflow.dryrun and not locked:
         try:
             before_jobs_start()
         except UserError as error:
