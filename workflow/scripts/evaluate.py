@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 import pandas as pd
-from slicesampling.cohort.volumes import read_canonical_mask, sound, volume_folders
+from slicesampling.cohort.volumes import available, read_canonical_mask, volume_folders
 from slicesampling.domain.records import write_table
 from slicesampling.evaluation.metrics import SegmentationMetrics
 from slicesampling.evaluation.predictions import evaluated
@@ -13,7 +13,7 @@ from slicesampling.jobs.job import start
 start(snakemake)
 folders = volume_folders(snakemake.input.volumes)
 rows = []
-for name in sound(snakemake.params.volumes, folders):
+for name in available(snakemake.params.volumes, folders):
     prediction = None
     if hasattr(snakemake.input, "predictions"):
         prediction = read_canonical_mask(Path(snakemake.input.predictions) / f"{name}.nii.gz")

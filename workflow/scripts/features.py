@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from slicesampling.cohort.volumes import load_preprocessed, sound, volume_folders
+from slicesampling.cohort.volumes import available, load_preprocessed, volume_folders
 from slicesampling.jobs.job import start
 from slicesampling.learning.compute import computing
 from slicesampling.learning.networks.interface import load_model
@@ -20,6 +20,6 @@ def read(name: str) -> torch.Tensor:
     return torch.tensor(load_preprocessed(folders[name]).image, device=compute.device)
 
 
-for name, image in read_ahead(sound(snakemake.params.volumes, folders), read, compute.device):
+for name, image in read_ahead(available(snakemake.params.volumes, folders), read, compute.device):
     features[name] = model.slice_features(image)
 write_features(snakemake.output[0], features)

@@ -3,7 +3,7 @@
 import logging
 
 import torch
-from slicesampling.cohort.volumes import load_preprocessed, sound, volume_folders, write_mask
+from slicesampling.cohort.volumes import available, load_preprocessed, volume_folders, write_mask
 from slicesampling.domain.records import joined, write_table
 from slicesampling.evaluation.calibration import COUNTS, reliability
 from slicesampling.jobs.files import replacing
@@ -27,7 +27,7 @@ def read(name: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 with replacing(snakemake.output.masks) as folder:
     folder.mkdir()
-    for name, (image, reference) in read_ahead(sound(snakemake.params.volumes, folders), read, compute.device):
+    for name, (image, reference) in read_ahead(available(snakemake.params.volumes, folders), read, compute.device):
         probability = model.probability(image)
         write_mask(
             folder / f"{name}.nii.gz", (probability > LIVER).cpu().numpy(), load_preprocessed(folders[name]).grid

@@ -11,11 +11,11 @@ from slicesampling.jobs.files import replacing
 from slicesampling.jobs.job import start
 
 start(snakemake)
-sound = set(read_table(snakemake.input.checked)["volume"])
+checked = set(read_table(snakemake.input.checked)["volume"])
 tables = []
 with replacing(snakemake.output.volumes) as folder:
     for row in snakemake.params.rows:
-        if row["volume"] not in sound:
+        if row["volume"] not in checked:
             logging.warning("%s is left out: it is faulty, see results/cohort/cohort.tsv", row["volume"])
             continue
         volume = preprocess_row(row, snakemake.params.settings)

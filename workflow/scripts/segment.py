@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pandas as pd
 import torch
-from slicesampling.cohort.volumes import load_preprocessed, sound, volume_folders, write_mask
+from slicesampling.cohort.volumes import available, load_preprocessed, volume_folders, write_mask
 from slicesampling.domain.records import write_table
 from slicesampling.jobs.files import replacing
 from slicesampling.jobs.job import start
@@ -22,7 +22,7 @@ folders = volume_folders([snakemake.input.volumes])
 rows = []
 with replacing(snakemake.output.masks) as folder:
     folder.mkdir()
-    for name in sound(params.volumes, folders):
+    for name in available(params.volumes, folders):
         volume = load_preprocessed(folders[name])
         image = torch.tensor(volume.image, device=compute.device)
         liver = (model.probability(image) > LIVER).cpu().numpy()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 from slicesampling.answers.annotators import annotated_masks
-from slicesampling.cohort.volumes import load_preprocessed, sound, volume_folders
+from slicesampling.cohort.volumes import available, load_preprocessed, volume_folders
 from slicesampling.domain.models import Model
 from slicesampling.domain.records import read_table, write_table
 from slicesampling.jobs.cluster import place, requeue
@@ -43,7 +43,7 @@ task = Task(
     compute=snakemake.config["compute"],
     annotated=annotated,
     ledger=ledger.to_csv(),
-    validation=sound(params.validation, folders),
+    validation=available(params.validation, folders),
     folders=folders,
     key=(int(wildcards.seed), model.ledger, "training"),  # the same for both lengths
     checkpoint=checkpoint,

@@ -4,7 +4,7 @@ import logging
 
 import pandas as pd
 import torch
-from slicesampling.cohort.volumes import load_preprocessed, sound, volume_folders
+from slicesampling.cohort.volumes import available, load_preprocessed, volume_folders
 from slicesampling.domain.records import joined, write_table
 from slicesampling.jobs.job import start
 from slicesampling.learning.compute import computing
@@ -33,7 +33,7 @@ def read(name: str) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor(volume.image, device=compute.device), torch.tensor(volume.mask, device=compute.device)
 
 
-for name, (image, reference) in read_ahead(sound(params.volumes, folders), read, compute.device):
+for name, (image, reference) in read_ahead(available(params.volumes, folders), read, compute.device):
     key = (int(wildcards.seed), wildcards.model, name, "uncertainty")
     sampled = model.sample(image, params.settings["samples"], key)
     region = structure_region(sampled.liver, params.settings["dilation"])

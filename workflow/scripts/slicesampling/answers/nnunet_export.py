@@ -6,7 +6,7 @@ from pathlib import Path
 from .. import STRUCTURE, UserError
 from ..cohort.nnunet_dataset import CONFIGURATION, NUMBER, Labelled, dataset_name, partial_label, write_dataset
 from ..cohort.table import split_volumes
-from ..cohort.volumes import all_volume_folders, load_preprocessed, sound
+from ..cohort.volumes import all_volume_folders, available, load_preprocessed
 from ..domain.records import read_table
 from ..jobs.files import replacing, require_new
 from ..query.ledger import annotated_slices
@@ -33,8 +33,8 @@ def export_dataset(folder: Path, results: Path, ledger: str, seed: int, answers:
     mask_of = annotated_masks(answers, ledger if ledger in closed_rounds(answers) else None)
     folders = all_volume_folders(results)
     cohort = read_table(results / "cohort/cohort.tsv")
-    validation = sound(split_volumes(cohort, "val"), folders)
-    test = sound(split_volumes(cohort, "test"), folders)
+    validation = available(split_volumes(cohort, "val"), folders)
+    test = available(split_volumes(cohort, "test"), folders)
     slices = annotated_slices(read_table(path))
     if not validation or not slices:
         raise UserError(

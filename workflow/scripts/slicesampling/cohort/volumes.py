@@ -74,7 +74,7 @@ def all_volume_folders(results: str | Path) -> dict[str, Path]:
     return volume_folders((Path(results) / "preprocessed").glob("shard*[0-9]"))
 
 
-def sound(volumes: Iterable[str], folders: Mapping[str, Path]) -> list[str]:
+def available(volumes: Iterable[str], folders: Mapping[str, Path]) -> list[str]:
     """Return those of `volumes` that were preprocessed: all, unless faulty ones are excluded (on_fault)."""
     return [volume for volume in volumes if volume in folders]
 
