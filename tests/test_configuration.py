@@ -141,6 +141,11 @@ def test_a_check_changes_nothing(config: dict[str, Any]) -> None:
     ("config", "message"),
     [
         (
+            {"combinations": {"bald": {"unit": "slice", "measure": "mutual_information", "rule": "peaks"}}},
+            "combinations is no key any more; write "
+            "{custom_strategies: {bald: {unit: slice, measure: mutual_information, rule: peaks}}}",
+        ),
+        (
             {"training": {"iteration": {"epochs": 5}}},
             "training is no key any more; write {network: {aunet: {training: {iteration: {epochs: 5}}}}}",
         ),
@@ -175,7 +180,8 @@ def test_the_form_of_older_versions_is_refused_with_the_new_one(config: dict[str
         (nnunet(patch=[1, 2, 3]), "network.nnunet.patch is no key; accepted: configuration, planner"),
         (nnunet(trainer={"iteration": "nnUNetTrainer"}), "network.nnunet.trainer.converged is missing"),
         (
-            nnunet() | {"combinations": {"core": {"unit": "slice", "rule": "k_centre"}}, "strategies": ["uss", "core"]},
+            nnunet()
+            | {"custom_strategies": {"core": {"unit": "slice", "rule": "k_centre"}}, "strategies": ["uss", "core"]},
             "strategies has core, which chooses by features of the network",
         ),
     ],
@@ -209,7 +215,7 @@ def test_people_take_one_strategy_with_one_seed() -> None:
         ({"strategies": ["rss"]}, "strategies has rss, which asks until so many slices hold liver; accepted with anno"),
         (
             {
-                "combinations": {"by_error": {"unit": "slice", "measure": "error", "rule": "peaks"}},
+                "custom_strategies": {"by_error": {"unit": "slice", "measure": "error", "rule": "peaks"}},
                 "strategies": ["by_error"],
             },
             "strategies has by_error, which looks into the reference; accepted with annotator people: others, such as",
@@ -259,7 +265,7 @@ OWN: dict[str, Any] = {
 
 
 def test_strategies_are_put_together_from_what_the_configuration_says() -> None:
-    config = changed("combinations", OWN)
+    config = changed("custom_strategies", OWN)
     config["strategies"] = ["uss", *OWN]
     check_configuration(config, SCHEMA)
     made = strategies_of(config)
@@ -287,21 +293,25 @@ def test_strategies_are_put_together_from_what_the_configuration_says() -> None:
         "slices by error of the slice, rule peaks: an upper bound that looks into the reference"
     )
     assert made["aware"].title == "slices by chance, rule random, foreground 0.66"
-    for name, paper in STRATEGIES.items():  # they are such combinations themselves
+    for name, paper in STRATEGIES.items():  # each can be written as a custom strategy
         parts = {"unit": paper.unit, "rule": paper.rule, "measure": paper.measure, "region": paper.region}
         given = {"own": {part: value for part, value in parts.items() if value is not None}}
-        again = strategies_of({"strategies": ["own"], "combinations": given})["own"]
+        again = strategies_of({"strategies": ["own"], "custom_strategies": given})["own"]
         assert again._replace(title=paper.title) == paper, name
 
 
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("pool", {}, "combinations.pool is no name of a strategy of one's own; accepted: up to 12 lower-case letters"),
+        (
+            "pool",
+            {},
+            "custom_strategies.pool is no name of a custom strategy; accepted: up to 12 lower-case letters",
+        ),
         ("uss", {}, "and none of uvs, rvs, uss, rss, initial, pool"),
-        ("my-own", {}, "combinations.my-own is no name"),
-        ("Own", {}, "combinations.Own is no name"),
-        ("name_of_13_le", {}, "combinations.name_of_13_le is no name"),
+        ("my-own", {}, "custom_strategies.my-own is no name"),
+        ("Own", {}, "custom_strategies.Own is no name"),
+        ("name_of_13_le", {}, "custom_strategies.name_of_13_le is no name"),
         (
             "ideal",
             {"measure": "error"},
@@ -312,11 +322,11 @@ def test_strategies_are_put_together_from_what_the_configuration_says() -> None:
             {},
             "by_error_2.measure is 'variance'; accepted: error if a name begins with by_error",
         ),
-        ("own", {"unit": "voxel"}, "combinations.own.unit is 'voxel'; accepted: slice or volume"),
+        ("own", {"unit": "voxel"}, "custom_strategies.own.unit is 'voxel'; accepted: slice or volume"),
         (
             "own",
             {"rule": "peak"},
-            "combinations.own.rule is 'peak'; accepted with unit slice: peaks or top or one_per_volume or power",
+            "custom_strategies.own.rule is 'peak'; accepted with unit slice: peaks or top or one_per_volume or power",
         ),
         ("own", {"unit": "volume"}, "own.rule is 'peaks'; accepted with unit volume: mean or maximum or k_centre or"),
         ("own", {"measure": "entropy"}, "accepted with rule peaks: predictive_entropy or mutual_information or var"),
@@ -346,10 +356,10 @@ def test_strategies_are_put_together_from_what_the_configuration_says() -> None:
         ),
     ],
 )
-def test_a_wrong_combination_is_one_line(name: str, change: dict[str, Any] | None, message: str) -> None:
+def test_a_wrong_custom_strategy_is_one_line(name: str, change: dict[str, Any] | None, message: str) -> None:
     whole = {"unit": "slice", "measure": "variance", "rule": "peaks"}
     given = None if change is None else {key: value for key, value in (whole | change).items() if value is not ...}
-    config = changed("combinations", {name: given})
+    config = changed("custom_strategies", {name: given})
     with pytest.raises(UserError) as caught:
         check_configuration(config, SCHEMA)
     assert message in str(caught.value)
@@ -365,7 +375,7 @@ def test_the_examples_of_the_documentation_are_accepted(example: str) -> None:
     config = load("config.yaml") | yaml.safe_load(textwrap.dedent(example))
     check_configuration(config, SCHEMA)
     made = strategies_of(config)
-    assert set(config["combinations"]) < set(made)
+    assert set(config["custom_strategies"]) < set(made)
     assert [name for name, strategy in made.items() if strategy.upper_bound] == ["by_error"] * ("by_error" in made)
 
 

@@ -24,7 +24,7 @@ from slicesampling.phantom.sites import plan_cohort
 ROUNDS = 3
 SETTINGS: dict[str, Any] = {
     "strategies": ["uss"],
-    "combinations": {},
+    "custom_strategies": {},
     "iterations": ROUNDS,
     "slices_per_iteration": 4,
 }

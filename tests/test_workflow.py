@@ -231,9 +231,11 @@ def test_another_way_to_compute_reruns_nothing_but_the_record_of_it(run: Path, t
 
 
 @pytest.mark.slow
-def test_another_combination_reruns_its_queries_and_what_follows_from_them_alone(own_run: Path, tmp_path: Path) -> None:
+def test_a_changed_custom_strategy_reruns_only_its_queries_and_what_follows_from_them(
+    own_run: Path, tmp_path: Path
+) -> None:
     overlay = tmp_path / "overlay.yaml"
-    overlay.write_text("combinations: {core: {unit: slice, rule: k_centre, foreground: 1}}")
+    overlay.write_text("custom_strategies: {core: {unit: slice, rule: k_centre, foreground: 1}}")
     output = snakemake(own_run, *OWN_STRATEGY, str(overlay), "--dry-run")
     jobs = re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)+)", output, flags=re.MULTILINE)
     models = [

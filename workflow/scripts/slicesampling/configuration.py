@@ -13,7 +13,7 @@ from snakemake.utils import update_config
 from . import UserError
 from .learning.geometry import Geometry, axes
 from .learning.networks.kinds import KINDS
-from .query.strategies import STRATEGIES, combination_faults, strategies_of
+from .query.strategies import STRATEGIES, custom_strategy_faults, strategies_of
 
 DEFAULTS = Path(__file__).parents[3] / "config/config.yaml"
 
@@ -47,9 +47,9 @@ def check_configuration(config: dict[str, Any], schema: str | Path) -> None:
     """
     with Path(schema).open(encoding="utf-8") as file:
         content = yaml.safe_load(file)
-    combinations = config.get("combinations")
-    combinations = combinations if isinstance(combinations, dict) else {}
-    content["properties"]["strategies"]["items"] = {"enum": [*STRATEGIES, *combinations]}
+    custom = config.get("custom_strategies")
+    custom = custom if isinstance(custom, dict) else {}
+    content["properties"]["strategies"]["items"] = {"enum": [*STRATEGIES, *custom]}
     networks = content["properties"]["network"]["properties"]
     networks["kind"] = {"enum": list(KINDS)}
     old = old_form_faults(config, networks)
@@ -57,7 +57,7 @@ def check_configuration(config: dict[str, Any], schema: str | Path) -> None:
         raise UserError("configuration: " + "\n  ".join(old))
     validator = jsonschema.Draft202012Validator(content)
     faults = list({message for error in validator.iter_errors(config) for message in fault_messages(error)})
-    faults += [fault for name, given in combinations.items() for fault in combination_faults(name, given)]
+    faults += [fault for name, given in custom.items() for fault in custom_strategy_faults(name, given)]
     if not faults:
         faults = contradictions(config)
     if faults:
@@ -78,6 +78,8 @@ def old_form_faults(config: dict[str, Any], networks: dict[str, Any]) -> list[st
         text = yaml.safe_dump(new, default_flow_style=True, sort_keys=False, width=math.inf).strip()
         faults.append(f"{old} is no key any more; write {text}")
 
+    if "combinations" in config:
+        moved("combinations", config["combinations"], "custom_strategies")
     if "training" in config:
         moved("training", config["training"], "network", "aunet", "training")
     network = config.get("network")

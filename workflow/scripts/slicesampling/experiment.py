@@ -275,7 +275,7 @@ class Experiment:
     @property
     def own_titles(self) -> dict[str, str]:
         """What notes and captions say of the strategies that are not the paper's."""
-        return {name: one.title for name, one in self.strategies.items() if name in self.config["combinations"]}
+        return {name: one.title for name, one in self.strategies.items() if name in self.config["custom_strategies"]}
 
     @property
     def facts(self) -> Facts:

@@ -18,7 +18,7 @@ from ..jobs.files import replacing, require_new
 from ..jobs.randomness import generator
 from ..learning.compute import computing
 from ..learning.ensembles import Scores, ensemble_scores, mean_mask, members_of
-from ..query.strategies import STRATEGIES, Strategy, combination_faults, strategies_of
+from ..query.strategies import STRATEGIES, Strategy, custom_strategy_faults, strategies_of
 
 EPILOG = """example: slicesampling pick maps --slices 20 --to picked.tsv
 
@@ -102,10 +102,10 @@ def strategy_of(text: str) -> tuple[str, Strategy]:
         given = None
     if not isinstance(given, dict):
         raise UserError(f"--strategy {text}: accepted are {', '.join(STRATEGIES)}, or a group of keys in braces")
-    faults = combination_faults(OWN, given)
+    faults = custom_strategy_faults(OWN, given)
     if faults:
-        raise UserError(f"--strategy: {faults[0].removeprefix(f'combinations.{OWN}')}")
-    strategy = strategies_of({"combinations": {OWN: given}, "strategies": [OWN]})[OWN]
+        raise UserError(f"--strategy: {faults[0].removeprefix(f'custom_strategies.{OWN}')}")
+    strategy = strategies_of({"custom_strategies": {OWN: given}, "strategies": [OWN]})[OWN]
     if strategy.how.features:
         raise UserError(f"--strategy: rule {strategy.rule} chooses by features of a network, which maps do not have")
     return OWN, strategy

@@ -1,7 +1,7 @@
 """The query strategies (section II-D): what should be annotated next.
 
 A strategy is put together from a unit, a measure of uncertainty, the region that the measure is taken over, and a rule
-of choice. The paper's four are the entries of `STRATEGIES`; a configuration adds its own under `combinations`.
+of choice. The paper's four are the entries of `STRATEGIES`; a configuration adds its own under `custom_strategies`.
 """
 
 import logging
@@ -167,13 +167,13 @@ NO_STRATEGIES = ("initial", "pool")
 
 
 def strategies_of(config: dict[str, Any]) -> dict[str, Strategy]:
-    """Return the strategies of a configuration by name: the paper's, and those that `combinations` puts together."""
-    combinations = config["combinations"]
-    return {name: STRATEGIES.get(name) or _combined(**combinations[name]) for name in config["strategies"]}
+    """Return the strategies of a configuration by name: the paper's, and those in `custom_strategies`."""
+    custom = config["custom_strategies"]
+    return {name: STRATEGIES.get(name) or _custom(**custom[name]) for name in config["strategies"]}
 
 
-def _combined(unit: str, rule: str, measure: str | None = None, region: str | None = None, **given: float) -> Strategy:
-    """Return a strategy that is put together; what is left out is as the paper has it."""
+def _custom(unit: str, rule: str, measure: str | None = None, region: str | None = None, **given: float) -> Strategy:
+    """Return a custom strategy; a part that is left out is as in the paper."""
     how, by = RULES[unit][rule], "chance"
     if how.measures:
         measure = measure or MEASURES[0]
@@ -191,15 +191,15 @@ LONGEST_NAME = 12
 """Letters of a strategy's name, at most, so that tables and legends of figures hold it."""
 
 KEYS = ("unit", "rule", "measure", "region", *PARAMETERS)
-"""What an entry of `combinations` may say."""
+"""What an entry of `custom_strategies` may say."""
 
 
-def combination_faults(name: str, given: Any) -> list[str]:
-    """Return a line for each fault of an entry of `combinations`: its key, the value, and what is accepted."""
-    key, taken = f"combinations.{name}", (*STRATEGIES, *NO_STRATEGIES)
+def custom_strategy_faults(name: str, given: Any) -> list[str]:
+    """Return a line for each fault of an entry of `custom_strategies`: its key, the value, and what is accepted."""
+    key, taken = f"custom_strategies.{name}", (*STRATEGIES, *NO_STRATEGIES)
     if not re.fullmatch(f"[a-z][a-z0-9_]{{0,{LONGEST_NAME - 1}}}", str(name)) or name in taken:
         names = f"up to {LONGEST_NAME} lower-case letters, digits and _, a letter first, and none of {', '.join(taken)}"
-        return [f"{key} is no name of a strategy of one's own; accepted: {names}"]
+        return [f"{key} is no name of a custom strategy; accepted: {names}"]
     if not isinstance(given, dict):
         return [f"{key} is {given!r}; accepted: a group of keys: {', '.join(KEYS)}"]
     unit, rule = given.get("unit"), given.get("rule")
