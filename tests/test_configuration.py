@@ -212,7 +212,10 @@ def test_people_take_one_strategy_with_one_seed() -> None:
         ({"annotator": "persons"}, "annotator is 'persons'; accepted: simulated or people"),
         ({"seeds": [1, 2]}, "seeds is [1, 2]; accepted with annotator people: one seed"),
         ({"strategies": ["uss", "uvs"]}, "strategies is ['uss', 'uvs']; accepted with annotator people: one strategy"),
-        ({"strategies": ["rss"]}, "strategies has rss, which asks until so many slices hold liver; accepted with anno"),
+        (
+            {"strategies": ["rss"]},
+            "strategies has rss, which asks until it has enough slices with liver; accepted",
+        ),
         (
             {
                 "custom_strategies": {"by_error": {"unit": "slice", "measure": "error", "rule": "peaks"}},

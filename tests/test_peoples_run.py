@@ -28,7 +28,7 @@ SETTINGS: dict[str, Any] = {
     "iterations": ROUNDS,
     "slices_per_iteration": 4,
 }
-WAITS = "Round {}: 4 slices of {} wait for annotation: make annotate. Then the same command again."
+WAITS = "Round {}: 4 slices of {} wait for annotation. Run make annotate, then the same command again."
 
 
 def overlay(folder: Path, **settings: Any) -> list[str]:

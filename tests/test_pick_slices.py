@@ -140,7 +140,7 @@ def test_masks_to_draw_on_hold_the_ensembles_on_picked_slices_alone(tmp_path: Pa
         write_nifti(tmp_path / "same.nii", label, GRID)
         np.testing.assert_allclose(image.affine, nibabel.load(tmp_path / "same.nii").affine)
     assert len(list((tmp_path / "draw").iterdir())) == query["volume"].nunique() + 1
-    assert "is there already" in pick(folder, *given, code=1)[1]
+    assert "exists already" in pick(folder, *given, code=1)[1]
 
 
 @pytest.mark.parametrize(("change", "arguments", "message"), [
@@ -154,7 +154,7 @@ def test_masks_to_draw_on_hold_the_ensembles_on_picked_slices_alone(tmp_path: Pa
     (lambda maps: write_nifti(maps / "fold_1/case_b.nii.gz", np.zeros((3, 4, 5), np.float32), GRID), ["--slices", 2],
      "has (3, 4, 5) voxels, the first map of case_b (40, 12, 14)"),
     (lambda maps: (maps / "fold_1/case_b.nii.gz").write_bytes(b"x"), ["--slices", 2], "cannot be read as NIfTI"),
-    (lambda maps: None, ["--volumes", 2], "strategy uss picks slices; say how many"),
+    (lambda maps: None, ["--volumes", 2], "strategy uss picks slices; give their number"),
     (lambda maps: None, ["--slices", 2, "--strategy", "best"], "accepted are uvs, rvs, uss, rss"),
     (lambda maps: None, ["--slices", 2, "--strategy", "{unit: slice, rule: fast}"], "'fast'; accepted with unit slice"),
     (lambda maps: None, ["--slices", 2, "--strategy", "{unit: slice, rule: k_centre}"], "features of a network"),

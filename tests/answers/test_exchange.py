@@ -125,7 +125,7 @@ def test_no_file_names_another_one_or_a_moment(desk: Desk) -> None:
 def test_what_was_drawn_comes_back_as_it_was(desk: Desk) -> None:
     desk.draw_all()
     said = desk.take()
-    assert "uss-1: 4 slices taken from Anna, 0 of them as proposed; 0 taken before; 0 not answered here" in said
+    assert "uss-1: 4 slices imported from Anna, 0 of them as proposed; 0 imported before; 0 not answered here" in said
     assert "uss-1 is closed; now run Snakemake again" in said
     taken = desk.taken()
     assert set(taken) == set(ASKED)
@@ -180,15 +180,17 @@ def test_the_order_in_which_a_tool_stores_axes_makes_no_difference(desk: Desk) -
 
 
 def test_what_was_left_as_it_is_is_told_apart_from_what_was_confirmed(desk: Desk) -> None:
-    assert "0 slices taken" in desk.take()
+    assert "0 slices imported" in desk.take()
     desk.say("case 2", 5, MASK)  # the proposal, confirmed
     desk.say("case 1", 8, " No structure ")  # nothing, confirmed
     desk.say("case 2", 2, CANNOT_TELL)
     desk.say("case 2", 2, "motion", column="comment")
     desk.draw("case 1", 3, DRAWN[3])  # not finished
     said = desk.take().splitlines()
-    assert said[0] == "uss-1: 3 slices taken from Anna, 1 of them as proposed; 0 taken before; 1 not answered here"
-    assert said[1] == "case 1, slice 3: is drawn on, but has no answer in work_list.tsv; not taken"
+    assert (
+        said[0] == "uss-1: 3 slices imported from Anna, 1 of them as proposed; 0 imported before; 1 not answered here"
+    )
+    assert said[1] == "case 1, slice 3: is drawn on, but has no answer in work_list.tsv; not imported"
     assert said[2].startswith("Round 1: 1 slice of 1 volume waits for annotation")
     taken = desk.taken()
     assert set(taken) == set(ASKED) - {("case 1", 3)}
@@ -204,7 +206,7 @@ def test_the_same_folder_again_changes_nothing(desk: Desk) -> None:
     desk.say("case 2", 5, MASK)
     desk.take()
     before = log.read_bytes()
-    assert "0 slices taken from Anna, 0 of them as proposed; 1 taken before; 3 not answered here" in desk.take()
+    assert "0 slices imported from Anna, 0 of them as proposed; 1 imported before; 3 not answered here" in desk.take()
     assert log.read_bytes() == before
     desk.draw("case 2", 5, DRAWN[5])  # a correction
     desk.take()
@@ -215,10 +217,13 @@ def test_the_same_folder_again_changes_nothing(desk: Desk) -> None:
     desk.take()
     before = log.read_bytes()
     for _ in range(2):
-        assert "uss-1: 0 slices taken from Anna, 0 of them as proposed; 4 taken before; 0 not answered" in desk.take()
+        assert (
+            "uss-1: 0 slices imported from Anna, 0 of them as proposed; 4 imported before; 0 not answered"
+            in desk.take()
+        )
     assert log.read_bytes() == before
     make_round(desk.run, SHAPE, "uss-2", slices=[("case 1", 1, "empty", 1), ("case 2", 7, "empty", 1)])
-    assert "0 slices taken" in desk.take()  # also when the next round is open
+    assert "0 slices imported" in desk.take()  # also when the next round is open
     assert log.read_bytes() == before
     desk.draw("case 1", 3, DRAWN[4])
     with pytest.raises(UserError, match="round uss-1 is closed; accepted are answers to the open round"):
@@ -230,7 +235,7 @@ def test_only_what_waits_is_exported_and_no_drawing_is_replaced(desk: Desk) -> N
     desk.say("case 2", 5, MASK)
     desk.say("case 2", 2, NO_STRUCTURE)
     desk.take()
-    with pytest.raises(UserError, match="exported: is there already; accepted: a new or an empty folder"):
+    with pytest.raises(UserError, match="exported: exists already; accepted: a new or an empty folder"):
         export_round(desk.folder, desk.run / "results", desk.answers)
     rest = Desk(desk.run, desk.run / "rest")
     assert set(rest.table["volume"]) == {"case 1"}
@@ -248,7 +253,7 @@ def test_a_folder_may_be_shared_out_by_volumes(desk: Desk) -> None:
     desk.path("case 1").unlink()
     for index in (3, 8):
         desk.say("case 1", index, "")
-    assert "2 slices taken from Anna, 0 of them as proposed; 0 taken before; 2 not answered here" in desk.take()
+    assert "2 slices imported from Anna, 0 of them as proposed; 0 imported before; 2 not answered here" in desk.take()
 
 
 def test_two_people_answer_a_slice_and_the_first_answer_holds(tmp_path: Path) -> None:
@@ -261,7 +266,7 @@ def test_two_people_answer_a_slice_and_the_first_answer_holds(tmp_path: Path) ->
     ben.draw("case 1", 3, DRAWN[4])
     ben.say("case 1", 3, MASK)
     said = ben.take("Ben").splitlines()
-    assert said[1] == "case 1, slice 3: somebody else has answered it first, whose answer holds"
+    assert said[1] == "case 1, slice 3: another annotator has answered it first, and that answer is valid"
     assert said[2] == "uss-1 is closed; now run Snakemake again"
     assert len(said) == 3
     answers = Answers(tmp_path / "annotations")
@@ -346,17 +351,17 @@ FAULTS = [
     (drawing(3, 3), "mask.nii.gz: holds 3, first on slice 3; accepted are 0, 1 and 2"),
     (drawing(3, 0.5), "mask.nii.gz: holds 0.5, first on slice 3; accepted are 0, 1 and 2"),
     (drawing(3, np.nan), "mask.nii.gz: holds nan, first on slice 3; accepted are 0, 1 and 2"),
-    (drawing(4, 1), "was changed on what is not asked for, slices 4; accepted there is 2 alone"),
-    (drawing(slice(4, 8), 0), "was changed on what is not asked for, slices 4, 5, 6, 7; accepted there is 2 alone"),
+    (drawing(4, 1), "was changed on slices that are not requested: 4; accepted there: only 2"),
+    (drawing(slice(4, 8), 0), "was changed on slices that are not requested: 4, 5, 6, 7; accepted there: only 2"),
     (drawing(3, 2), "slice 3 has the answer mask, but 120 voxels of 2, not annotated; accepted are 0 and 1"),
     (drawing(3, 0, 30), "slice 3 has the answer mask, but nothing is drawn; accepted: no structure, cannot tell, or a"),
     (saying(3, NO_STRUCTURE), f"slice 3 has the answer no structure, but {DRAWN[3].sum()} voxels of 1; accepted: mask"),
-    (saying(3, "yes"), "answer is 'yes'; accepted: mask, no structure, cannot tell, or nothing where not finished"),
+    (saying(3, "yes"), "answer is 'yes'; accepted: mask, no structure, cannot tell, or nothing if not finished"),
     (saying(3, "5", "slice"), "work_list.tsv, row 2: volume case 1, slice 5 is not in the work list of round uss-1"),
-    (saying(3, "../x", "volume"), "volume ../x, slice 3 is not in the work list of round uss-1; accepted are its"),
+    (saying(3, "../x", "volume"), "volume ../x, slice 3 is not in the work list of round uss-1; accepted are only"),
     (saying(3, "uss-7", "round"), "work_list.tsv: round is uss-1 and uss-7; accepted: one of uss-1"),
-    (repeated, "work_list.tsv, row 6: volume case 2, slice 2 is there twice; accepted is one row a slice"),
-    (without("answer"), "work_list.tsv: has no column answer; accepted are those of export, with tabs between"),
+    (repeated, "work_list.tsv, row 6: volume case 2, slice 2 is there twice; accepted is one row per slice"),
+    (without("answer"), "work_list.tsv: has no column answer; accepted are those of export, separated by tabs"),
     (commas, "work_list.tsv: has no column volume, slice"),
     (utf16, "work_list.tsv: cannot be read as a table; save it as tab-separated UTF-8 text"),
     (lambda desk: (desk.folder / "work_list.tsv").unlink(), "work_list.tsv: there is no such file; accepted: a folder"),
@@ -386,8 +391,10 @@ def test_every_fault_has_its_line(desk: Desk) -> None:
     with pytest.raises(UserError) as caught:
         desk.take()
     first, *lines = str(caught.value).splitlines()
-    assert first == f"{desk.folder}: 3 faults, nothing is taken"
-    assert ["slices 4;" in lines[0], "slice 3 has" in lines[1], "case 2/mask.nii.gz: holds 3" in lines[2]] == [True] * 3
+    assert first == f"{desk.folder}: 3 faults, nothing is imported"
+    assert ["requested: 4;" in lines[0], "slice 3 has" in lines[1], "case 2/mask.nii.gz: holds 3" in lines[2]] == [
+        True
+    ] * 3
     assert not desk.taken()
 
 
@@ -417,7 +424,7 @@ def test_a_full_disk_takes_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) 
         desk.take()
     monkeypatch.undo()
     assert log.read_bytes() == before
-    assert "4 slices taken" in desk.take()
+    assert "4 slices imported" in desk.take()
 
 
 def test_the_command_exports_and_imports(tmp_path: Path) -> None:
@@ -434,7 +441,7 @@ def test_the_command_exports_and_imports(tmp_path: Path) -> None:
     table.assign(answer="yes").to_csv(tmp_path / "out/work_list.tsv", sep="\t", index=False)
     code, _, error = command("import", "out", "--annotator", "Anna")
     assert (code, len(error.splitlines())) == ("1", 5)
-    assert error.startswith("error: out: 4 faults, nothing is taken\n")
+    assert error.startswith("error: out: 4 faults, nothing is imported\n")
     table.assign(answer=CANNOT_TELL).to_csv(tmp_path / "out/work_list.tsv", sep="\t", index=False)
     code, output, _ = command("import", "out", "--annotator", "Anna")
     assert code == "0"

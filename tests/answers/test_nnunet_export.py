@@ -132,7 +132,7 @@ def test_what_is_not_there_is_one_line(tmp_path: Path, change: dict[str, object]
     assert not (tmp_path / "nn").exists()
     (tmp_path / "nn").mkdir()
     (tmp_path / "nn/drawing").touch()
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="exists already"):
         export_dataset(**arguments)
 
 

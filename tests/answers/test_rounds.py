@@ -154,7 +154,7 @@ def test_a_round_waits_until_as_many_people_as_wanted_have_answered(tmp_path: Pa
     write_table(lists / "uss-9.tsv", asked)
     write_table(lists / "uss-10.tsv", asked)
     assert open_round(lists, answers) == "uss-10"
-    line = "Round 10: {} for annotation: make annotate. Then the same command again."
+    line = "Round 10: {} for annotation. Run make annotate, then the same command again."
     assert waiting(lists, answers, "uss-10") == line.format("3 slices of 2 volumes wait")
     answers.add(answer("a", 0, True, "uss-10"))
     answers.add(answer("a", 0, True, "uss-10"))

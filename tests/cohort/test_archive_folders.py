@@ -62,7 +62,7 @@ def test_twice_in_the_archive_it_is_one(series: Path, partly: bool) -> None:
             path.unlink()
     found = find_dicom(series.parents[2])
     assert [case.image for case in found.cases] == [series]
-    assert any(f"{8 if partly else 12} slices of its series are there twice" in line for line in found.decided)
+    assert any(f"{8 if partly else 12} duplicate slices of its series" in line for line in found.decided)
 
 
 def test_the_index_of_a_medium_hides_nothing(series: Path) -> None:

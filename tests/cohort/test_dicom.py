@@ -243,7 +243,7 @@ def test_a_slice_that_is_there_twice_is_left_out(tmp_path, hu):
 def test_slices_of_two_patients_are_refused_and_neither_is_named(tmp_path, hu):
     folder = write_series(tmp_path / "series", hu, PatientID="planted-one")
     write_dicom(folder / "i0003.dcm", hu[2] + 1024, (-40, -60, 15), 3, PatientID="planted-two")
-    with pytest.raises(UserError, match="PatientID is another one") as error:
+    with pytest.raises(UserError, match="PatientID differs") as error:
         read_image(folder)
     assert "planted" not in str(error.value)
 

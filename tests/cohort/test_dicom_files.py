@@ -48,7 +48,7 @@ def test_what_is_no_slice_of_the_series_is_left_out_and_told(tmp_path, hu):
     scan = scans.read_scan(folder)
     assert np.array_equal(scan.image, hu)
     assert scan.remarks == (
-        "1 of 18 files in the folder are no DICOM files: left out",
+        "1 of 18 files in the folder are not DICOM files: left out",
         "1 DICOM file(s) left out: Modality is SR; accepted is CT",
         "1 DICOM file(s) left out: Secondary Capture Image Storage; accepted is CT Image Storage",
         "1 DICOM file(s) left out: a localizer",

@@ -85,14 +85,14 @@ def test_a_prediction_lies_on_the_frames(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    (lambda one: delattr(one, "PerFrameFunctionalGroupsSequence"), "tells of 0 frames, and has 12"),
-    (lambda one: one.PerFrameFunctionalGroupsSequence.pop(), "tells of 11 frames, and has 12"),
+    (lambda one: delattr(one, "PerFrameFunctionalGroupsSequence"), "describes 0 frames, but has 12"),
+    (lambda one: one.PerFrameFunctionalGroupsSequence.pop(), "describes 11 frames, but has 12"),
     (lambda one: delattr(one.PerFrameFunctionalGroupsSequence[2], "PlanePositionSequence"),
      "has no ImagePositionPatient"),
     (lambda one: delattr(one.SharedFunctionalGroupsSequence[0], "PixelValueTransformationSequence"),
      "has no RescaleSlope"),
     (lambda one: setattr(one, "PixelData", one.PixelData[:-5000]), "its pixels cannot be read"),
-    (lambda one: setattr(one, "SOPClassUID", "1.2.840.10008.5.1.4.1.1.2"), "no enhanced CT"),
+    (lambda one: setattr(one, "SOPClassUID", "1.2.840.10008.5.1.4.1.1.2"), "not an enhanced CT"),
     (lambda one: setattr(one, "Modality", "MR"), "Modality is MR"),
 ])  # fmt: skip
 def test_what_a_frame_lacks_is_one_line(tmp_path: Path, change, message: str) -> None:

@@ -127,7 +127,7 @@ def test_zip_files_are_unpacked_once_where_one_says(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("kind", "message"), [
     ("cut", "cannot be unpacked"), ("damaged", "cannot be unpacked"), ("outside", "leads out of the folder"),
-    ("absolute", "leads out of the folder"), ("bomb", "is it sound"),
+    ("absolute", "leads out of the folder"), ("bomb", "is it intact"),
 ])  # fmt: skip
 def test_zip_files_that_mean_no_good_leave_nothing(tmp_path: Path, kind: str, message: str) -> None:
     path, there = tmp_path / "data/a.zip", tmp_path / "unpacked"

@@ -52,8 +52,8 @@ def test_nrrd_and_metaimage_that_hide_something_are_refused(tmp_path, hu):
     secret = tmp_path / "secret"
     secret.write_bytes(bytes(1000))
     changed = {
-        "elsewhere.nrrd": (header + b"\ndata file: secret\n\n", "voxels lie in another file"),
-        "elsewhere2.nrrd": (header + b"\ndatafile: /etc/passwd\n\n", "voxels lie in another file"),
+        "elsewhere.nrrd": (header + b"\ndata file: secret\n\n", "voxels are in another file"),
+        "elsewhere2.nrrd": (header + b"\ndatafile: /etc/passwd\n\n", "voxels are in another file"),
         "truncated.nrrd": (whole[:-100], "cannot be read as nrrd"),
         "large.nrrd": (header.replace(b"sizes: 5 6 12", b"sizes: 99999 99999 99999") + b"\n\n" + voxels, "announces"),
         "nowhere.nrrd": (
@@ -62,14 +62,14 @@ def test_nrrd_and_metaimage_that_hide_something_are_refused(tmp_path, hu):
         ),
         "elsewhere.mha": (
             (tmp_path / "whole.mha").read_bytes().replace(b"ElementDataFile = LOCAL", b"ElementDataFile = secret"),
-            "voxels lie in another file",
+            "voxels are in another file",
         ),
         "truncated.mha": ((tmp_path / "whole.mha").read_bytes()[:-100], "cannot be read as mha"),
     }
     for name, (content, _) in changed.items():
         (tmp_path / name).write_bytes(content)
     messages = {name: message for name, (_, message) in changed.items()}
-    for name, message in {**messages, "time.mha": "three axes", "colours.nrrd": "3 values a voxel"}.items():
+    for name, message in {**messages, "time.mha": "three axes", "colours.nrrd": "3 values per voxel"}.items():
         with pytest.raises(UserError, match=message) as error:
             read_image(tmp_path / name)
         assert name in str(error.value)
@@ -249,13 +249,13 @@ def test_forms_that_disagree_are_told_and_the_sform_counts(tmp_path, hu):
     nibabel.save(image, tmp_path / "both.nii")
     scan = scans.read_scan(tmp_path / "both.nii")
     assert scan.grid.matches(grid)
-    assert scan.remarks == ("sform and qform of the header lie up to 3 mm apart: the sform counts",)
+    assert scan.remarks == ("sform and qform of the header differ by up to 3 mm: the sform is used",)
     image.set_qform(ras(grid_of(hu.shape, (2.5, 0.8, 0.7), (5, 6, 7.01))), code=1)
     nibabel.save(image, tmp_path / "both.nii.gz")
     assert scans.read_scan(tmp_path / "both.nii.gz").remarks == ()
     image.header["quatern_b"] = 9
     nibabel.save(image, tmp_path / "both.nii")
-    assert scans.read_scan(tmp_path / "both.nii").remarks == ("the qform of the header is invalid: the sform counts",)
+    assert scans.read_scan(tmp_path / "both.nii").remarks == ("the qform of the header is invalid: the sform is used",)
 
 
 def test_bombs_are_refused_in_little_memory(tmp_path, hu):

@@ -48,7 +48,7 @@ def test_lits(tmp_path):
     assert found.cases[1].label == Label.single(tmp_path / "Training Batch 1/segmentation-10.nii.gz", [1, 2])
     assert [line.split(": ")[1] for line in found.left_out] == ["no segmentation-2", "no volume-11"]
     nifti(tmp_path / "again" / "volume-0.nii.gz")
-    with pytest.raises(UserError, match=r"volume-0\.nii.* is there twice"):
+    with pytest.raises(UserError, match=r"volume-0\.nii.* exists twice"):
         importers.find_lits(tmp_path)
 
 
@@ -221,7 +221,7 @@ def test_the_command_line(tmp_path):
     assert "left out:" in output
     assert "no segmentation-9" in output
     assert read_cohort(table).loc[6, "exclude"] == "poor mask"
-    assert "stands there already" in command("lits", tmp_path / "data", "--to", table, code=1)
+    assert "is there already" in command("lits", tmp_path / "data", "--to", table, code=1)
     assert "no volume with a mask in the layout chaos" in command("chaos", tmp_path / "data", code=1)
     assert "--image is needed" in command("pairs", tmp_path / "data", code=1)
     reasons.write_text("name\twhy\nlits-004\tpoor mask\n")
@@ -235,7 +235,7 @@ def test_names_that_do_not_fit_and_those_of_people_become_numbers(tmp_path):
             nifti(root / patient / f"{name}_{kind}.nii", 1)
     patterns = ["--image", "{patient}/{volume}_ct.nii", "--label", "{patient}/{volume}_liver.nii"]
     output = command("pairs", root, *patterns, "--to", table, "--site", "clinic")
-    assert "is no name for the table: volumes and patients are numbered" in output
+    assert "is not accepted as a name: volumes and patients are numbered" in output
     rows = read_cohort(table)[["volume", "patient"]].to_numpy().tolist()
     assert rows == [
         ["clinic-001", "clinic-patient001"], ["clinic-002", "clinic-patient001"], ["clinic-003", "clinic-patient002"],
@@ -244,10 +244,10 @@ def test_names_that_do_not_fit_and_those_of_people_become_numbers(tmp_path):
     assert names["name"].tolist() == ["Bauch CT", "later", "one"]
     assert names["named patient"].tolist() == ["DOE^John", "DOE^John", "ROE"]
     refused = command("pairs", root, *patterns, "--to", table, "--site", "x", "--no-anonymous", code=1)
-    assert "'Bauch CT' is no name for the table; leave out --no-anonymous" in refused
+    assert "'Bauch CT' is not accepted as a name; without --no-anonymous" in refused
     # The same once more is refused, more of the site gets the next numbers, and no name of the first is lost.
     before = table.read_bytes(), (tmp_path / "scans_names.tsv").read_bytes()
-    assert "stands there already, as volume clinic-001 (3 such)" in command(
+    assert "is there already, as volume clinic-001 (3 such)" in command(
         "pairs", root, *patterns, "--to", table, "--site", "clinic", code=1
     )
     assert before == (table.read_bytes(), (tmp_path / "scans_names.tsv").read_bytes())
@@ -345,7 +345,7 @@ def test_a_dicom_archive(tmp_path):
         "DOE/st1: 1 DICOM file(s): Modality is SR",
         "DOE/st1/short/i0001.dcm: its series has 3 slices; accepted are 10 or more",
         "DOE/st1/unmarked/i0001.dcm: its series has no masks of the liver",
-        "DOE/st1/other.dcm: no segment or region is called liver",
+        "DOE/st1/other.dcm: no segment or region is named liver",
         "DOE/st2/i0001.dcm: its series has no masks",
     ):
         assert line in output
@@ -379,7 +379,7 @@ def test_what_is_taken_and_what_is_there_is_printed(tmp_path):
     write_structures(folder.parent / "other.dcm", {1: box, 2: box}, {1: "spleen", 2: "Leber"})
     output = command("dicom", folder.parent, "--to", tmp_path / "cohort.tsv", "--validation-volumes", "0")
     assert "taken as liver: Liver, liver metastasis (1 masks)" in output
-    assert "other.dcm: no segment or region is called liver; there are: spleen, Leber" in output
+    assert "other.dcm: no segment or region is named liver; there are: spleen, Leber" in output
     assert read_cohort(tmp_path / "cohort.tsv")["liver_values"].tolist() == ["1,3"]
 
 

@@ -111,7 +111,7 @@ def small(image, mask):
     [
         (clipped, "no voxel is below -500 HU"),
         (shifted, "the liver has 1060 HU"),
-        (upside_down, "of the mask lie on soft tissue"),
+        (upside_down, "of the mask lies on soft tissue"),
         (cut, "reaches the end of the stack at the feet"),
         (in_parts, r"the second holds 50\.0 %"),
         (small, "the liver has 87 ml"),

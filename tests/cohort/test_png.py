@@ -160,4 +160,4 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     for kind, values in (("ct", grey(volume()[0], 255)), ("liver", volume()[1])):
         write_stack(tmp_path / f"data/p1/a/{kind}", values, "head")
     command(*arguments(tmp_path))
-    assert "is there already" in command(*arguments(tmp_path), code=1)
+    assert "exists already" in command(*arguments(tmp_path), code=1)

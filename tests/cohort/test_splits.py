@@ -91,7 +91,7 @@ def test_rows_make_a_sound_table_and_add_up(tmp_path):
     assert cohort.loc[cohort["exclude"] != "", "volume"].tolist() == ["lits-003"]
     assert (cohort["liver_values"] == "1,2").all()
     before = table.read_bytes()
-    with pytest.raises(UserError, match=r"volume lits-000 stands there already \(8 such\)"):
+    with pytest.raises(UserError, match=r"volume lits-000 is there already \(8 such\)"):
         add_to_table(table, first)
     assert table.read_bytes() == before
     with pytest.raises(UserError, match="excluded volume lits-999: not found"):

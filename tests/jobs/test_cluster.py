@@ -60,5 +60,5 @@ def test_what_is_waited_for_is_said_once_with_the_way_out(tmp_path: Path, monkey
     said: list[str] = []
     wait_for_earlier_jobs(tmp_path, said.append)
     assert len(said) == 1
-    assert "has left 1 SLURM jobs: 12." in said[0]
+    assert "and left 1 SLURM jobs: 12." in said[0]
     assert "scancel 12" in said[0]

@@ -47,7 +47,7 @@ def test_logs_that_cannot_be_read_hide_no_others(tmp_path: Path) -> None:
     assert said == "b failed, see b.log\nerror: \ufffdt\ufffd.nii: is missing"
 
 
-@pytest.mark.parametrize(("lines", "more"), [(MOST_LINES, ""), (MOST_LINES + 3, "  … and 3 lines more")])
+@pytest.mark.parametrize(("lines", "more"), [(MOST_LINES, ""), (MOST_LINES + 3, "  … and 3 more lines")])
 def test_long_lists_are_cut(tmp_path: Path, lines: int, more: str) -> None:
     content = "\n".join(["error: many faults", *(f"  row {k}" for k in range(2, lines + 1))])
     said = told(tmp_path, {"a.log": content}, [("check", "a.log")]).splitlines()

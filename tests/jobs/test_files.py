@@ -55,7 +55,7 @@ def test_one_process_at_a_time_owns_a_file_and_death_frees_it(tmp_path: Path, ca
         owned: list[int] = []
         second = threading.Thread(target=lambda: owned.append(own(path, "SLURM job 8")))
         second.start()
-        until(lambda: "waiting for SLURM job 7, which does the same" in caplog.text)
+        until(lambda: "waiting for SLURM job 7, which runs the same job" in caplog.text)
         assert owned == []
         first.kill()
     second.join(HANGS)

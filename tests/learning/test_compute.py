@@ -37,7 +37,9 @@ def test_without_a_gpu_it_is_the_cpu_in_float32_with_a_fixed_memory(monkeypatch:
     assert computing(AUTO | {"precision": "bfloat16", "tile_gib": 0.5})[1:3] == ("bfloat16", 2**29)
     with pytest.raises(UserError, match=r"compute\.device is cuda, but torch finds no CUDA device"):
         computing(AUTO | {"device": "cuda"})
-    with pytest.raises(UserError, match=r"precision is tf32, which CPU .* has not; accepted here: auto, float32, b"):
+    with pytest.raises(
+        UserError, match=r"precision is tf32, which CPU .* does not support; accepted here: auto, float32, b"
+    ):
         computing(AUTO | {"precision": "tf32"})
 
 
@@ -60,7 +62,9 @@ def test_each_process_of_a_training_has_a_gpu_of_its_own(gpu: pytest.MonkeyPatch
 def test_a_gpu_without_bfloat16_takes_float16(gpu: pytest.MonkeyPatch) -> None:
     gpu.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     assert computing(AUTO).precision == "float16"
-    with pytest.raises(UserError, match="bfloat16, which a GPU has not; accepted here: auto, float32, tf32, float16"):
+    with pytest.raises(
+        UserError, match="bfloat16, which a GPU does not support; accepted here: auto, float32, tf32, float16"
+    ):
         computing(AUTO | {"precision": "bfloat16"})
 
 

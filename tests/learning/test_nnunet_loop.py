@@ -86,7 +86,7 @@ def test_without_nnunet_it_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", missing)
-    with pytest.raises(UserError, match=r"nnunetv2 is not installed here; envs/README\.md says how"):
+    with pytest.raises(UserError, match=r"nnunetv2 is not installed here; see envs/README\.md"):
         train(task(tmp_path, network=NETWORK, training={}, end="FewSteps"))
 
 

@@ -52,7 +52,7 @@ def test_a_run_that_has_ended_is_there_to_try_and_stays_as_it_is(run: Path, tmp_
     before = {path: path.stat().st_mtime_ns for path in (run / "results").rglob("*")}
     folder = tmp_path / "try"
     with served(run, folder) as lines:
-        assert "nothing is learnt from them" in lines[0]
+        assert "are not used for training" in lines[0]
         browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
         with browser.open(lines[-1].split()[-1]) as page:
             assert b"<title>Annotate</title>" in page.read()
@@ -80,13 +80,13 @@ def test_a_run_that_has_ended_is_there_to_try_and_stays_as_it_is(run: Path, tmp_
     }
     work.answer({**given, **answer, "annotator": "Anna"})
     with served(run, folder) as lines:  # again: what was drawn is kept
-        assert "Goes on with" in lines[0]
+        assert "Continuing with" in lines[0]
     assert len(Answers(folder / "annotations").all) == 1
     assert {path: path.stat().st_mtime_ns for path in (run / "results").rglob("*")} == before
 
 
 def test_where_there_is_nothing_to_try_a_line_says_what_to_do(tmp_path: Path) -> None:
-    assert "uss-1.tsv: is not there; run make demo first" in refused(tmp_path, tmp_path / "try")
+    assert "uss-1.tsv: does not exist; run make demo first" in refused(tmp_path, tmp_path / "try")
     assert not (tmp_path / "try").exists()
     (tmp_path / "results").mkdir()
     assert "accepted: a folder outside of it" in refused(tmp_path, tmp_path / "results/try")

@@ -471,7 +471,7 @@ def test_the_round_closes_when_all_is_answered(desk: Callable[..., Desk], tmp_pa
 
 def test_an_annotator_ends_the_round_with_what_there_is(desk: Callable[..., Desk], tmp_path: Path) -> None:
     anna, ben = desk("Anna"), desk("Ben")
-    assert "nothing to go on with" in anna.post("close", 409, round="uss-1")["error"]
+    assert "no slice of this round is answered yet" in anna.post("close", 409, round="uss-1")["error"]
     volume, index, *_ = SLICES[0]
     anna.answer(volume, index)
     closed = tmp_path / "annotations/closed/uss-1.tsv"

@@ -50,10 +50,10 @@ def test_each_claim_is_a_row_with_the_papers_figure_and_a_verdict():
 def test_one_seed_tells_nothing_and_says_why():
     page = page_of(seeds=(1,), synthetic=True)
     assert {row_of(page, claim.statement)[0] for claim in CLAIMS} == {OPEN}
-    assert "One seed: nothing can be told." in page
+    assert "One seed: no claim can be judged." in page
     assert "The volumes are synthetic" in page
     assert "30 patients only" in page
-    assert "nothing can be told" not in page_of()
+    assert "no claim can be judged" not in page_of()
 
 
 @pytest.mark.parametrize("strategies", [("rvs",), ("uss", "bald")])

@@ -56,7 +56,7 @@ def test_the_page_states_estimates_with_their_uncertainty_and_method() -> None:
     assert "take 2 minutes at the pace of the last round" in text  # 2 minutes for 4 slices, 4 more
     assert "power law, 1 − Dice = a · slices^(−b), fitted to the 4 models with b = 0.80" in text
     assert (
-        "took 0.40 of the time of one alone (95 % bootstrap interval 0.30 to 0.55; 6 whole volumes, 20 single" in text
+        "took 0.40 of the time of a single slice (95 % bootstrap interval 0.30 to 0.55; 6 whole volumes, 20 si" in text
     )
     assert "The assumption is 1/3 = 0.33" in text
     assert "This run has no table2_annotations" in text
@@ -70,27 +70,27 @@ def test_the_page_says_what_cannot_be_told() -> None:
     none = {"estimate": None, "ratio": None, "agreement": AGREEMENT.head(0), "review": None, "kinds": KINDS.head(0)}
     text = page(**none, left_out=[], rounds=ROUNDS.head(2))
     assert (
-        "it takes 4 models of different numbers of slices, none of them without fault. The last round has changed the "
+        "this needs 4 models with different numbers of slices, none of them with a Dice of 1. The last round has "
         in text
     )
-    assert "in a volume that is annotated as a whole cannot be told" in text
+    assert "in a completely annotated volume is unknown" in text
     assert "annotated by two people yet" in text
     assert "This run has no" not in text
     alone = page(**none, rounds=ROUNDS.head(1))
-    assert "none of them without fault.</li>" in alone
-    assert "no interval from fewer than two volumes" in page(ratio=Ratio(0.4, np.nan, np.nan, 1, 20))
+    assert "none of them with a Dice of 1.</li>" in alone
+    assert "no interval with fewer than two volumes" in page(ratio=Ratio(0.4, np.nan, np.nan, 1, 20))
     assert "have not become better" in page(estimate=Estimate(0.7, 0.6, 0.8, -0.1))
 
 
 def test_times_that_nobody_measured_are_left_out_and_said_to_be() -> None:
-    assert "is not known, because other tools were used" not in page()
+    assert "is unknown, because other tools were used" not in page()
     some = ROUNDS.assign(untimed=[0, 0, 0, 2])
     text = page(rounds=some)
-    assert "The time of 2 slices is not known, because other tools were used." in text
+    assert "The time of 2 slices is unknown, because other tools were used." in text
     assert "take 4 minutes at the pace of the last round" in text  # 2 minutes for the 2 slices that were timed
     none = ROUNDS.assign(untimed=[0, 0, 0, 4], minutes=[0.0, 4.0, 7.0, 7.0])
     text = page(rounds=none)
-    assert "and take a time that cannot be told, because none of the last round is known. Estimate" in text
+    assert "and take an unknown time, because no time of the last round is known. Estimate" in text
     assert "nan" not in text.lower()
     minutes, slices = minutes_figure(none, Estimate(0.79, 0.7, 0.85, 0.8), 4).axes
     assert [len(axes.containers) for axes in (minutes, slices)] == [0, 1]  # no estimate at a time that is not known

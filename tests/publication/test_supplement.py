@@ -101,7 +101,7 @@ def test_comparisons_find_the_planted_order_and_correct_for_all_tests():
     assert (frame["p_holm"] >= frame["p_value"]).all()
     assert frame["p_holm"].min() == pytest.approx(len(frame) * frame["p_value"].min())
     assert dice.loc[("uvs", "uss"), "p_holm"] < 0.001
-    assert "picked by the data" in table.note
+    assert "selected by the data" in table.note
 
 
 def test_comparisons_tell_of_identical_results_and_of_too_few():
@@ -111,9 +111,9 @@ def test_comparisons_tell_of_identical_results_and_of_too_few():
         metrics.loc[same, about.column] = metrics.loc[same, "volume"].str[1:].astype(float)
     note = comparisons_table(metrics).note
     assert "Identical in all patients, so p = 1 and no effect size: Dice of UVS and RVS" in note
-    assert "nothing can be significant" in note
+    assert "no difference can be significant" in note
     metrics.loc[same & (metrics["strategy"] == "uvs") & (metrics["volume"] == "v0"), "dice"] = 0.123
-    assert "some patients show no difference" in comparisons_table(metrics).note
+    assert "some patients have no difference" in comparisons_table(metrics).note
 
 
 def test_learning_curves_hold_the_means_of_the_run():

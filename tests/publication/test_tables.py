@@ -87,7 +87,7 @@ def test_a_run_that_mixes_devices_or_precisions_says_so():
     metrics = experiment()
     assert "trained alike" not in metric_table(metrics, "dice").note
     metrics.loc[metrics["model"] == "uss-2", "precision"] = "bfloat16"
-    said = "The models were not all trained alike: CPU in bfloat16, CPU in float32."
+    said = "The models were trained differently: CPU in bfloat16, CPU in float32."
     assert said in metric_table(metrics, "dice").note
     assert said not in converged_table(metrics).note
     assert said in training_table(training().assign(precision=["bfloat16"] + ["float32"] * 13)).note

@@ -77,7 +77,7 @@ def test_fault_5_the_time_limit_is_too_short(folder: Path, undisturbed: Path, re
     process = training_process(first)
     run.until(lambda: is_to_end(process))
     let_go(process)
-    run.until(lambda: "goes into the queue again" in run.log())
+    run.until(lambda: "is requeued" in run.log())
     limit(first, HANGS // 60)
     seconds = run.until(run.continued)
     assert jobs() == [first]
@@ -99,7 +99,7 @@ def test_fault_7_snakemake_is_killed(folder: Path, undisturbed: Path, record: No
     Run(folder, "--unlock", "--configfile", SMALLEST, LONG).wait()
     started = time.monotonic()
     run = start(folder)
-    run.until(lambda: f"has left 1 SLURM jobs: {first}" in run.text())
+    run.until(lambda: f"and left 1 SLURM jobs: {first}" in run.text())
     assert jobs() == [first]
     let_go(training_process(first))
     run.wait()

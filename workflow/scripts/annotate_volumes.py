@@ -1,4 +1,4 @@
-"""Write the ledger in which the initial set, or the whole data pool, is annotated."""
+"""Write the ledger of the fully annotated initial set, or of the whole data pool."""
 
 from slicesampling.answers.annotators import annotate_volumes
 from slicesampling.cohort.table import initial_set

@@ -1,4 +1,4 @@
-"""Show what annotation took and brought, as a figure and a page."""
+"""Show the cost and the benefit of annotation so far, as a figure and a page."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Open every volume of the cohort, fail with a list of faults or exclude those, and warn of what is odd."""
+"""Open every volume of the cohort, stop on faults or exclude faulty volumes, and warn of implausible values."""
 
 import logging
 from pathlib import Path

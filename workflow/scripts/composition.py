@@ -1,4 +1,4 @@
-"""Find out of what each annotated set consists after the last iteration, against the data pool."""
+"""Compare the composition of each annotated set after the last iteration with that of the data pool."""
 
 import pandas as pd
 from slicesampling.domain.records import read_table, write_table

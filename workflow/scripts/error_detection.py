@@ -1,4 +1,4 @@
-"""Compare the uncertainty of the models that queries asked with their errors."""
+"""Compare the uncertainty with the errors of each model that a query used."""
 
 import functools
 from pathlib import Path
@@ -17,7 +17,7 @@ ledgers = {path: read_table(path) for path in snakemake.input.ledgers}
 
 @functools.lru_cache(maxsize=1)  # all strategies begin with the initial model
 def scored(seed: int, model: Model) -> pd.DataFrame | None:
-    """Return the slices of all shards as the model scores them; nothing where its uncertainty is not computed."""
+    """Return the scores of the model for all slices of the pool; None if its uncertainty was not computed."""
     shards = sorted(path for path in map(Path, snakemake.input.slices) if seed_and_model(path.parent) == (seed, model))
     return pd.concat([read_table(path)[wanted] for path in shards], ignore_index=True) if shards else None
 

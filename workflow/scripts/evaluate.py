@@ -1,4 +1,4 @@
-"""Compare a shard's predictions with the reference masks, or with what a perfect model would reach."""
+"""Evaluate a shard's predictions, or without predictions the limit of the grid, against the reference masks."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Request the slices that people annotate before there is a model."""
+"""Choose the slices that people annotate before the first model is trained."""
 
 from slicesampling.answers.rounds import first_query
 from slicesampling.domain.records import read_table, write_table

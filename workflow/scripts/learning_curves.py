@@ -1,4 +1,4 @@
-"""Draw how each training of a seed went."""
+"""Draw the learning curve of each training of a seed."""
 
 from pathlib import Path
 

@@ -1,5 +1,5 @@
-"""Join the metrics of all models and test volumes with what the cohort table says of the volumes, and those of the
-limit of the grid; sum calibration."""
+"""Join the metrics of all models and test volumes with the cohort table; collect the limit of the grid and the
+calibration counts."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ start(snakemake)
 
 
 def of_all_models(paths: list[str]) -> pd.DataFrame:
-    """Return the rows of all shards, with what their paths say of the model."""
+    """Return the rows of all shards, with the columns of the model that the paths name."""
     return pd.concat(
         read_table(path).assign(**model_columns(Path(path).parent, snakemake.params.last)) for path in paths
     )
@@ -29,7 +29,7 @@ metrics = metrics.merge(training, on=["seed", "model"], validate="m:1")
 columns = ["seed", "model", "strategy", "iteration", "converged", "volume", "patient", "site", "hard_case"]
 metrics = metrics.sort_values(["seed", "converged", "strategy", "iteration", "volume"], ignore_index=True)
 write_table(snakemake.output.metrics, metrics[columns + [name for name in metrics if name not in columns]])
-# In an order that does not depend on the shards, so that the sums are the same to the last bit.
+# Sorted independently of the shards, so that the sums are the same to the last bit.
 counts = of_all_models(snakemake.input.calibration).sort_values(["seed", "model", "volume", "bin"])
 bins = counts.groupby([*columns[:5], "bin"], as_index=False)[["voxels", "probability", "structure"]].sum()
 write_table(snakemake.output.calibration, bins)

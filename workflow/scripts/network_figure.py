@@ -1,4 +1,4 @@
-"""Draw the network from its own description."""
+"""Draw the architecture of the network, as its class describes it."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ geometry = network.geometry
 
 
 def text(sizes):
-    """Sizes (z, y, x) as a reader of the paper expects them: x×y×z."""
+    """Return sizes (z, y, x) as the paper writes them: x×y×z."""
     return "×".join(str(size) for size in reversed(list(sizes)))
 
 

@@ -1,4 +1,4 @@
-"""Say in words what the run found."""
+"""Summarise the findings of the run in words."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Write the ledger of what came with masks, and of what people had annotated when a round was closed."""
+"""Write the ledger of the slices that came with masks and of those that people annotated before a round closed."""
 
 from slicesampling.answers.annotators import annotate_volumes
 from slicesampling.answers.rounds import people_ledger

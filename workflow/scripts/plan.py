@@ -1,4 +1,4 @@
-"""Measure a few steps and one tile on this machine, and tell what the whole run will cost."""
+"""Time a few steps and one tile on this machine, and estimate the cost of the whole run."""
 
 import logging
 
@@ -13,7 +13,7 @@ from slicesampling.plan import describe, estimate, measure, planned_jobs
 terminal = start(snakemake)
 config, params = snakemake.config, snakemake.params
 if config["annotator"] == "people":
-    raise UserError("plan: counts the whole simulated experiment; accepted: annotator simulated, such as in an overlay")
+    raise UserError("plan: annotator is people; accepted: simulated, for example in an overlay")
 compute = computing(config["compute"])
 cohort = read_table(snakemake.input.cohort)
 volumes = read_table(snakemake.input.volumes).merge(

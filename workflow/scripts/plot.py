@@ -1,4 +1,4 @@
-"""Draw a figure that needs nothing but tables of results."""
+"""Draw a figure from tables of results alone."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Segment a shard of the test volumes, on the preprocessed grid, and count how right the probabilities are."""
+"""Segment a shard of the test volumes on the preprocessed grid, and count voxels for the calibration."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""Bring a shard's volumes to Hounsfield units on one grid, and note which slices hold liver."""
+"""Convert a shard's volumes to Hounsfield units on the common grid, and record which slices hold liver."""
 
 import logging
 from pathlib import Path
@@ -21,7 +21,7 @@ with replacing(snakemake.output.volumes) as folder:
         volume = preprocess_row(row, snakemake.params.settings)
         save_preprocessed(Path(folder) / row["volume"], volume)
         liver = pd.Series((volume.mask == 1).any(axis=(1, 2)).astype(int), dtype="Int64")
-        liver[~annotated(volume.mask)] = pd.NA  # nobody knows
+        liver[~annotated(volume.mask)] = pd.NA  # unknown without an annotation
         tables.append(pd.DataFrame({"volume": row["volume"], "slice": range(len(liver)), "structure": liver}))
         logging.info("%s: %d slices, %d with liver", row["volume"], len(liver), liver.sum())
 write_table(snakemake.output.slices, joined(tables, ["volume", "slice", "structure"]))

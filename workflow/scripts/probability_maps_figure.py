@@ -1,4 +1,4 @@
-"""Show probability and entropy on slices from high to low uncertainty, in the test volume that is segmented worst."""
+"""Show probability and entropy on slices from high to low uncertainty, in the test volume with the lowest Dice."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Segment the volumes of a work list in which a slice starts from the model's mask."""
+"""Segment those volumes of a work list in which any slice starts from the model's mask."""
 
 from slicesampling.cohort.volumes import volume_folders
 from slicesampling.domain.records import read_table

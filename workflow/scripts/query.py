@@ -1,4 +1,4 @@
-"""Let a strategy choose what is to be annotated next."""
+"""Let a strategy choose what to annotate next."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from slicesampling.query.strategies import Strategy
 start(snakemake)
 wildcards, params = snakemake.wildcards, snakemake.params
 strategy = Strategy(**params.strategy)
-pool = read_table(snakemake.input.reference)[["volume", "slice"]]  # the answers stay hidden
+pool = read_table(snakemake.input.reference)[["volume", "slice"]]  # a query does not see the reference
 if strategy.columns:
     unit = ["volume", "slice"] if strategy.slices else ["volume"]
     seen = {column: name for name, column in strategy.columns.items()}
@@ -25,7 +25,7 @@ iteration = int(wildcards.iteration)
 random = generator(int(wildcards.seed), wildcards.strategy, iteration, "query")
 progress = (iteration - 1) / max(params.iterations - 1, 1) if strategy.scheduled else 0.0
 ledger = read_table(snakemake.input.ledger)
-if params.closed:  # nobody is asked again, also where nobody could tell
+if params.closed:  # slices marked as inconclusive are not asked for again
     ledger = pd.concat([ledger, Answers(params.answers).closed_table(params.closed)])
 query = strategy.choose(pool, ledger, budget, random, params.candidate_distance, progress, features)
 write_table(snakemake.output[0], query)

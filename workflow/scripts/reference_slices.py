@@ -1,4 +1,4 @@
-"""Collect the slices of the data pool and whether they hold liver."""
+"""Collect the slices of the data pool, and whether each holds liver."""
 
 import pandas as pd
 from slicesampling.domain.records import read_table, write_table

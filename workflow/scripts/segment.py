@@ -1,4 +1,4 @@
-"""Segment a shard of all volumes on the preprocessed grid, and score how uncertain the model is of each."""
+"""Segment a shard of all volumes on the preprocessed grid, and score the model's uncertainty about each."""
 
 import logging
 

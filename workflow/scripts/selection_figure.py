@@ -1,4 +1,4 @@
-"""Show which slices each strategy has had annotated."""
+"""Show which slices were annotated for each strategy."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Train one model from scratch on what its ledger says is annotated."""
+"""Train one model from scratch on the slices that its ledger lists."""
 
 import logging
 import os
@@ -24,9 +24,9 @@ terminal = start(snakemake)
 params, wildcards = snakemake.params, snakemake.wildcards
 checkpoint = Path(params.checkpoint)
 model = Model.parse(wildcards.model)
-begun = checkpoint.with_stem(str(model.begun))  # a converged model carries it on
+begun = checkpoint.with_stem(str(model.begun))  # a converged model continues that training
 if not launched():
-    # Inherited by processes that train for this one, and may be left behind by it.
+    # The processes of this training inherit the lock, because they may outlive this one.
     os.set_inheritable(own(checkpoint.with_suffix(".owner"), place()), True)
 ledger = read_table(snakemake.input.ledger)
 folders = volume_folders(snakemake.input.volumes)
@@ -45,19 +45,19 @@ task = Task(
     ledger=ledger.to_csv(),
     validation=available(params.validation, folders),
     folders=folders,
-    key=(int(wildcards.seed), model.ledger, "training"),  # the same for both lengths
+    key=(int(wildcards.seed), model.ledger, "training"),  # the same when trained until convergence
     checkpoint=checkpoint,
     begun_checkpoint=begun,
     model=Path(snakemake.output.model),
-    script=__real_file__,  # where Snakemake has put this script, with its inputs
+    script=__real_file__,  # Snakemake's copy of this script, which holds its inputs
     progress=report,
 )
 try:
     history = train(task)
 except Terminated:
-    logging.info("asked to end; the next attempt goes on here")
-    if report.first is not None:  # without a step the next attempt would get no farther
+    logging.info("terminated; the next attempt continues from here")
+    if report.first is not None:  # without any progress the next attempt would not get further
         requeue()
-    signal.raise_signal(signal.SIGTERM)  # now with its usual effect
+    signal.raise_signal(signal.SIGTERM)  # with its default effect
 if history:
     write_table(snakemake.output.history, pd.DataFrame(history))

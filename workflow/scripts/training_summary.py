@@ -1,4 +1,4 @@
-"""Tell for each model the step of its best validation and how many steps it was trained."""
+"""List for each model the step of its best validation and the number of its training steps."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Sample a shard of the data pool by a model, and write slice profiles and volume scores."""
+"""Sample a model's predictions for a shard of the data pool; write slice profiles and volume scores."""
 
 import logging
 
@@ -39,7 +39,7 @@ for name, (image, reference) in read_ahead(available(params.volumes, folders), r
     region = structure_region(sampled.liver, params.settings["dilation"])
     columns = slice_profiles(sampled.measures, region)
     score = volume_scores(columns, region)
-    counts = slice_counts(sampled.liver, reference)  # missing where nobody has annotated
+    counts = slice_counts(sampled.liver, reference)  # missing on slices that are not annotated
     rows = pd.DataFrame({"volume": name, "slice": range(len(image)), **counts, **columns})
     slices.append(rows.astype(dict.fromkeys(COUNTS, "Int64")))
     volumes.append({"volume": name, **score, "structure_found": region is not None})

@@ -1,4 +1,4 @@
-"""Draw for each slice of a query what it starts from, and how many people annotate it."""
+"""Draw for each slice of a query whether it starts from a proposal, and how many people annotate it."""
 
 from slicesampling.answers.rounds import work_list
 from slicesampling.domain.models import Model

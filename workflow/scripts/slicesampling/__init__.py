@@ -7,21 +7,20 @@ The frame is the patient's: z grows towards the head, y towards the back, x towa
 VERSION = "0.2.0"
 
 STRUCTURE = "liver"
-"""What is segmented, as tables, figures and pages call it."""
+"""The segmented structure, as tables, figures and pages name it."""
 
 SELECTIVE, MAXIMUM = "_selective", "_maximum"
-"""What is added to the name of a measure of uncertainty where its mean runs over the predicted structure only, or where
-the largest slice of a volume counts."""
-
+"""Suffixes of columns of uncertainty: the mean over the predicted structure only, and the maximum over the slices of a
+volume."""
 
 NOT_ANNOTATED = 2
-"""In a mask on the preprocessed grid: the slice is not annotated. Beside it 1 is the structure, and 0 is not."""
+"""The value of slices that are not annotated in a mask on the preprocessed grid; 1 is the structure, 0 background."""
 
 
 class UserError(Exception):
-    """A fault that the user can mend; the message names the file or key, the value, and what is accepted."""
+    """A fault that the user can fix; the message names the file or key, the value, and what is accepted."""
 
 
 def one_line(error: BaseException) -> str:
-    """Return what an error of another library says, on one line and not too long, for a message of our own."""
+    """Return the message of another library's error on one line, shortened, to be quoted in one of our own."""
     return " ".join(str(error).split())[:200]

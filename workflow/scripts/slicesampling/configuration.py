@@ -1,4 +1,4 @@
-"""The configuration, checked as a whole before anything runs."""
+"""Read the configuration, and check it as a whole before anything runs."""
 
 import difflib
 import math
@@ -19,9 +19,9 @@ DEFAULTS = Path(__file__).parents[3] / "config/config.yaml"
 
 
 def read_configuration(paths: Sequence[str | Path]) -> dict[str, Any]:
-    """Return the configuration that Snakemake would have with these files above `DEFAULTS`, a later one above earlier.
+    """Return the configuration that Snakemake merges from `DEFAULTS` and these files; later files win.
 
-    Raises UserError where one cannot be read.
+    Raise UserError if a file cannot be read.
     """
     config: dict[str, Any] = {}
     for path in (DEFAULTS, *map(Path, paths)):
@@ -33,7 +33,7 @@ def read_configuration(paths: Sequence[str | Path]) -> dict[str, Any]:
 
 
 def lay_defaults(config: dict[str, Any], path: str | Path) -> None:
-    """Lay the file of defaults under a configuration: what it does not say is said there."""
+    """Fill keys that are missing in `config` with the defaults in the file `path`, in place."""
     with Path(path).open(encoding="utf-8") as file:
         defaults = yaml.safe_load(file)
     update_config(defaults, config)
@@ -43,7 +43,7 @@ def lay_defaults(config: dict[str, Any], path: str | Path) -> None:
 def check_configuration(config: dict[str, Any], schema: str | Path) -> None:
     """Raise one UserError that lists every fault of `config`: the key, the value, and what is accepted.
 
-    Beyond the schema the settings must fit each other: the patch the network, the strategies the number of slices.
+    Beyond the schema, settings must be consistent: for example, the patch must fit the network.
     """
     with Path(schema).open(encoding="utf-8") as file:
         content = yaml.safe_load(file)
@@ -65,7 +65,7 @@ def check_configuration(config: dict[str, Any], schema: str | Path) -> None:
 
 
 def old_form_faults(config: dict[str, Any], networks: dict[str, Any]) -> list[str]:
-    """Return a line for each key that stands where versions before 0.2 had it, with what to write instead.
+    """Return a line for each key in its place or under its name of versions before 0.2, with the new form.
 
     networks: the schema of each kind of network.
     """
@@ -104,13 +104,13 @@ def fault_messages(error: jsonschema.ValidationError) -> list[str]:
 
 
 def listed(name: str, accepted: list[str]) -> str:
-    """Return the accepted names, and the one that was probably meant."""
+    """Return the accepted names as text, with a suggestion if `name` resembles one of them."""
     close = difflib.get_close_matches(str(name), accepted, n=1)
     return ", ".join(accepted) + (f" (did you mean {close[0]}?)" if close else "")
 
 
 def accepted_values(schema: dict[str, Any]) -> str:
-    """Return in words what `schema` accepts."""
+    """Return a description of the values that `schema` accepts."""
     if "anyOf" in schema:
         return " or ".join(accepted_values(option) for option in schema["anyOf"])
     if schema.get("$ref") == "#/$defs/count":
@@ -144,7 +144,7 @@ def accepted_values(schema: dict[str, Any]) -> str:
 
 
 def contradictions(config: dict[str, Any]) -> list[str]:
-    """Return the faults of a configuration whose keys are fine each, but do not fit each other."""
+    """Return the faults of a configuration whose keys are each valid but contradict each other."""
     faults = []
     network = config["network"]
     if network["kind"] not in network:
@@ -170,7 +170,7 @@ def contradictions(config: dict[str, Any]) -> list[str]:
 
 
 def aunet_contradictions(network: dict[str, Any], processes: int) -> list[str]:
-    """Return how the settings of the paper's network and of its training contradict each other."""
+    """Return the contradictions between the settings of the paper's network and of its training."""
     training, key = network["training"], "network.aunet.training"
     faults = geometry_contradictions(network, training["patch"])
     if training["batch_size"] % processes:
@@ -189,7 +189,7 @@ def aunet_contradictions(network: dict[str, Any], processes: int) -> list[str]:
 
 
 def geometry_contradictions(network: dict[str, Any], patch: list[int]) -> list[str]:
-    """Return how the levels of the paper's network contradict each other, or the patch (z, y, x)."""
+    """Return the contradictions between the levels of the paper's network and the patch (z, y, x)."""
     levels = len(network["filters"])
     if network["in_plane_levels"] > levels:
         return [
@@ -207,7 +207,7 @@ def geometry_contradictions(network: dict[str, Any], patch: list[int]) -> list[s
 
 
 def people_contradictions(config: dict[str, Any]) -> list[str]:
-    """Return what a simulated annotator can do and people cannot, of a configuration whose keys are fine each."""
+    """Return the settings of an otherwise valid configuration that do not work with people as annotators."""
     faults = []
     for key, of_what in (("seeds", "seed"), ("strategies", "strategy")):
         if len(config[key]) > 1:
@@ -215,7 +215,7 @@ def people_contradictions(config: dict[str, Any]) -> list[str]:
     if config["slices_per_iteration"] == "auto":
         faults.append("slices_per_iteration is auto; accepted with annotator people: a whole number from 1")
     for name, strategy in strategies_of(config).items():
-        reason = "looks into the reference" if strategy.upper_bound else "asks until so many slices hold liver"
+        reason = "looks into the reference" if strategy.upper_bound else "asks until it has enough slices with liver"
         if strategy.upper_bound or strategy.until_liver:
             faults.append(f"strategies has {name}, which {reason}; accepted with annotator people: others, such as uss")
     if config["cohort"] == "phantom":

@@ -1,8 +1,8 @@
-"""The experiment: what follows from a configuration and a cohort, before anything has run.
+"""The experiment: everything that follows from a configuration and a cohort before any job runs.
 
-An `Experiment` says which models there are, what each is trained on, what each query needs, which files each job reads,
-and what comes out in the end. With simulated annotators all of it is known. With people it is what follows from the
-rounds that they have closed.
+An `Experiment` lists the models, the annotated set of each, the inputs of each query, the files that each job reads,
+and the final results. With simulated annotators all of this is known in advance. With people it follows from the rounds
+that they have closed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,23 +23,23 @@ from .publication.layout import MANY
 from .query.strategies import Strategy, strategies_of
 
 PHANTOM = "phantom"
-"""In the place of a cohort table: the synthetic cohort, which the workflow makes itself."""
+"""The value of `cohort` for the synthetic cohort, which the workflow generates, instead of a path of a table."""
 
 USS = "uss"
-"""The paper's proposal, which figures 2 and 5 show where it is run."""
+"""The strategy that the paper proposes; figures 2 and 5 show it if it is run."""
 
 AT_ONCE, ASKED, LONG, LATER = 3, 2, 1, 0
-"""Priorities: jobs of seconds, for which trainings wait; trainings whose uncertainty decides what is annotated next;
-long trainings, which end a chain of jobs; and all others, for which nothing waits."""
+"""Priorities of jobs: jobs of seconds that trainings wait for; trainings of models that a query uses; trainings that a
+converged model continues; and all others, for which nothing waits."""
 
 EXCLUDED_SHOWN = 4
-"""Excluded volumes that figure 3 shows."""
+"""The number of excluded volumes that figure 3 shows."""
 
 REFERENCE = "results/annotations/reference.tsv"
 
 
 class Query(NamedTuple):
-    """A question of a strategy: what is annotated in an iteration."""
+    """One query: what a strategy asks to annotate in an iteration."""
 
     seed: int
     strategy: str
@@ -47,7 +47,7 @@ class Query(NamedTuple):
 
     @property
     def previous(self) -> Model:
-        """The model that it is asked of."""
+        """The model whose uncertainty or features the query uses."""
         return Model(self.strategy, self.iteration).previous
 
 
@@ -61,9 +61,9 @@ def model_folder(seed: object, model: Model) -> str:
 
 
 def read_experiment(config: Mapping[str, Any]) -> "Experiment":
-    """Return the experiment of a checked configuration: its cohort, and with people how far they have come.
+    """Return the experiment of a checked configuration, with its cohort and the progress of people who annotate.
 
-    Raises UserError where the cohort table cannot be read, or the answers are those of another configuration.
+    Raise UserError if the cohort table cannot be read, or the answers belong to another configuration.
     """
     if config["cohort"] == PHANTOM:
         cohort = plan_cohort(config["phantom"], "results/phantom").rename_axis("row")
@@ -77,10 +77,10 @@ def read_experiment(config: Mapping[str, Any]) -> "Experiment":
 
 @dataclass(frozen=True)
 class Experiment:
-    """All that follows from a configuration and a cohort.
+    """Everything that follows from a configuration and a cohort.
 
-    config: checked; cohort: its table, excluded volumes among them; progress: of people who annotate, None where the
-    reference masks answer.
+    config: the checked configuration; cohort: the cohort table, including excluded volumes; progress: the progress of
+    people who annotate, None with a simulated annotator.
     """
 
     config: Mapping[str, Any]
@@ -98,16 +98,16 @@ class Experiment:
         return bool(self.config["cohort"] == PHANTOM)
 
     def check_table(self) -> None:
-        """Raise UserError where the cohort table, or the file system, says that a volume cannot be used.
+        """Raise UserError if the cohort table or a missing file makes a volume unusable.
 
-        Where it does, too small splits are among the faults; by themselves they are no fault of the table.
+        The error then also lists splits that are too small; these alone are no fault of the table.
         """
         files = not self.synthetic
         faults = table_faults(self.cohort, files, self.config["data_root"] if files else None, self.people)
         fail_on([*faults, *self._too_small()] if faults else [], self.config["cohort"])
 
     def check_sizes(self) -> None:
-        """Raise UserError where a split holds too few volumes for the experiment."""
+        """Raise UserError if a split holds too few volumes for the experiment."""
         fail_on(self._too_small(), self.config["cohort"])
 
     def _too_small(self) -> list[Fault]:
@@ -115,8 +115,7 @@ class Experiment:
 
     @cached_property
     def volumes(self) -> dict[str, list[str]]:
-        """The used volumes that each stage works on: all, the pool, those to validate on, and those with a
-        reference."""
+        """The used volumes of each stage: all, the data pool, the validation set, and test volumes with a reference."""
         rows = used(self.cohort)
         labelled = set(rows.loc[rows["label"] != "", "volume"])
         return {
@@ -131,7 +130,7 @@ class Experiment:
         return shard_of(self.volumes[stage], int(shard), self.config["shards"][stage])
 
     def shards(self, stage: str) -> list[int]:
-        """Return the shards of a stage that hold any volume."""
+        """Return the numbers of a stage's shards that are not empty."""
         return list(range(min(self.config["shards"][stage], len(self.volumes[stage]))))
 
     def preprocessed(self, volumes: Iterable[str]) -> list[str]:
@@ -141,14 +140,14 @@ class Experiment:
         return [f"results/preprocessed/shard{shard}" for shard in sorted(shards)]
 
     def files_of(self, volumes: Iterable[str]) -> list[str]:
-        """Return the files or folders that the cohort table names for `volumes`; the synthetic cohort is one folder."""
+        """Return the image and label paths of `volumes`; for the synthetic cohort, its one folder."""
         if self.synthetic:
             return ["results/phantom"]
         rows = self.cohort[self.cohort["volume"].isin(list(volumes))]
         return [*rows["image"], *filter(None, rows["label"])]
 
     def rows_of(self, volumes: Iterable[str]) -> list[dict[str, str]]:
-        """Return the rows of the cohort table of `volumes`."""
+        """Return the cohort table's rows of `volumes`."""
         return self.cohort[self.cohort["volume"].isin(list(volumes))].to_dict("records")
 
     @cached_property
@@ -166,7 +165,7 @@ class Experiment:
 
     @cached_property
     def network(self) -> Network:
-        """The network that is trained."""
+        """The network of this configuration."""
         return network_of(self.config)
 
     @property
@@ -175,24 +174,24 @@ class Experiment:
 
     @property
     def iterations(self) -> range:
-        """The iterations that are planned."""
+        """The planned iterations, from 1."""
         return range(1, self.config["iterations"] + 1)
 
     @cached_property
     def last(self) -> int:
-        """The last iteration, with people that of the last closed round."""
+        """The last iteration; with people, that of the last closed round."""
         return self.config["iterations"] if self.progress is None else max(len(self.iteration_models) - 1, 0)
 
     @cached_property
     def iteration_models(self) -> list[Model]:
-        """The initial model and those of the iterations, of limited length."""
+        """The initial model and those of the iterations, which are not trained until convergence."""
         if self.progress is not None:
             return [Model.parse(name) for name in self.progress.models]
         return [Model(INITIAL), *(Model(name, k) for name in self.config["strategies"] for k in self.iterations)]
 
     @cached_property
     def converged_models(self) -> list[Model]:
-        """The models trained until convergence: of the last iterations, and, where all of it has masks, of the pool."""
+        """The models trained until convergence: of the last iterations and, with simulated annotators, of the pool."""
         if self.progress is not None:
             return [] if self.progress.open else [self.iteration_models[-1]._replace(converged=True)]
         ends = [Model(name, self.last, converged=True) for name in self.config["strategies"]]
@@ -215,7 +214,7 @@ class Experiment:
 
     @cached_property
     def scored_models(self) -> list[Model]:
-        """The models whose uncertainty a query asks for: only those can be compared with their errors."""
+        """The models whose uncertainty a query uses; only their uncertainty can be compared with their errors."""
         asked = (query.previous for query in self.queries if self.strategies[query.strategy].columns)
         return list(dict.fromkeys(asked))
 
@@ -226,15 +225,15 @@ class Experiment:
         return LONG if model._replace(converged=True) in self.converged_models else LATER
 
     def begun(self, seed: object, model: Model) -> list[str]:
-        """Return the file of the model whose training one carries on, if it carries on any."""
+        """Return the file of the model whose training `model` continues, as a list; empty if there is none."""
         return [f"{model_folder(seed, model.begun)}/model.pt"] if model.begun != model else []
 
     def closed_round(self, model: Model) -> str | None:
-        """Return the round that people closed before a model was trained; None where they answered nothing for it."""
+        """Return the closed round whose answers a model is trained on; None if it is trained on no answers."""
         return model.ledger if self.progress is not None and model.ledger in self.progress.closed else None
 
     def query_inputs(self, query: Query) -> dict[str, Any]:
-        """Return the files that a query reads: of the model before it, and the budget, only what its strategy uses."""
+        """Return the files that a query reads: those of the previous model that its strategy uses, and the budget."""
         strategy, before = self.strategies[query.strategy], query.previous
         folder = f"results/uncertainty/seed{query.seed}/{before}"
         inputs: dict[str, Any] = {"reference": REFERENCE, "ledger": ledger(query.seed, before)}
@@ -249,23 +248,23 @@ class Experiment:
 
     @staticmethod
     def budget(seed: object) -> str:
-        """Return the path of the number of slices that the slice strategies add in an iteration."""
+        """Return the path of the file with the number of slices that slice strategies add in an iteration."""
         return f"results/annotations/seed{seed}/slice_budget.txt"
 
     def budget_inputs(self, seed: object) -> list[str]:
-        """Return what the budget of slices follows from."""
+        """Return the files from which the slice budget is computed."""
         return [ledger(seed, Model("uvs", self.last))] if self.config["slices_per_iteration"] == "auto" else []
 
     # --- what comes out ------------------------------------------------------------------------------------------
 
     @property
     def shown_seed(self) -> int:
-        """The seed that figures of single cases show."""
+        """The seed shown in figures of single cases."""
         return self.seeds[0]
 
     @property
     def shown_strategy(self) -> str:
-        """The strategy whose model figure 5 shows."""
+        """The strategy of the model in figure 5."""
         return USS if USS in self.config["strategies"] else self.config["strategies"][0]
 
     @property
@@ -274,12 +273,12 @@ class Experiment:
 
     @property
     def own_titles(self) -> dict[str, str]:
-        """What notes and captions say of the strategies that are not the paper's."""
+        """The titles of custom strategies, for notes and captions."""
         return {name: one.title for name, one in self.strategies.items() if name in self.config["custom_strategies"]}
 
     @property
     def facts(self) -> Facts:
-        """What captions say of the run."""
+        """The facts of the run that captions mention."""
         return Facts(
             seeds=tuple(self.seeds),
             cases=len(self.volumes["test"]),
@@ -299,7 +298,7 @@ class Experiment:
 
     @property
     def annotation_time(self) -> dict[str, Any]:
-        """The time model: what a slice takes, and which strategies choose slices."""
+        """The time model: minutes per slice, the ratio of section IV-A, and the strategies that choose slices."""
         return {
             "minutes_per_slice": self.config["annotation_minutes_per_slice"],
             "ratio": self.config["annotation_time_ratio"],
@@ -307,12 +306,12 @@ class Experiment:
         }
 
     def arguments(self, name: str) -> dict[str, Any]:
-        """Return what a table or figure takes beside its records."""
+        """Return the arguments of a table or figure beside its records."""
         return self.annotation_time if contents.ALL[name].timed else {}
 
     @cached_property
     def lacks(self) -> frozenset[str]:
-        """What the run has not, of all that a table or figure may need."""
+        """The prerequisites of tables and figures that this run lacks."""
         missing = {
             contents.STRATEGIES: self.people,
             contents.TESTS: not self.volumes["test"],
@@ -334,7 +333,7 @@ class Experiment:
         return [name for name in entries if name not in self.filled(entries)]
 
     def from_records(self) -> list[str]:
-        """Return all tables, figures and pages that are made from the records in results/evaluation alone."""
+        """Return the paths of all tables, figures and pages that need only the records in results/evaluation."""
         return [
             *_files("tables", self.filled(contents.TABLES), TABLE_FORMATS),
             *_files("figures", self.filled(contents.PLOTS), FIGURE_FORMATS),
@@ -342,12 +341,12 @@ class Experiment:
         ]
 
     def learning_curves(self) -> list[str]:
-        """Return the figures of all trainings."""
+        """Return the paths of the learning curves of all trainings."""
         names = [f"learning_curves/seed{seed}/{model}" for seed in self.seeds for model in self.models]
         return _files("figures", names, FIGURE_FORMATS)
 
     def tables_and_figures(self) -> list[str]:
-        """Return all tables and figures that this configuration can fill, and the pages of the same records."""
+        """Return the paths of all tables and figures that this run can fill, and of the pages from the same records."""
         return [
             *self.from_records(),
             *_files("figures", self.filled(contents.FIGURES), FIGURE_FORMATS),
@@ -355,7 +354,7 @@ class Experiment:
         ]
 
     def segmentations(self) -> list[str]:
-        """Return the scores of all volumes that the model of the last round segments."""
+        """Return the paths of the scores of all volumes that the converged model segments."""
         return [
             f"results/segmentations/seed{self.shown_seed}/{model}/shard{shard}.tsv"
             for model in self.converged_models
@@ -363,7 +362,7 @@ class Experiment:
         ]
 
     def targets(self) -> list[str]:
-        """Return what a run makes; with people what follows from closed rounds, and the work list of the open one."""
+        """Return the targets of a run; with people, those of closed rounds and the work list of the open round."""
         cohort, provenance = "results/cohort_report.html", "results/provenance.json"
         if self.progress is None:
             return [*self.tables_and_figures(), cohort, provenance]

@@ -1,4 +1,4 @@
-"""What a run will cost: jobs, hours and disk of each stage, from a few measurements on this machine."""
+"""Estimate the cost of a run: jobs, hours and disk space of each stage, from a few measurements on this machine."""
 
 import re
 import subprocess
@@ -24,22 +24,22 @@ from .experiment import Experiment
 from .learning.compute import Compute
 
 NETWORKS: dict[str, ModuleType] = {"aunet": plan_aunet, "nnunet": plan_nnunet}
-"""By network.kind: what it imports, and how it is measured."""
+"""The module for each network.kind that measures its costs and lists its imports."""
 IMPORTS = {
     "preprocess": "slicesampling.cohort.contents",
     "evaluate": "slicesampling.evaluation.metrics, slicesampling.cohort.volumes",
     "others": "slicesampling.publication.figures",
 }
-"""What a job of each stage imports, which is most of the time that it takes to start."""
+"""The imports of a job of each stage, which take most of its start-up time."""
 STAGES = ("preprocess", "train", "uncertainty", "features", "predict", "evaluate", "others")
 
 
 class NetworkCosts(Protocol):
-    """Seconds of what a network does, beside those in which a job starts; volumes are rows of z, y, x."""
+    """Seconds of a network's work, without the start of jobs; volumes: a row (z, y, x) of sizes in voxels each."""
 
     @property
     def model_bytes(self) -> int:
-        """Of the file of a model."""
+        """The size of a model's file."""
         ...
 
     def training(self, models: Sequence[Model], pool: pd.DataFrame, val: pd.DataFrame) -> dict[Model, float]:
@@ -55,13 +55,13 @@ class NetworkCosts(Protocol):
     def prediction(self, volumes: pd.DataFrame) -> float: ...
 
     def rates(self) -> str:
-        """Return on what was measured, and how fast it was."""
+        """Return the measured device and rates as text."""
         ...
 
 
 class Measured(NamedTuple):
-    """Seconds: of the start of a job of each stage, of preprocessing and evaluation for each native voxel; bytes of a
-    written mask for each of them; and the costs of the network."""
+    """Measured costs: seconds to start a job of each stage; seconds of preprocessing and of evaluation, and bytes of a
+    written mask, per native voxel; and the costs of the network."""
 
     starts: dict[str, float]
     preprocess: float
@@ -73,7 +73,7 @@ class Measured(NamedTuple):
 def measure(config: dict[str, Any], compute: Compute, row: Mapping[str, str]) -> Measured:
     """Time each kind of work on one volume, a row of the cohort, with this configuration.
 
-    Raises UserError for a kind of network of which nobody has said how it is measured.
+    Raise UserError for a kind of network without a module in `NETWORKS`.
     """
     kind = config["network"]["kind"]
     if kind not in NETWORKS:
@@ -132,20 +132,20 @@ def preprocessed_shapes(volumes: pd.DataFrame, spacing: Sequence[float]) -> pd.D
 
 
 class Plan(NamedTuple):
-    """A row for each stage (stage, jobs, device_hours, cpu_hours, disk_gib), and the hours of the longest chain of jobs
-    that wait for each other: no number of workers makes the run shorter."""
+    """A row for each stage (stage, jobs, device_hours, cpu_hours, disk_gib), and the hours of the longest chain of
+    dependent jobs, a lower limit for any number of workers."""
 
     stages: pd.DataFrame
     longest_hours: float
 
     def wall_hours(self, workers: int) -> float:
-        """Return the hours of a run with so many jobs at a time, at least."""
+        """Return a lower limit of the hours of a run with `workers` jobs at a time."""
         job_hours = self.stages["job_hours"].sum()
         return max(float(job_hours) / workers, self.longest_hours)
 
 
 def planned_jobs(snakefile: str | Path, config: Mapping[str, Any], folder: str | Path) -> dict[str, int]:
-    """Return how many jobs of each rule Snakemake would run in `folder` if nothing had been made there yet."""
+    """Return the number of jobs of each rule for a complete run in `folder`, from a dry run of Snakemake."""
     with tempfile.TemporaryDirectory() as temporary:
         overlay = Path(temporary) / "config.yaml"
         overlay.write_text(yaml.safe_dump(dict(config)), encoding="utf-8")
@@ -160,10 +160,10 @@ def planned_jobs(snakefile: str | Path, config: Mapping[str, Any], folder: str |
 
 
 def estimate(experiment: Experiment, measured: Measured, volumes: pd.DataFrame, jobs: Mapping[str, int]) -> Plan:
-    """Return what the whole run will cost.
+    """Return the estimated cost of the whole run.
 
-    volumes: a row for each used volume, with its split and what `check_cohort` measured. jobs: of each rule, as from
-    `planned_jobs`; those of no stage choose, count and draw.
+    volumes: a row for each used volume, with its split and the measurements of `check_cohort`. jobs: the number of jobs
+    of each rule, see `planned_jobs`; rules of no stage are counted as others.
     """
     config, models = experiment.config, experiment.models
     volumes = volumes.join(preprocessed_shapes(volumes, config["preprocessing"]["spacing"]))
@@ -207,7 +207,7 @@ def estimate(experiment: Experiment, measured: Measured, volumes: pd.DataFrame, 
     ).rename_axis("stage")
 
     def loop(strategy: str) -> float:
-        """Return the seconds from the first model to the last query's, one after the other."""
+        """Return the seconds of a strategy's iterations, one after the other, without the initial model."""
         asks = experiment.strategies[strategy]
         waits = one["uncertainty"] * bool(asks.columns) + one["features"] * asks.how.features
         return sum(waits + training[Model(strategy, k)] for k in experiment.iterations)
@@ -221,7 +221,7 @@ def estimate(experiment: Experiment, measured: Measured, volumes: pd.DataFrame, 
 
 
 def describe(plan: Plan, measured: Measured, workers: int) -> str:
-    """Return the plan as a Markdown table, with what it rests on."""
+    """Return the plan as a Markdown table, with the measurements that it is based on."""
     table = plan.stages.drop(columns="job_hours")
     table.loc["all"] = table.sum()
     table = table.astype({"jobs": int}).rename(
@@ -231,6 +231,6 @@ def describe(plan: Plan, measured: Measured, workers: int) -> str:
     return (
         f"{cells.to_markdown(colalign=('left', *['right'] * 4), disable_numparse=True)}\n\n"
         f"With {workers} jobs at a time it takes at least {plan.wall_hours(workers):.3g} hours; the longest chain of "
-        f"jobs that wait for each other takes {plan.longest_hours:.3g}.\n"
+        f"dependent jobs takes {plan.longest_hours:.3g}.\n"
         f"Measured on {measured.network.rates()}, {measured.starts['train']:.2g} s to start a training.\n"
     )

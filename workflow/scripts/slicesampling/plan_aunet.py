@@ -1,4 +1,4 @@
-"""What a run costs with the paper's network: steps and tiles, from a few that are timed on this machine."""
+"""Estimate the cost of a run with the paper's network from a few timed training steps and tiles."""
 
 import contextlib
 import time
@@ -29,14 +29,14 @@ from .query.ledger import slice_budget
 from .query.strategies import strategies_of
 
 MEASURED_STEPS = 6
-"""Steps of training that are timed, after as many to warm up."""
+"""The number of timed training steps, after as many to warm up."""
 PAPER_INTERVAL, PAPER_PATIENCE = 1000, 100
-"""Steps between two validations in the paper, and the patience that stands for its "until convergence"."""
+"""Steps between two validations in the paper, and the patience assumed for its "until convergence"."""
 IMPORTS = {
     "train": "slicesampling.learning.networks.aunet, torch._dynamo",  # the optimizer imports the latter
     "uncertainty": "slicesampling.learning.networks.aunet, slicesampling.cohort.volumes",
 }
-"""What a job of training, and of inference, imports."""
+"""The imports of a training and of an inference job."""
 
 
 class EnoughTimed(Exception):  # noqa: N818 - nothing is wrong
@@ -44,8 +44,12 @@ class EnoughTimed(Exception):  # noqa: N818 - nothing is wrong
 
 
 class AuNetCosts(NamedTuple):
-    """Seconds of a training step whose volumes lie in files or on the device, and of one multiply-accumulate of the
-    deterministic and of the stochastic part; bytes that are left on the device for training volumes, and of a model."""
+    """Costs of the paper's network.
+
+    step: seconds of a training step with volumes in files or on the device; encode, decode: seconds of one
+    multiply-accumulate of the deterministic and of the stochastic part; room: bytes left on the device for training
+    volumes; model_bytes: the size of a model's file.
+    """
 
     config: dict[str, Any]
     compute: Compute
@@ -82,7 +86,7 @@ class AuNetCosts(NamedTuple):
         return f"{device_name(self.compute.device)}, {self.compute.precision}: {', '.join([*rates, work])}"
 
     def _inference(self, volumes: pd.DataFrame, samples: int) -> float:
-        """Return the seconds of so many samples of all volumes; 0: of the deterministic part alone."""
+        """Return the seconds of `samples` samples of all volumes; 0 samples: of the deterministic part alone."""
         architecture, memory = _architecture(self.config), self.compute.memory_for_tiles()
         itemsize = self.compute.dtype.itemsize
 
@@ -97,7 +101,7 @@ class AuNetCosts(NamedTuple):
 
 
 def measure(config: dict[str, Any], compute: Compute, volume: Preprocessed, name: str, folder: Path) -> AuNetCosts:
-    """Time a few steps and samples on a volume, whose preprocessed folder is `folder`/`name`."""
+    """Time a few steps and samples on a volume; its preprocessed folder is `folder`/`name`."""
     elapsed: dict[str, float] = {}
     step, room = {"files": _training_step(config, compute, volume, "files", folder / "checkpoint.pt")}, 0.0
     if compute.device.type == "cuda":
@@ -123,7 +127,7 @@ def measure(config: dict[str, Any], compute: Compute, volume: Preprocessed, name
     shape = plan_tiles(tile.shape, architecture, memory, 1, itemsize).shape
     cost = tile_cost(architecture, shape, itemsize)
     more, decode = 1 + plan.samples_at_once, (elapsed["more"] - elapsed["once"]) / plan.samples_at_once
-    if decode <= 0:  # the machine was busy meanwhile: as if both parts computed at one speed
+    if decode <= 0:  # another load disturbed the timing: assume the same speed for both parts
         decode = elapsed["more"] * cost.decode / (cost.encode + more * cost.decode)
     return AuNetCosts(
         config,
@@ -139,7 +143,7 @@ def measure(config: dict[str, Any], compute: Compute, volume: Preprocessed, name
 def _training_step(
     config: dict[str, Any], compute: Compute, volume: Any, training_data: str, checkpoint: Path
 ) -> float:
-    """Return the seconds of a training step on one fully annotated volume that lies in files or on the device, after a
+    """Return the median seconds of a training step on one fully annotated volume in files or on the device, after a
     warm-up."""
     settings = Settings(**network_of(config).training, epochs=2 * MEASURED_STEPS, steps=None, patience=None)
     settings = settings._replace(patch=axes(settings.patch), validation_interval=10**9)
@@ -171,15 +175,15 @@ def _architecture(config: dict[str, Any]) -> Architecture:
 
 
 def training_length(model: Model, pool: pd.DataFrame, config: dict[str, Any]) -> tuple[float, float]:
-    """Return how many steps and validations a model takes, from the sizes of the pool's volumes.
+    """Return the expected numbers of training steps and validations of a model, from the sizes of the pool's volumes.
 
-    pool: rows of z, y, x on the common grid and `structure`, the share of slices with liver. A training that ends by
-    its patience alone is taken to find its best model after as many times its patience as the paper's did (Table 3).
+    pool: rows of z, y, x on the common grid and `structure`, the share of slices with liver. For a training that ends
+    only by its patience, the ratio of the best step to the patience is taken from the paper (Table 3).
     """
     training = config["network"]["aunet"]["training"]
     depth, height, width = training["patch"]
     planes = np.ceil(pool["y"] / height) * np.ceil(pool["x"] / width)
-    # A phase drawn at random makes one block more in (depth - 1) / depth of the cases.
+    # A random phase adds one block in (depth - 1) / depth of the cases.
     tiles_of_volume = float((planes * ((pool["z"] + depth - 1) / depth)).mean())
     tiles_of_slice = float(planes.mean())
     budget: float = config["slices_per_iteration"]  # type: ignore[assignment]
@@ -221,9 +225,9 @@ def _papers_best_step(row: str) -> float:
 
 
 def data_path(model: Model, pool: pd.DataFrame, config: dict[str, Any], compute: Compute, room: float) -> str:
-    """Return where the training volumes of a model will lie, device or files, as `training.keep_near` decides it.
+    """Return where a model's training volumes will be, device or files, by the rule of `training.keep_near`.
 
-    pool: rows of z, y, x on the common grid. Slices that are annotated alone are taken to lie in a volume each.
+    pool: rows of z, y, x on the common grid. Each singly annotated slice is assumed to be in a volume of its own.
     """
     volumes = config["initial_volumes"]
     if model.strategy == POOL:

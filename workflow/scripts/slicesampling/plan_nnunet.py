@@ -1,4 +1,4 @@
-"""What a run costs with nnU-Net: mini-batches and volumes, from a few that are timed on this machine."""
+"""Estimate the cost of a run with nnU-Net from a few timed mini-batches and a prediction."""
 
 import json
 import subprocess
@@ -30,15 +30,18 @@ IMPORTS = {
     "train": "slicesampling.learning.networks.nnunet",
     "uncertainty": "slicesampling.learning.networks.nnunet, nnunetv2.inference.predict_from_raw_data",
 }
-"""What a job of training, and of inference, imports."""
+"""The imports of a training and of an inference job."""
 IMPORTED = "nnunetv2.run.run_training"
-"""By each process of nnU-Net."""
+"""The import of each process of nnU-Net."""
 
 
 class NnUNetCosts(NamedTuple):
-    """Seconds: of the start of a process of nnU-Net, of a mini-batch in training and in validation, and for each voxel
-    of preparation and of a prediction by one member; for each trainer the epochs, and the mini-batches of both kinds in
-    an epoch; and bytes of a model."""
+    """Costs of nnU-Net.
+
+    start: seconds to start a process; step, validation_step: seconds of a mini-batch in training and in validation;
+    prepare, predict: seconds per voxel of preparation and of a prediction by one member; lengths: for each trainer the
+    epochs, and the training and validation mini-batches of an epoch; model_bytes: the size of a model's file.
+    """
 
     config: dict[str, Any]
     compute: Compute
@@ -51,12 +54,16 @@ class NnUNetCosts(NamedTuple):
     model_bytes: int
 
     def training(self, models: Sequence[Model], pool: pd.DataFrame, val: pd.DataFrame) -> dict[Model, float]:
-        """As long for few slices as for many; preparation at most, as if the whole data pool were annotated."""
+        """Return the seconds of each training.
+
+        The length of a training does not depend on the number of slices. Preparation is an upper limit: it assumes that
+        the whole data pool is annotated.
+        """
         network, seconds = self.config["network"]["nnunet"], {}
         for model in models:
             trainer = network["trainer"]["converged" if model.converged else "iteration"]
             if model.begun in models and model.begun != model and trainer == network["trainer"]["iteration"]:
-                seconds[model] = 0.0  # the model of the last iteration is taken
+                seconds[model] = 0.0  # the model of the last iteration is reused
                 continue
             epochs, steps, validations = self.lengths[trainer]
             member = self.start + epochs * (steps * self.step + validations * self.validation_step)
@@ -68,7 +75,7 @@ class NnUNetCosts(NamedTuple):
         return self.prediction(volumes)
 
     def features(self, volumes: pd.DataFrame) -> float:
-        return 0.0  # there are none
+        return 0.0  # nnU-Net provides no features
 
     def prediction(self, volumes: pd.DataFrame) -> float:
         return _voxels(volumes) * self.predict * self.config["network"]["nnunet"]["folds"]
@@ -79,7 +86,7 @@ class NnUNetCosts(NamedTuple):
 
 
 def measure(config: dict[str, Any], compute: Compute, volume: Preprocessed, name: str, folder: Path) -> NnUNetCosts:
-    """Time a few steps and a prediction of a volume, whose preprocessed folder is `folder`/`name`."""
+    """Time a few steps and a prediction on a volume; its preprocessed folder is `folder`/`name`."""
     require_nnunet()
     network, threads = config["network"]["nnunet"], config["compute"]["threads"]
     started = time.perf_counter()

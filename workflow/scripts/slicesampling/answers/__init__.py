@@ -1,1 +1,1 @@
-"""Who answers a query, where the answers are kept, and how they are exchanged with other tools."""
+"""Annotators, their answers to queries, the storage of answers, and their exchange with other tools."""

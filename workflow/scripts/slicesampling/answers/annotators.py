@@ -1,4 +1,4 @@
-"""Who answers a query: the simulated annotator, from the reference masks, or people; and where their masks are."""
+"""The simulated annotator, who answers queries from the reference masks, and the lookup of annotated masks."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -15,9 +15,9 @@ logger = logging.getLogger(__name__)
 
 
 def annotate_volumes(reference: pd.DataFrame, volumes: Iterable[str]) -> pd.DataFrame:
-    """Return the ledger in which all slices of `volumes` are annotated before the first iteration.
+    """Return the ledger with all slices of `volumes` annotated before the first iteration.
 
-    reference: (volume, slice, structure), a row for each slice of the data pool: what the simulated annotator sees.
+    reference: (volume, slice, structure), a row for each slice of the data pool.
     """
     rows = reference[reference["volume"].isin(list(volumes))].assign(iteration=0)
     return rows[list(LEDGER)].sort_values(["volume", "slice"], ignore_index=True)
@@ -30,11 +30,11 @@ def annotate(
     iteration: int,
     structure_slices: int | None = None,
 ) -> pd.DataFrame:
-    """Answer a query from the reference masks, as the paper's simulated annotator, and return the longer ledger.
+    """Answer a query from the reference masks, like the paper's simulated annotator, and return the extended ledger.
 
-    The annotator works through `query` (volume, slice, rank) in the order of the ranks; with `structure_slices`, until
-    so many slices that hold liver have been annotated (random slice sampling). Raises UserError where the query holds a
-    slice twice, one that is annotated already, or one that is not in the data pool.
+    The annotator works through `query` (volume, slice, rank) in the order of the ranks. With `structure_slices`, they
+    stop when that number of slices with liver is annotated (random slice sampling). Raise UserError if the query holds
+    a slice twice, an annotated slice, or one that is not in the data pool.
     """
     asked = query.sort_values(["rank", "volume", "slice"], kind="stable")[["volume", "slice"]]
     again = pd.concat([ledger[["volume", "slice"]], asked]).duplicated()
@@ -60,9 +60,9 @@ def annotate(
 def annotated_masks(folder: str | Path, closed: str | None) -> Callable[[str, np.ndarray], np.ndarray]:
     """Return the lookup of training masks: a volume's annotated mask, uint8 (z, y, x), by its name and own mask.
 
-    The own mask is the preprocessed one: all that the simulated annotator has. folder: of the people's answers; closed:
-    the closed round whose answers take the place of those slices; None: no people. Of a mask that is a map of its file,
-    only the answered slices come into memory. Raises UserError where an answer does not fit the volume.
+    The own mask is the preprocessed one, which alone the simulated annotator uses. folder: the people's answers;
+    closed: the closed round whose answers replace slices of the own mask; None: no people. Answered slices of a
+    memory-mapped mask are copied on write. The lookup raises UserError if an answer does not fit the volume.
     """
     drawn: dict[str, dict[int, np.ndarray]] = {}
     if closed:

@@ -1,13 +1,13 @@
-"""The open round as a folder for other tools, and the answers back from there.
+"""Export of the open round to a folder for other tools, and import of the answers.
 
     README.txt                what to do, in plain words
-    work_list.tsv             the slices to draw, see `COLUMNS`; whoever has finished one writes so there
+    work_list.tsv             the slices to draw, see `COLUMNS`; annotators enter their answers there
     VOLUME/image.nii.gz       HU
-    VOLUME/mask.nii.gz        to draw on: slices that are asked for begin empty or with the proposal, all others are 2
-    VOLUME/proposal.nii.gz    the model's mask on the slices that begin with it, where the volume has any
+    VOLUME/mask.nii.gz        to draw on: requested slices start empty or with the proposal, all others are 2
+    VOLUME/proposal.nii.gz    the model's mask on the slices that start with it, if the volume has any
 
-A slice counts as answered only where the table says so. A mask cannot tell a slice that somebody has looked at and
-found right from one that nobody has opened; and a table has room for what nobody can tell, and for a comment.
+A slice counts as answered only if the table says so. The mask alone does not show whether an unchanged slice was
+accepted or never opened. The table also has room for inconclusive slices and for comments.
 """
 
 import re
@@ -41,8 +41,8 @@ from .store import (
 )
 
 COLUMNS = ["volume", "slice", "itk_snap", "slicer_mm", "rank", "start", "round", "answer", "comment"]
-"""Columns of work_list.tsv. slice: from 0 at the feet; itk_snap: the same from 1; slicer_mm: where it lies, mm towards
-the head; start: as in the work list; answer: one of `ACCEPTED`, or empty; comment: free."""
+"""Columns of work_list.tsv. slice: from 0 at the feet; itk_snap: the same from 1; slicer_mm: its position in mm towards
+the head; start: as in the work list; answer: one of `ACCEPTED`, or empty; comment: free text."""
 
 ACCEPTED = (MASK, NO_STRUCTURE, CANNOT_TELL)
 
@@ -54,19 +54,19 @@ Slices to annotate: {NAME_OF_STRUCTURE}
 2. Open VOLUME/image.nii.gz, and VOLUME/mask.nii.gz as its segmentation. The mask has these values:
    0  no {NAME_OF_STRUCTURE}
    1  {NAME_OF_STRUCTURE}
-   2  not asked for: leave these slices as they are
-   The slices without 2 are the ones to draw. Where start is "proposal", a slice begins with the mask of the model,
-   which is also in VOLUME/proposal.nii.gz. Where start is "empty", it begins empty.
+   2  not requested: leave these slices as they are
+   Draw on the slices without 2. If start is "proposal", the slice starts with the mask of the model, which is also in
+   VOLUME/proposal.nii.gz. If start is "empty", it starts empty.
 3. Draw with 1, erase with 0, and save the mask under the same name with the same values. The grid must stay the same.
 4. When a slice is done, write into its column answer in work_list.tsv:
-   {MASK:13}  the mask of this slice is right, be it drawn by you or left as it was
+   {MASK:13}  the mask of this slice is correct, whether you drew it or left it unchanged
    {NO_STRUCTURE:13}  there is no {NAME_OF_STRUCTURE} on this slice; its mask is empty
-   {CANNOT_TELL:13}  you cannot tell; the column comment has room for the reason
-   A slice without an answer is not taken, whatever its mask holds. Save the table as text with tabs.
+   {CANNOT_TELL:13}  the slice is inconclusive; give the reason in the column comment
+   A slice without an answer is not imported, whatever its mask holds. Save the table as tab-separated text.
 5. In the folder of the run: slicesampling answers import THIS_FOLDER --annotator YOUR_NAME
 
-You may import as often as you like: what is new is taken. If anything is wrong, all of it is listed and nothing is
-taken. Two people need a folder each.
+You may import as often as you like: only new answers are imported. If there is any fault, all faults are listed and
+nothing is imported. Each annotator needs a folder of their own.
 """
 
 Slices = dict[tuple[str, int], np.ndarray]
@@ -74,10 +74,10 @@ Slices = dict[tuple[str, int], np.ndarray]
 
 
 def export_round(folder: str | Path, results: str | Path, answers: Answers) -> str:
-    """Write what still waits of the open round as `folder`, see the module, and return a line that says so.
+    """Export the waiting slices of the open round to `folder`, see the module, and return a line that reports it.
 
-    All images have the grid of the preprocessed one. Slices that begin empty show no proposal anywhere. Raises
-    UserError where nothing waits, or where `folder` holds anything.
+    All images have the preprocessed grid. No file shows a proposal for slices that start empty. Raise UserError if no
+    slice waits, or if `folder` is not empty.
     """
     folder, results = Path(folder), Path(results)
     require_new(folder, ", so that no drawing is lost")
@@ -112,15 +112,15 @@ def export_round(folder: str | Path, results: str | Path, answers: Answers) -> s
 
 
 def import_round(folder: str | Path, results: str | Path, answers: Answers, annotator: str) -> str:
-    """Take the answers of a folder that `export_round` wrote, close the round if it is complete, and say what holds.
+    """Import the answers of a folder that `export_round` wrote, close the round if it is complete, and report both.
 
-    What this annotator has answered in the same way before is not taken again. Seconds are unknown. Raises UserError,
-    with a line for each fault, and takes nothing, where the table or a mask is not as accepted, or where an answer is
-    new and its round is closed.
+    Answers that this annotator has given before are not imported again. Their seconds are unknown. Raise UserError with
+    a line for each fault, and import nothing, if the table or a mask has a fault, or if a new answer belongs to a
+    closed round.
     """
     folder, results = Path(folder), Path(results)
     if not re.fullmatch(ANNOTATOR, annotator):
-        raise UserError(f"--annotator {annotator!r}: accepted are 1 to 40 characters, the first of them no blank")
+        raise UserError(f"--annotator {annotator!r}: accepted are 1 to 40 characters, the first not a blank")
     table = _read_work_list(folder / "work_list.tsv")
     lists = {path.stem: path for path in (results / "work_lists").glob("*.tsv")}
     name = " and ".join(sorted(set(table["round"])))
@@ -137,7 +137,7 @@ def import_round(folder: str | Path, results: str | Path, answers: Answers, anno
     for volume, rows in table.groupby("volume", sort=False):
         path = folder / str(volume) / "mask.nii.gz"
         if not path.exists() and not rows["answer"].any():
-            continue  # whoever has this folder has left the volume to others
+            continue  # this annotator has left the volume to others
         try:
             mask = _read_mask(path, load_preprocessed(folders[str(volume)]).grid)
         except UserError as error:
@@ -161,16 +161,16 @@ def import_round(folder: str | Path, results: str | Path, answers: Answers, anno
 
     same = sum(answer.start == "proposal" and answer.changed == 0 for answer in new)
     lines = [
-        f"{name}: {len(new)} slices taken from {annotator}, {same} of them as proposed; "
-        f"{int(answered.sum()) - len(new)} taken before; {len(asked) - int(answered.sum())} not answered here"
+        f"{name}: {len(new)} slices imported from {annotator}, {same} of them as proposed; "
+        f"{int(answered.sum()) - len(new)} imported before; {len(asked) - int(answered.sum())} not answered here"
     ]
     for key in zip(table["volume"][~answered], table["slice"][~answered], strict=True):
         if not np.array_equal(drawn[key], starts[key]):
-            lines.append(f"{key[0]}, slice {key[1]}: is drawn on, but has no answer in work_list.tsv; not taken")
+            lines.append(f"{key[0]}, slice {key[1]}: is drawn on, but has no answer in work_list.tsv; not imported")
     single = set(asked.loc[asked["people"] == 1, ["volume", "slice"]].itertuples(index=False, name=None))
     for volume, index in [(answer.volume, answer.slice) for answer in new]:
         if (volume, index) in others & single:
-            lines.append(f"{volume}, slice {index}: somebody else has answered it first, whose answer holds")
+            lines.append(f"{volume}, slice {index}: another annotator has answered it first, and that answer is valid")
     if unanswered(asked, answers).empty or name in answers.closed:
         answers.close(name)
         lines.append(f"{name} is closed; now run Snakemake again")
@@ -180,7 +180,7 @@ def import_round(folder: str | Path, results: str | Path, answers: Answers, anno
 
 
 def _starts(pictures: Pictures, name: str, asked: pd.DataFrame) -> Slices:
-    """Return what each slice of a work list begins with."""
+    """Return the mask with which each slice of a work list starts."""
     starts = Slices()
     for volume, index, start in asked[["volume", "slice", "start"]].itertuples(index=False):
         runs = pictures.proposal(name, volume, index) if start == "proposal" else None
@@ -191,7 +191,7 @@ def _starts(pictures: Pictures, name: str, asked: pd.DataFrame) -> Slices:
 def _new_answers(
     name: str, annotator: str, table: pd.DataFrame, drawn: Slices, starts: Slices, answers: Answers
 ) -> Iterator[Answer]:
-    """Yield the answers of a table that their annotator has not given in the same way before."""
+    """Yield those answers of a table that the annotator has not given before."""
     saved = datetime.now(UTC).isoformat(timespec="milliseconds")
     done: dict[tuple[str, int], list[Answer]] = {}
     for answer in answers.all.values():
@@ -212,38 +212,38 @@ def _new_answers(
 
 
 def _read_work_list(path: Path) -> pd.DataFrame:
-    """Read the table that somebody has filled in, all cells as text."""
+    """Read the table that an annotator has filled in, all cells as text."""
     if not path.exists():
-        raise UserError(f"{path}: there is no such file; accepted: a folder that export has written")
+        raise UserError(f"{path}: there is no such file; accepted: a folder written by export")
     table = read_cells(path)
     missing = [column for column in COLUMNS if column not in table]
     if missing:
-        raise UserError(f"{path}: has no column {', '.join(missing)}; accepted are those of export, with tabs between")
+        raise UserError(f"{path}: has no column {', '.join(missing)}; accepted are those of export, separated by tabs")
     table = table[COLUMNS].fillna("").apply(lambda column: column.str.strip())
     table["answer"] = table["answer"].str.lower()
     return table[(table != "").any(axis=1)]
 
 
 def _table_faults(path: Path, table: pd.DataFrame, asked: pd.DataFrame) -> list[str]:
-    """Return what is wrong with a filled table, a line each."""
+    """Return a line for each fault of a filled table."""
     faults, seen = [], set()
     keys = set(zip(asked["volume"], asked["slice"].astype(str), strict=True))
     for number, row in enumerate(table.to_dict("records"), start=2):
         key = row["volume"], row["slice"]
         which = f"{path}, row {number}: volume {key[0]}, slice {key[1]}"
         if key not in keys:
-            faults.append(f"{which} is not in the work list of round {row['round']}; accepted are its slices alone")
+            faults.append(f"{which} is not in the work list of round {row['round']}; accepted are only its slices")
         if key in seen:
-            faults.append(f"{which} is there twice; accepted is one row a slice")
+            faults.append(f"{which} is there twice; accepted is one row per slice")
         seen.add(key)
         if row["answer"] not in ("", *ACCEPTED):
             accepted = ", ".join(ACCEPTED)
-            faults.append(f"{which}: answer is {row['answer']!r}; accepted: {accepted}, or nothing where not finished")
+            faults.append(f"{which}: answer is {row['answer']!r}; accepted: {accepted}, or nothing if not finished")
     return faults
 
 
 def _read_mask(path: Path, grid: Grid) -> np.ndarray:
-    """Read a mask that another tool wrote, uint8 (z, y, x) on `grid`, in whatever order it stores axes and numbers."""
+    """Read a mask of another tool as uint8 (z, y, x) on `grid`, for any stored axis order and number type."""
     stored = read_file(path)
     turned, own = upright(stored.values, stored.grid)
     if not own.matches(grid):
@@ -258,13 +258,13 @@ def _read_mask(path: Path, grid: Grid) -> np.ndarray:
 
 
 def _mask_faults(path: Path, mask: np.ndarray, rows: pd.DataFrame) -> list[str]:
-    """Return where a mask (z, y, x) was changed on slices that are not in `rows`, or does not fit an answer."""
+    """Return the faults of a mask (z, y, x): changes on slices that are not in `rows`, and contradicted answers."""
     faults = []
     elsewhere = np.setdiff1d(np.arange(len(mask)), rows["slice"])
     changed = elsewhere[(mask[elsewhere] != NOT_ANNOTATED).any(axis=(1, 2))]
     if len(changed):
         named = ", ".join(map(str, changed[:5])) + (f", … ({len(changed)} in all)" if len(changed) > 5 else "")
-        faults.append(f"{path}: was changed on what is not asked for, slices {named}; accepted there is 2 alone")
+        faults.append(f"{path}: was changed on slices that are not requested: {named}; accepted there: only 2")
     for index, what in rows[["slice", "answer"]].itertuples(index=False):
         voxels, left = int((mask[index] == STRUCTURE).sum()), int((mask[index] == NOT_ANNOTATED).sum())
         answered = f"{path}: slice {index} has the answer {what}, but"
@@ -281,4 +281,4 @@ def _refuse(folder: Path, faults: list[str]) -> None:
     """Raise UserError with a line for each fault, if there is any."""
     if faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise UserError("\n".join([f"{folder}: {count}, nothing is taken", *(f"  {fault}" for fault in faults)]))
+        raise UserError("\n".join([f"{folder}: {count}, nothing is imported", *(f"  {fault}" for fault in faults)]))

@@ -1,4 +1,4 @@
-"""What is annotated as a data set for nnU-Net, and the commands that train on it; see `cohort.nnunet_dataset`."""
+"""Export of an annotated set as a data set for nnU-Net, with the commands to train on it."""
 
 import shlex
 from pathlib import Path
@@ -14,14 +14,14 @@ from .annotators import annotated_masks
 from .store import closed_rounds
 
 FOLDS = 5
-"""Members of an ensemble. All have the same split: what is annotated to train, the validation volumes to validate."""
+"""Members of an ensemble. All have the same split into the annotated set and the validation volumes."""
 
 
 def export_dataset(folder: Path, results: Path, ledger: str, seed: int, answers: Path, number: int = NUMBER) -> str:
-    """Write the data set of a `ledger`, such as uss-5, of a run in the folder `results`; return what to type next.
+    """Write the data set of a `ledger`, such as uss-5, of a run in the folder `results`; return the next commands.
 
-    answers: the folder of people's answers, which are taken where they closed a round of this name. Raises UserError
-    where `folder` holds anything, or the run has no such ledger or no validation volume.
+    answers: the folder of people's answers, which are used if they closed a round of this name. Raise UserError if
+    `folder` is not empty, or if the run has no such ledger or no validation volume.
     """
     require_new(folder)
     if not NUMBER <= number <= 999:
@@ -61,7 +61,7 @@ def export_dataset(folder: Path, results: Path, ledger: str, seed: int, answers:
 
 
 def commands(folder: Path, number: int, name: str, spacing: tuple[float, ...], has_test: bool) -> list[str]:
-    """Return the lines to type to prepare the data set, train on it and predict; `spacing` (z, y, x) is kept."""
+    """Return the commands to prepare the data set, train and predict; they keep `spacing` (z, y, x), in mm."""
     where = folder.resolve()
     exports = [
         f"export nnUNet_{kind}={shlex.quote(str(where / f'nnUNet_{kind}'))}"

@@ -1,4 +1,4 @@
-"""What annotators look at: slices and planes of preprocessed volumes in HU, thumbnails, and the model's masks."""
+"""Images for annotators: slices and planes of preprocessed volumes in HU, thumbnails, and the model's masks."""
 
 import io
 import threading
@@ -25,29 +25,29 @@ OUTLINE = (255, 196, 61)
 
 
 class Pictures:
-    """The volumes of a run in the folder `results`, opened when they are asked for; for several threads at once."""
+    """The volumes of a run in the folder `results`, opened on demand; thread-safe."""
 
     def __init__(self, results: str | Path) -> None:
         self._results = Path(results)
         self._lock = threading.Lock()
         self._folders: dict[str, Path] = {}
         self._proposals: dict[tuple[str, str], dict[int, tuple[int, ...]]] = {}
-        self._image = lru_cache(maxsize=None)(self._open)  # maps of files, which take no memory
-        self.plane = lru_cache(maxsize=64)(self._plane)  # sagittal ones touch the whole file
+        self._image = lru_cache(maxsize=None)(self._open)  # memory-mapped files, which take no memory
+        self.plane = lru_cache(maxsize=64)(self._plane)  # a sagittal plane reads the whole file
 
     def shape(self, volume: str) -> tuple[int, int, int]:
-        """Return the voxels (z, y, x) of a volume."""
+        """Return the size (z, y, x) of a volume in voxels."""
         z, y, x = self._image(volume)[0].shape
         return z, y, x
 
     def spacing(self, volume: str) -> tuple[float, float, float]:
-        """Return the distances of voxel centres (z, y, x) in mm."""
+        """Return the spacing (z, y, x) in mm."""
         return self._image(volume)[1]
 
     def _plane(self, volume: str, axis: str, index: int) -> bytes:
-        """Return a plane, one of `AXES`, of a volume: int16 HU, little-endian; (y, x), (z, x) or (z, y).
+        """Return a plane of a volume as little-endian int16 HU: (y, x), (z, x) or (z, y), by `axis`, one of `AXES`.
 
-        Raises IndexError where the volume does not have it.
+        Raise IndexError if the volume has no such plane.
         """
         image, along = self._image(volume)[0], AXES.index(axis)
         if not 0 <= index < image.shape[along]:
@@ -55,7 +55,7 @@ class Pictures:
         return np.take(image, index, along).astype("<i2").tobytes()
 
     def thumbnail(self, volume: str, index: int, mask: np.ndarray | None = None) -> bytes:
-        """Return a small picture of a slice, PNG, with the outline of `mask`, bool (y, x)."""
+        """Return a thumbnail of a slice as PNG, with the outline of `mask`, bool (y, x)."""
         plane = np.frombuffer(self.plane(volume, "axial", index), "<i2").reshape(self.shape(volume)[1:])
         low, high = THUMBNAIL_WINDOW
         grey = np.clip((plane.astype(np.float32) - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
@@ -71,7 +71,7 @@ class Pictures:
         return file.getvalue()
 
     def proposal(self, round: str, volume: str, index: int) -> tuple[int, ...] | None:
-        """Return the runs (see `store.to_runs`) of the model's mask before a round; None where there is none."""
+        """Return the runs (see `store.to_runs`) of the mask that the model proposes in a round; None without one."""
         with self._lock:
             key = round, volume
             if key not in self._proposals:
@@ -80,7 +80,7 @@ class Pictures:
             return self._proposals[key].get(index)
 
     def affine(self, volume: str) -> np.ndarray:
-        """Return the affine of a volume's preprocessed file, as NIfTI has it (RAS)."""
+        """Return the NIfTI affine (RAS) of a volume's preprocessed file."""
         self._image(volume)
         return np.asarray(nibabel.load(self._folders[volume] / "image.nii").affine)  # type: ignore[attr-defined]
 
@@ -92,7 +92,7 @@ class Pictures:
         return preprocessed.image, preprocessed.grid.spacing
 
     def known(self, volume: str) -> bool:
-        """Say whether a volume has been preprocessed."""
+        """Return whether a volume has been preprocessed."""
         try:
             self._image(volume)
         except (KeyError, FileNotFoundError):

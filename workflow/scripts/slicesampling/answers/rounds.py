@@ -1,4 +1,4 @@
-"""The rounds in which people annotate: which there are, what each asks for, and what of it still waits."""
+"""The rounds in which people annotate: their order, their work lists, and the slices that still wait."""
 
 import itertools
 from collections.abc import Collection, Mapping
@@ -15,9 +15,9 @@ from .store import Answers, closed_rounds
 
 
 class Progress(NamedTuple):
-    """How far people have come: the rounds that are `closed`, the `models` that follow from them, and what comes next.
+    """The progress of people: the `closed` rounds, the `models` that follow from them, and the `open` round.
 
-    `open`: the round that waits for people, None where the loop has ended.
+    `open` is the round that waits for people, None after the end of the loop.
     """
 
     closed: list[str]
@@ -26,10 +26,11 @@ class Progress(NamedTuple):
 
 
 def progress(strategy: str, iterations: int, masks: bool, closed: Collection[str], finished: bool) -> Progress:
-    """Return how far people have come: the first round, `INITIAL`, is asked where no volume of the pool has a mask.
+    """Return the progress of people; the round `INITIAL` comes first if no volume of the pool has a mask.
 
-    masks: whether any volume of the data pool has one; closed: the rounds that were; finished: whether people have
-    ended the loop. Raises UserError where other strategies have asked, or where nothing is there to finish with.
+    masks: whether any volume of the data pool has a mask; closed: the closed rounds; finished: whether people have
+    ended the loop. Raise UserError if the closed rounds include those of another strategy, or if the loop has ended
+    without any annotation.
     """
     others = {Model.parse(name).strategy for name in closed} - {INITIAL, strategy}
     if others:
@@ -49,14 +50,14 @@ def progress(strategy: str, iterations: int, masks: bool, closed: Collection[str
 
 
 def progress_of(config: Mapping[str, Any], masks: bool) -> Progress:
-    """Return how far the people of a configuration have come, see `progress`."""
+    """Return the progress of the people of a configuration, see `progress`."""
     folder = Path(config["people"]["answers"])
     finished = (folder / "finished").exists()
     return progress(config["strategies"][0], config["iterations"], masks, closed_rounds(folder), finished)
 
 
 def where_people_are(now: Progress, answers: str | Path, work_lists: str | Path = "results/work_lists") -> str:
-    """Return the line that says at which point a run with people is."""
+    """Return a line with the state of a run with people."""
     if now.open is None:
         return "People have ended the loop: the models are trained until convergence, and all volumes are segmented."
     if (Path(work_lists) / f"{now.open}.tsv").exists():
@@ -67,10 +68,10 @@ def where_people_are(now: Progress, answers: str | Path, work_lists: str | Path 
 
 
 def first_query(slices: pd.DataFrame, volumes: int, count: int, random: np.random.Generator) -> pd.DataFrame:
-    """Return what is asked for before there is a model: (volume, slice, score, rank), evenly spaced in random volumes.
+    """Return the query before the first model: (volume, slice, score, rank), evenly spaced slices of random volumes.
 
-    slices: (volume, slice) of the data pool. A volume with fewer slices than its share of `count` is asked for as a
-    whole.
+    slices: (volume, slice) of the data pool. The query holds all slices of a volume with fewer slices than its share of
+    `count`.
     """
     depths = slices.groupby("volume")["slice"].size()
     drawn = sorted(random.choice(sorted(depths.index), min(volumes, len(depths)), replace=False).tolist())
@@ -84,10 +85,10 @@ def first_query(slices: pd.DataFrame, volumes: int, count: int, random: np.rando
 
 
 def work_list(query: pd.DataFrame, proposals: float, twice: float, random: np.random.Generator) -> pd.DataFrame:
-    """Return a query with what is drawn for each of its slices, see `records.WORK_LIST`.
+    """Return the work list of a query, with the random start and number of people of each slice; `records.WORK_LIST`.
 
-    proposals: the share of slices that may start from the model's mask; twice: the share that two people annotate.
-    Both shares are drawn at random, to the nearest whole number of slices.
+    proposals: the share of slices that start from the model's mask; twice: the share that two people annotate. Both are
+    drawn at random, and rounded to whole numbers of slices.
     """
     count = len(query)
     start = np.where(random.permutation(count) < round(proposals * count), "proposal", "empty")
@@ -96,17 +97,17 @@ def work_list(query: pd.DataFrame, proposals: float, twice: float, random: np.ra
 
 
 def people_ledger(given: pd.DataFrame, closed: pd.DataFrame | None) -> pd.DataFrame:
-    """Return the ledger of all that is annotated: with the masks of the cohort, then by people, round by round.
+    """Return the ledger of all annotated slices: those with masks in the cohort, then those of people, by round.
 
-    given: ledger of the slices that came with a mask; closed: of the last round, see `records.CLOSED`. Slices that
-    nobody could tell are left out. Raises UserError where no slice holds liver: nothing could be learnt.
+    given: the ledger of slices that came with a mask; closed: the table of the last closed round, see `records.CLOSED`.
+    Inconclusive slices are left out. Raise UserError if no slice holds liver, because no model can be trained then.
     """
     ledger = given
     if closed is not None:
         told = closed.dropna(subset="structure")
         told = told.assign(
             iteration=told["round"].map(lambda name: Model.parse(name).iteration)
-        )  # rounds are in order, as they were closed
+        )  # in the order in which the rounds were closed
         ledger = pd.concat([given, told])[list(LEDGER)].drop_duplicates(["volume", "slice"], ignore_index=True)
     ledger = ledger.astype({"structure": int})
     if not ledger["structure"].any():
@@ -118,25 +119,25 @@ def people_ledger(given: pd.DataFrame, closed: pd.DataFrame | None) -> pd.DataFr
 
 
 def unanswered(asked: pd.DataFrame, answers: Answers) -> pd.DataFrame:
-    """Return the rows of a work list that still wait: fewer people than wanted have answered them, in any round."""
+    """Return the rows of a work list with fewer answers, from any round, than people wanted."""
     by = answers.by_slice()
     counts = [len(by.get(key, ())) for key in zip(asked["volume"], asked["slice"], strict=True)]
     return asked[np.array(counts, dtype=int) < asked["people"].to_numpy()]
 
 
 def open_round(work_lists: str | Path, answers: Answers) -> str | None:
-    """Return the last round that has a work list, None where it is closed or there is none."""
+    """Return the last round with a work list; None if it is closed or there is no work list."""
     names = sorted((path.stem for path in Path(work_lists).glob("*.tsv")), key=lambda name: Model.parse(name).iteration)
     return names[-1] if names and names[-1] not in answers.closed else None
 
 
 def waiting(work_lists: str | Path, answers: Answers, name: str) -> str:
-    """Return the line that says how much of a round waits for people, and what to do."""
+    """Return a line with the number of slices of a round that wait for people, and the next command."""
     left = unanswered(read_table(Path(work_lists) / f"{name}.tsv"), answers)
     title = "First round" if name == INITIAL else f"Round {Model.parse(name).iteration}"
     if left.empty:
-        return f"{title}: all slices are annotated: slicesampling answers close. Then the same command again."
+        return f"{title}: all slices are annotated. Run slicesampling answers close, then the same command again."
     slices, volumes = (f"{n} {what}{'' if n == 1 else 's'}" for n, what in
                        ((len(left), "slice"), (left["volume"].nunique(), "volume")))  # fmt: skip
     verb = "waits" if len(left) == 1 else "wait"
-    return f"{title}: {slices} of {volumes} {verb} for annotation: make annotate. Then the same command again."
+    return f"{title}: {slices} of {volumes} {verb} for annotation. Run make annotate, then the same command again."

@@ -1,13 +1,13 @@
-"""What people have annotated: one folder that is theirs, which no rerun of the workflow touches.
+"""The answers of people: a folder of their own, which no rerun of the workflow changes.
 
     log.jsonl            a line for each answer, with its mask, and for each round that was closed; only appended to
-    closed/ROUND.tsv     what had been annotated when a round was closed; the workflow goes on from there
-    finished             is there if people have ended the loop: no further round follows those that are closed
+    closed/ROUND.tsv     the annotated slices when a round was closed; the workflow continues from there
+    finished             exists if people have ended the loop: no further round follows the closed ones
     masks/VOLUME.nii.gz  the newest answers as masks with three values, for other tools
-    drafts/              what is drawn and not yet answered
+    drafts/              drawings that are not yet answers
 
-The log is the truth, and everything else but the drafts is made from it. An answer replaces an older one of the same
-slice, which stays in the log. Several processes may write: each locks the log and reads what the others have appended.
+Everything but the drafts is derived from the log. An answer replaces an older one of the same slice, which stays in the
+log. Several processes may write: each locks the log and reads what the others have appended.
 """
 
 import errno
@@ -32,13 +32,13 @@ from ..jobs.files import replacing, write_text
 logger = logging.getLogger(__name__)
 
 BACKGROUND, STRUCTURE = 0, 1
-"""The values of a mask, beside `NOT_ANNOTATED`, the highest one, which other tools call the ignore label."""
+"""The values of a mask beside `NOT_ANNOTATED`, the highest value, which other tools call the ignore label."""
 
 MASK, NO_STRUCTURE, CANNOT_TELL = "mask", "no structure", "cannot tell"
-"""What an annotator says of a slice. Of the last nobody learns, and nobody is asked again."""
+"""The answers to a slice. `CANNOT_TELL` slices are excluded from training, and are not asked for again."""
 
 STARTS = ("empty", "proposal", "answer")
-"""What a drawing begins with: nothing, the model's mask, or an earlier answer."""
+"""The start of a drawing: nothing, the model's mask, or an earlier answer."""
 
 ANNOTATOR = r"[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,39}"
 """Pattern of an annotator's name."""
@@ -46,11 +46,11 @@ ANNOTATOR = r"[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,39}"
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer: of whom, to which slice of which round, what, and at what cost.
+    """One answer of an annotator to a slice, with its cost.
 
-    `runs`: the mask (rows, columns) of `shape`, see `to_runs`; empty unless `answer` is `MASK`. `seconds`: at work,
-    None where nobody measured them. `opened`, `saved`: moments in UTC, ISO 8601; `opened` is empty if it is not known.
-    `start`: one of `STARTS`; `changed`: pixels that differ from it.
+    `runs`: the mask (rows, columns) of `shape`, see `to_runs`; empty unless `answer` is `MASK`. `seconds`: the time at
+    work, None if it was not measured. `opened`, `saved`: times in UTC, ISO 8601; `opened` is empty if unknown. `start`:
+    one of `STARTS`; `changed`: the number of pixels that differ from the start.
     """
 
     round: str
@@ -74,7 +74,7 @@ class Answer:
 
 
 def to_runs(mask: np.ndarray) -> tuple[int, ...]:
-    """Return a mask (rows, columns) as lengths of runs, row by row: background first, then structure, in turn."""
+    """Return a mask (rows, columns) as run lengths, row by row, in turn of background (first) and structure."""
     flat = np.concatenate([[False], np.asarray(mask, dtype=bool).ravel()])
     changes = np.flatnonzero(flat[1:] != flat[:-1])
     if not len(changes):
@@ -85,7 +85,7 @@ def to_runs(mask: np.ndarray) -> tuple[int, ...]:
 def from_runs(runs: tuple[int, ...], shape: tuple[int, int]) -> np.ndarray:
     """Return the mask, bool of `shape` (rows, columns), that `to_runs` has encoded; without runs, all background.
 
-    Raises UserError where the runs are not those of a mask of that shape.
+    Raise UserError if the runs do not encode a mask of this shape.
     """
     size = shape[0] * shape[1]
     lengths = np.asarray(runs or (size,), dtype=np.int64)
@@ -95,7 +95,7 @@ def from_runs(runs: tuple[int, ...], shape: tuple[int, int]) -> np.ndarray:
 
 
 def closed_rounds(folder: str | Path) -> list[str]:
-    """Return the rounds that people have closed, in this order, from the log in their folder, without the answers."""
+    """Return the closed rounds in the order of closing, from the log in `folder`, without reading the answers."""
     log = Path(folder) / "log.jsonl"
     if not log.exists():
         return []
@@ -104,35 +104,35 @@ def closed_rounds(folder: str | Path) -> list[str]:
 
 
 class Answers:
-    """The folder of answers, read and written; see the module. Not for several threads at once."""
+    """The folder of answers, see the module. Not thread-safe."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self._log = self.folder / "log.jsonl"
         self._read_to = 0
-        self._records: list[Answer | str] = []  # a text: the round of that name was closed
+        self._records: list[Answer | str] = []  # str: the name of a closed round
         self.refresh()
 
     def refresh(self) -> None:
-        """Read what has been appended to the log since, also by others."""
+        """Read the lines that this or another process has appended to the log since."""
         if self._log.exists():
             with self._log.open("rb") as log:
                 self._read(log)
 
     @property
     def all(self) -> dict[int, Answer]:
-        """Every answer by its place in the log, also those that newer ones have replaced."""
+        """All answers by their index in the log, including replaced ones."""
         return {number: record for number, record in enumerate(self._records) if isinstance(record, Answer)}
 
     @property
     def closed(self) -> list[str]:
-        """The rounds that were closed, in this order."""
+        """The closed rounds, in the order of closing."""
         return [record for record in self._records if isinstance(record, str)]
 
     def valid(self, before: int | None = None) -> dict[tuple[str, int], int]:
-        """Return for each (volume, slice) which record holds: of whoever answered it first, the newest answer.
+        """Return for each (volume, slice) the index of the valid answer: the newest of the first annotator.
 
-        before: as of that place in the log; None: as of now.
+        before: consider only records before this index; None: all.
         """
         holds: dict[tuple[str, int], int] = {}
         for number, record in enumerate(self._records[:before]):
@@ -144,23 +144,23 @@ class Answers:
         return holds
 
     def by_slice(self) -> dict[tuple[str, int], dict[str, int]]:
-        """Return for each (volume, slice) who has answered it, in this order, and the record of each one's newest."""
+        """Return for each (volume, slice) the index of each annotator's newest answer, by first answers."""
         found: dict[tuple[str, int], dict[str, int]] = {}
         for number, answer in self.all.items():
             found.setdefault((answer.volume, answer.slice), {})[answer.annotator] = number
         return found
 
     def add(self, *answers: Answer) -> int:
-        """Append answers to the log, all or none, on disk before this returns, and return the place of the last one.
+        """Append answers to the log, all or none, flush them to disk, and return the index of the last one.
 
-        Raises UserError where their round is closed, a mask is none of its shape, or the disk is full.
+        Raise UserError if their round is closed, a mask does not fit its shape, or the disk is full.
         """
         for answer in answers:
             from_runs(answer.runs, answer.shape)
         with self._appending() as append:
             for answer in answers:
                 if answer.round in self.closed:
-                    raise UserError(f"round {answer.round}: is closed; reload the page for the round that is open")
+                    raise UserError(f"round {answer.round}: is closed; reload the page for the open round")
             append(*answers)
             return len(self._records) - 1
 
@@ -169,7 +169,7 @@ class Answers:
         return any(answer.round == name for answer in self.all.values())
 
     def close(self, name: str) -> Path:
-        """Close a round: what is annotated by now is what the workflow goes on with. Return closed/NAME.tsv.
+        """Close a round and return the path of closed/NAME.tsv; the workflow continues with what is annotated so far.
 
         Closing a round again changes nothing.
         """
@@ -180,14 +180,14 @@ class Answers:
         return self.folder / "closed" / f"{name}.tsv"
 
     def write_closed(self) -> None:
-        """Write the tables of closed rounds that are missing: of one that was closed by a process that was killed."""
+        """Write missing tables of closed rounds, for example after the process that closed one was killed."""
         for name in self.closed:
             path = self.folder / "closed" / f"{name}.tsv"
             if not path.exists():
                 write_table(path, self.closed_table(name))
 
     def closed_table(self, name: str) -> pd.DataFrame:
-        """Return what was annotated when a round was closed, see `records.CLOSED`: what closed/NAME.tsv holds."""
+        """Return the content of closed/NAME.tsv: the slices annotated before it was closed, see `records.CLOSED`."""
         return self.table(self._records.index(name))
 
     @property
@@ -196,12 +196,13 @@ class Answers:
         return (self.folder / "finished").exists()
 
     def finish(self) -> None:
-        """End the loop: no further round follows those that are closed."""
-        write_text(self.folder / "finished", "No further round follows those that are closed. To go on: delete this.\n")
+        """End the loop: no further round follows the closed ones."""
+        write_text(
+            self.folder / "finished", "No further round follows the closed ones. To continue, delete this file.\n"
+        )
 
     def table(self, before: int | None = None) -> pd.DataFrame:
-        """Return what is annotated, see `records.CLOSED` and `valid`, by the order of rounds, and within by first
-        answers."""
+        """Return the annotated slices, see `records.CLOSED` and `valid`, in the order of first answers."""
         rounds: dict[tuple[str, int], str] = {}
         for record in self._records[:before]:
             if isinstance(record, Answer):
@@ -215,7 +216,7 @@ class Answers:
         return pd.DataFrame(rows, columns=list(CLOSED)).astype({"structure": "Int64"})
 
     def masks(self, closed: pd.DataFrame) -> dict[str, dict[int, np.ndarray]]:
-        """Return the masks of the answers that a closed round holds, bool (rows, columns), by volume and slice."""
+        """Return the masks of the answers in a table of a closed round, bool (rows, columns), by volume and slice."""
         found: dict[str, dict[int, np.ndarray]] = {}
         answers = self.all
         for volume, index, number in closed.dropna(subset="structure")[["volume", "slice", "record"]].itertuples(False):
@@ -223,8 +224,8 @@ class Answers:
         return found
 
     def write_mask(self, volume: str, shape: tuple[int, int, int], affine: np.ndarray) -> None:
-        """Write masks/VOLUME.nii.gz, uint8 (z, y, x) of `shape`; affine: of the preprocessed image's file (RAS)."""
-        from ..jobs.nifti import nifti_image  # nibabel, which the jobs that only read answers do not need
+        """Write masks/VOLUME.nii.gz, uint8 (z, y, x) of `shape`; affine: that of the preprocessed image (RAS)."""
+        from ..jobs.nifti import nifti_image  # imports nibabel, which jobs that only read answers do not need
 
         mask = np.full(shape, NOT_ANNOTATED, np.uint8)
         for (name, index), number in self.valid().items():
@@ -235,18 +236,18 @@ class Answers:
             nifti_image(mask, affine).to_filename(temporary)
 
     def draft(self, round: str, volume: str, slice: int, annotator: str) -> dict[str, Any] | None:
-        """Return what `keep_draft` has kept, or None."""
+        """Return the draft that `keep_draft` stored, or None."""
         path = self._draft(round, volume, slice, annotator)
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     def drafts(self) -> Iterator[dict[str, Any]]:
-        """Yield all drafts, of whomever."""
+        """Yield the drafts of all annotators."""
         for path in sorted((self.folder / "drafts").glob("*.json")):
-            with suppress(FileNotFoundError):  # answered meanwhile, through another server
+            with suppress(FileNotFoundError):  # meanwhile answered through another server
                 yield json.loads(path.read_text(encoding="utf-8"))
 
     def keep_draft(self, round: str, volume: str, slice: int, annotator: str, state: Mapping[str, Any]) -> None:
-        """Keep what an annotator has drawn on a slice so far; an older draft is replaced."""
+        """Store an annotator's unfinished drawing on a slice; replace an older draft."""
         write_text(self._draft(round, volume, slice, annotator), json.dumps(state))
 
     def drop_draft(self, round: str, volume: str, slice: int, annotator: str) -> None:
@@ -254,7 +255,7 @@ class Answers:
         self._draft(round, volume, slice, annotator).unlink(missing_ok=True)
 
     def _draft(self, *key: str | int) -> Path:
-        # A digest, because a name that somebody has typed must not become a path.
+        # A digest, because a typed name must not become a path.
         return self.folder / "drafts" / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]}.json"
 
     @contextmanager
@@ -265,7 +266,7 @@ class Answers:
             fcntl.flock(log, fcntl.LOCK_EX)
             self._read(log)
             end = log.seek(0, os.SEEK_END)
-            if end > self._read_to:  # a writer was killed within a line, which nobody was told to be saved
+            if end > self._read_to:  # a writer was killed before it confirmed the line
                 logger.warning("%s: the last line is incomplete and is removed", self._log)
                 log.truncate(self._read_to)
 
@@ -273,7 +274,7 @@ class Answers:
                 entries = [{"closed": each} if isinstance(each, str) else asdict(each) for each in records]
                 lines = "".join(f"{json.dumps(entry)}\n" for entry in entries).encode()
                 try:
-                    if os.write(log.fileno(), lines) < len(lines):  # not by `log`, which would keep what has failed
+                    if os.write(log.fileno(), lines) < len(lines):  # not by `log`, whose buffer would keep the line
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301 - undone below as well
                     os.fsync(log.fileno())
                 except OSError as error:
@@ -284,7 +285,7 @@ class Answers:
             yield append
 
     def _read(self, log: BinaryIO) -> None:
-        """Read the complete lines that are new."""
+        """Read new complete lines."""
         log.seek(self._read_to)
         for line in log:
             if not line.endswith(b"\n"):

@@ -1,1 +1,1 @@
-"""The volumes: the table that names them, the files they come in, and the grid they are brought to (section III-A)."""
+"""The cohort: the table of volumes, their files, and the common grid (section III-A)."""

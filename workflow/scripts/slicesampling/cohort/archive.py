@@ -1,4 +1,4 @@
-"""DICOM archives: CT series and their masks, whatever the folders are called."""
+"""DICOM archives: CT series and their masks in folders of any names."""
 
 import os
 import re
@@ -23,7 +23,7 @@ from .kinds import image_name, is_dicom
 from .masks import holds_labels
 
 FEWEST_SLICES = 10
-"""Of a series of a DICOM archive: shorter ones are test scans and single planes, and hold no liver."""
+"""The fewest slices of a series; shorter ones are test scans and single planes without a whole liver."""
 
 MASK_ELEMENTS = (
     "NumberOfFrames",
@@ -32,7 +32,7 @@ MASK_ELEMENTS = (
     "ReferencedSeriesSequence",
     "ReferencedFrameOfReferenceSequence",
 )
-"""What a DICOM object says of the masks in it, and of the series that they are drawn on."""
+"""The elements of a DICOM object that describe its masks and the series that they are drawn on."""
 
 WORD = r"[a-z]+|[0-9]+"
 """A word of a file's name in lower case."""
@@ -40,17 +40,17 @@ WORD = r"[a-z]+|[0-9]+"
 MASK_WORDS = frozenset(
     ("seg", "segmentation", "mask", "masks", "label", "labels", "labelmap", "gt", "groundtruth", "ground", "truth")
 )
-"""Words by which the name of a file says that it holds a mask."""
+"""Words in the names of mask files."""
 
 
 def find_dicom(root: Path, structure: str = "liver") -> Found:
-    """Find the CT series of a DICOM archive, whatever its folders are called, that have a mask.
+    """Find the CT series with a mask in a DICOM archive, in folders of any names.
 
-    A series is used where a DICOM segmentation or structure set names it and has a segment or region called
-    `structure`, or where one NIfTI, NRRD or MetaImage file of a mask lies in its folder or, called like it, beside that
-    (`_beside`); of several series in a folder it belongs to the one on whose grid it lies. A series needs
+    A series is used if a DICOM segmentation or structure set refers to it and has a segment or region named
+    `structure`, or if there is one NIfTI, NRRD or MetaImage mask file in its folder or, with the folder's name, beside
+    it (`_beside`). Of several series in a folder, such a mask belongs to the one with the same grid. A series needs
     `FEWEST_SLICES` slices in a folder (`_homes`); localizers and other objects are left out. Volumes and patients are
-    numbered in order of the paths: no name or number of a patient is taken over.
+    numbered in order of the paths; no name or number of a patient is kept.
     """
     found = _sorted_files(root, structure)
     left_out = list(found.left_out)
@@ -67,7 +67,7 @@ def find_dicom(root: Path, structure: str = "liver") -> Found:
 
 
 class _Object(NamedTuple):
-    """A file of a CT series. instance: its own identifier, or its path; frames: how many slices it holds."""
+    """A file of a CT series. instance: its identifier, or its path; frames: its number of slices."""
 
     path: Path
     patient: str
@@ -81,11 +81,11 @@ Series = Mapping[str, Sequence[_Object]]
 
 @dataclass
 class _Files:
-    """The DICOM files of an archive, each where it belongs.
+    """The DICOM files of an archive, by kind.
 
-    drawn: the labels of the masks that name a series, by its identifier. taken: how many masks have parts of these
-    names that are the structure. odd: how many files of a folder are no slices, by folder and reason. left_out: files
-    that cannot be read and masks without the structure, a line each.
+    series: the files of each CT series, by its identifier. drawn: the labels of masks that refer to a series, by its
+    identifier. taken: the number of masks by the names of their parts that are the structure. odd: the number of files
+    that are not slices, by folder and reason. left_out: unreadable files and masks without the structure, a line each.
     """
 
     series: dict[str, list[_Object]] = field(default_factory=dict)
@@ -96,7 +96,7 @@ class _Files:
 
 
 def _sorted_files(root: Path, structure: str) -> _Files:
-    """Look at the header of each DICOM file under a folder."""
+    """Read the header of each DICOM file under a folder."""
     found = _Files()
     for path in filter(is_dicom, files_under(root)):
         try:
@@ -113,12 +113,12 @@ def _sorted_files(root: Path, structure: str) -> _Files:
 
 
 def _add_mask(found: _Files, path: Path, header: Dataset, structure: str) -> None:
-    """Add a DICOM mask to the series that it names, if it has a part that is `structure`."""
+    """Add a DICOM mask to the series that it refers to, if it has a part that is `structure`."""
     names = _names(header)
     parts = chosen_parts(names, structure)
     if not parts.structure:
         there = ", ".join(names.values()) or "none"
-        found.left_out.append(f"{path}: no segment or region is called {structure}; there are: {there}")
+        found.left_out.append(f"{path}: no segment or region is named {structure}; there are: {there}")
         return
     line = ", ".join(names[number] for number in parts.structure)
     if parts.tumours:
@@ -129,7 +129,7 @@ def _add_mask(found: _Files, path: Path, header: Dataset, structure: str) -> Non
 
 
 def _add_object(found: _Files, path: Path, header: Dataset) -> None:
-    """Add a DICOM file that is no mask to its series, or to what is odd."""
+    """Add a DICOM file that is not a mask to its series, or to `odd`."""
     reason = why_no_slice(header)
     uid, patient = str(header.get("SeriesInstanceUID", "")), str(header.get("PatientID") or "")
     if reason:
@@ -140,9 +140,9 @@ def _add_object(found: _Files, path: Path, header: Dataset) -> None:
 
 
 def _with_mask(uid: str, series: Series, drawn: Sequence[Label], structure: str, decided: list[str]) -> Case:
-    """Return a series with the one mask that belongs to it: `drawn` on it, or beside it.
+    """Return a series with its one mask, `drawn` on it or beside it.
 
-    `decided` gets what has to be told. Raises `UserError` where there is no such mask, or more than one.
+    Decisions are appended to `decided`. Raise `UserError` if there is no mask, or more than one.
     """
     objects = series[uid]
     slices = len({one.instance for one in objects})
@@ -157,7 +157,7 @@ def _with_mask(uid: str, series: Series, drawn: Sequence[Label], structure: str,
     folder = next((home for home in homes if _beside(home, structure)), homes[0])
     first = next(one.path for one in objects if folder in one.path.parents)
     if len(objects) > slices:
-        decided.append(f"{folder}: {len(objects) - slices} slices of its series are there twice, and count once")
+        decided.append(f"{folder}: {len(objects) - slices} duplicate slices of its series count once")
     shared = any(one.path.parent == folder for key in series if key != uid for one in series[key])
     labels = list(drawn)
     if not labels:
@@ -175,9 +175,10 @@ def _with_mask(uid: str, series: Series, drawn: Sequence[Label], structure: str,
 def _fitting(
     paths: Sequence[Path], uid: str, series: Series, folder: Path, first: Path, decided: list[str]
 ) -> list[Path]:
-    """Return those mask files of a folder with several series that lie on the grid of one of these, and of no other.
+    """Return the mask files of a folder with several series that are on the grid of this series and of no other.
 
-    first: a file of the series. `decided` gets a line on the mask. Raises `UserError` where one lies on others as well.
+    first: a file of the series. A line on the mask is appended to `decided`. Raise `UserError` if a mask is also on the
+    grid of another series.
     """
     masks = [path for path in paths if _lies_on(path, first)]
     firsts = [objects[0].path for key, objects in series.items() if key != uid and folder in _homes(key, series)]
@@ -189,10 +190,10 @@ def _fitting(
 
 
 def _homes(uid: str, series: Series) -> list[Path]:
-    """Return the folders that hold all slices of a series, and can be read as such: several, if it is there twice.
+    """Return the folders from which a series can be read, because they hold all its slices; several if it exists twice.
 
-    One that is spread over folders lies in the folder of these, if that holds no file and no other series has as many
-    slices there.
+    For a series spread over several folders, this is their common parent folder, if it holds no file and no other
+    series has as many slices in it.
     """
     slices = {one.instance for one in series[uid]}
     folders = dict.fromkeys(one.path.parent for one in series[uid])
@@ -210,7 +211,7 @@ def _homes(uid: str, series: Series) -> list[Path]:
 
 
 def _lies_on(mask: Path, image: Path) -> bool:
-    """Say whether a mask file lies on the grid of the series that a DICOM file belongs to."""
+    """Return whether a mask file is on the grid of the series of a DICOM file."""
     try:
         series, stored = read_stack(image).grid(), read_file(mask)
     except UserError:
@@ -234,10 +235,10 @@ def _referenced_series(header: Dataset) -> set[str]:
 
 
 def _beside(folder: Path, structure: str) -> list[Path]:
-    """Return the mask files in a series' folder, or beside it under its name; of these those called like the structure.
+    """Return the mask files in a series' folder, or beside it with its name; prefer those named after the structure.
 
-    A name says that it is a mask's by words like seg; a file with no word beside the folder's name counts if it holds
-    labels. Names that go on otherwise belong to other series, or are images.
+    Mask files have words like seg in their names; a file without further words beside the folder's name is a mask if it
+    holds labels. Files with other words belong to other series, or are images.
     """
     found: dict[int, list[Path]] = {}
     wanted = {word for name in structure_names(structure) for word in re.findall(WORD, name)}

@@ -1,4 +1,4 @@
-"""What importers find: volumes with their masks, and which parts of a mask are the structure."""
+"""The results of importers: volumes with their masks, and the parts of a mask that are the structure."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -8,14 +8,14 @@ from typing import NamedTuple
 from ..domain.labels import Label
 
 TUMOUR_NAMES = re.compile(r"tumou?r|cancer|lesion|metasta", re.IGNORECASE)
-"""Labels that lie inside the organ and count as part of it, as the paper counts the tumours of LiTS as liver."""
+"""Labels inside the organ that count as part of it, as the paper counts the tumours of LiTS as liver."""
 
 TUMOUR_WORDS = frozenset(("primary", "secondary", "left", "right", "lobe", "segment", "gtv", "roi", "of", "in", "the"))
-"""What may stand beside them without naming another organ."""
+"""Words beside them that do not name another organ."""
 
 
 class Case(NamedTuple):
-    """One volume with its label, None where people annotate it; split, patient, site: empty where not given."""
+    """One volume with its label, None if people annotate it; split, patient, site: empty if not given."""
 
     name: str
     image: Path
@@ -26,7 +26,7 @@ class Case(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What an importer found: cases to use, what it left out with the reason, and what it decided, a line each."""
+    """The result of an importer: cases to use, omissions with their reasons, and decisions, a line each."""
 
     cases: list[Case]
     left_out: list[str]
@@ -34,9 +34,9 @@ class Found(NamedTuple):
 
 
 def numbered(cases: Sequence[Case], first: int = 1) -> list[Case]:
-    """Return cases with numbers in place of their names and patients, in their order, from `first` on.
+    """Return cases in their order with numbers from `first` instead of the names of volumes and patients.
 
-    A patient keeps its number.
+    All cases of a patient have the same patient number.
     """
     named = dict.fromkeys(case.patient for case in cases if case.patient)
     patients = {patient: k for k, patient in enumerate(named, start=first)}
@@ -47,22 +47,22 @@ def numbered(cases: Sequence[Case], first: int = 1) -> list[Case]:
 
 
 def structure_names(structure: str) -> set[str]:
-    """Return the names of a structure, which may be several with commas between them, in lower case."""
+    """Return the names of a structure, given as text separated by commas, in lower case."""
     return {name.strip().lower() for name in structure.split(",")}
 
 
 class Parts(NamedTuple):
-    """Numbers of the parts of a mask that are a structure by their names, and of tumours that are if they touch it."""
+    """The numbers of a mask's parts that are the structure, and of tumours that belong to it if they touch it."""
 
     structure: list[int]
     tumours: list[int]
 
 
 def chosen_parts(names: Mapping[int, str], structure: str) -> Parts:
-    """Return which parts of a mask are `structure`, by their names; of several (`structure_names`) all count.
+    """Return the parts of a mask that are `structure`, by their names; all of several `structure_names` are used.
 
-    A tumour whose name says that it is of the structure is part of it; one whose name says nothing more counts where it
-    touches it; one of another organ, such as a bladder tumour, is none.
+    A tumour named after the structure is part of it. A tumour without an organ in its name belongs to it if it touches
+    it. A tumour of another organ, such as a bladder tumour, does not.
     """
     wanted = structure_names(structure)
     chosen = [number for number, name in names.items() if name.strip().lower() in wanted]
@@ -75,7 +75,7 @@ def chosen_parts(names: Mapping[int, str], structure: str) -> Parts:
 
 
 def _is_tumour_of(name: str, organs: Collection[str]) -> bool:
-    """Say whether a name is that of a tumour, with no word of another organ than `organs`."""
+    """Return whether a name is that of a tumour, without a word of another organ than `organs`."""
     words = _words(name)
     tumour = {word for word in words if TUMOUR_NAMES.search(word)}
     return bool(tumour) and words - tumour <= {*organs} | TUMOUR_WORDS

@@ -1,4 +1,4 @@
-"""What the files of the cohort hold: opened, checked and measured, a row of the table each."""
+"""Checks and measurements of the files of the cohort, row by row."""
 
 import json
 import logging
@@ -33,14 +33,15 @@ MEASUREMENTS = (
     "file_patient",
     "remarks",
 )
-"""Columns of the table of measured volumes; spacing in mm, all on the native grid but resampled_ml: the liver on the
-common grid.
+"""Columns of the table of measured volumes; spacing in mm, all on the native grid except resampled_ml, the liver's
+volume on the common grid.
 
-file_patient: volumes whose files name the same patient have the same number, 0 where the file names none. remarks: what
-was decided when the files were read, a list in JSON."""
+file_patient: a number for the patient named in the file, the same for all volumes of that patient, 0 if no patient is
+named. remarks: the decisions when the files were read, a list in JSON."""
 
 LARGEST_CHANGE = 0.2
-"""Of a mask's volume, on the way to the common grid; more is a fault: voxels too coarse, or a geometry misread."""
+"""The largest relative change of a mask's volume by resampling to the common grid; more is a fault: too coarse voxels,
+or a misread geometry."""
 
 MM3_PER_ML = 1000
 
@@ -50,9 +51,9 @@ logger = logging.getLogger(__name__)
 def content_faults(
     row: pd.Series, largest_slice_gap: float, spacing: tuple[float, float, float]
 ) -> tuple[list[Fault], dict[str, Any]]:
-    """Open the image and mask of one row of the cohort; return its faults, and its measurements if it has none.
+    """Open the image and mask of a row of the cohort; return its faults, and its measurements if it has none.
 
-    The measurements are those of `MEASUREMENTS`, but for file_patient, which is the identifier in the file.
+    The measurements are `MEASUREMENTS`, except that file_patient is the identifier in the file.
     """
     try:
         scan = scans.read_scan(row["image"], label_of(row), largest_slice_gap)
@@ -66,7 +67,7 @@ def content_faults(
         return [fault], {}
     measured = _measured(row, scan, common)
     held, resampled = measured["structure_ml"], measured["resampled_ml"]
-    if abs(resampled - held) > LARGEST_CHANGE * held:  # both NaN where no mask is whole
+    if abs(resampled - held) > LARGEST_CHANGE * held:  # both NaN without a completely annotated mask
         advice = (
             f"the liver has {held:.4g} ml, but {resampled:.4g} ml when resampled to voxels of "
             f"{'x'.join(f'{step:g}' for step in spacing)} mm; accepted is a change of {LARGEST_CHANGE:.0%} "
@@ -89,14 +90,15 @@ def check_contents(
 ) -> tuple[list[Fault], pd.DataFrame]:
     """Open every used volume, `workers` at a time.
 
-    Returns the faults, and a table with the columns `MEASUREMENTS`, one row a sound volume in the cohort's order.
+    Return the faults, and a table with the columns `MEASUREMENTS`: one row per volume without faults, in the cohort's
+    order.
     """
     rows = [row for _, row in used(cohort).iterrows()]
     faults: list[Fault] = []
     measured: list[dict[str, Any]] = []
     images: dict[str, pd.Series] = {}
     check = partial(content_faults, largest_slice_gap=largest_slice_gap, spacing=spacing)
-    # Threads: unpacking and arithmetic, which take the time, run outside the interpreter's lock.
+    # Threads, because unpacking and arithmetic, which take most of the time, release the interpreter's lock.
     with ThreadPoolExecutor(workers) as executor:
         for done, (row, (found, measurements)) in enumerate(zip(rows, executor.map(check, rows), strict=True), start=1):
             if measurements:
@@ -106,26 +108,26 @@ def check_contents(
             measured += [] if found else [measurements]
             logger.info("checked %d of %d volumes: %s", done, len(rows), row["volume"])
     table = pd.DataFrame(measured, columns=list(MEASUREMENTS)).fillna({"touches": ""})
-    # Numbers in place of identifiers, which must not get into results.
+    # Numbers instead of identifiers, which must not get into results.
     numbers = {patient: k for k, patient in enumerate(dict.fromkeys(["", *table["file_patient"]]))}
     table["file_patient"] = table["file_patient"].map(numbers)
     return faults, table
 
 
 def _not_ct(row: pd.Series, image: np.ndarray) -> Fault | None:
-    """Say of a file's image in HU (z, y, x) that it looks like MR, unless the row says that it is CT."""
-    silent = row["image"].endswith(IMAGE_SUFFIXES)  # DICOM says itself that it is CT
+    """Return a fault if a file's image in HU (z, y, x) looks like MR, unless the row says that it is CT."""
+    silent = row["image"].endswith(IMAGE_SUFFIXES)  # DICOM files state that they are CT
     if not silent or row.get(MODALITY) == CT or (image < plausibility.NOT_TISSUE).any():
         return None
     advice = (
         f"no voxel is below {plausibility.NOT_TISSUE} HU, as lung, gas and the air around a body are: is it MR? If "
-        f"it is CT whose values are clipped, write {CT} into the row's column {MODALITY} (importers: --force-ct)"
+        f"it is CT with clipped values, write {CT} into the row's column {MODALITY} (importers: --force-ct)"
     )
     return _fault(row, "image", advice)
 
 
 def _empty(row: pd.Series, mask: np.ndarray | None) -> Fault | None:
-    """Say of a mask (z, y, x) that nothing is in it."""
+    """Return a fault if a mask (z, y, x) is empty."""
     if mask is None or mask.any():
         return None
     advice = "the liver mask is empty; give a mask with liver, or exclude the volume"
@@ -133,7 +135,7 @@ def _empty(row: pd.Series, mask: np.ndarray | None) -> Fault | None:
 
 
 def _measured(row: pd.Series, scan: scans.Scan, common: Grid) -> dict[str, Any]:
-    """Return the `MEASUREMENTS` of a volume; what only a whole mask shows is missing of one annotated in part."""
+    """Return the `MEASUREMENTS` of a volume; those that need a whole mask are missing for a partly annotated one."""
     mask = scan.mask
     partly = scan.ignored is not None and bool(scan.ignored.any())
     liver_slices = np.nan if mask is None else int(mask.any(axis=(1, 2)).sum())
@@ -154,9 +156,10 @@ def _measured(row: pd.Series, scan: scans.Scan, common: Grid) -> dict[str, Any]:
 
 
 def _twin_fault(row: pd.Series, twin: pd.Series) -> Fault:
-    """Say that two volumes of different splits are one: data sets share scans, and a model would see its test."""
+    """Return the fault of two equal volumes in different splits: data sets share scans, and a model would train on its
+    test set."""
     advice = (
-        f"is, voxel by voxel, the image of {twin['volume']} (row {twin.name}), which stands in split {twin['split']}, "
+        f"is, voxel by voxel, the image of {twin['volume']} (row {twin.name}), which is in split {twin['split']}, "
         f"this one in {row['split']}; exclude one, or put both into one split"
     )
     return _fault(row, "image", advice)

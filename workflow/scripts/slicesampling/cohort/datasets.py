@@ -1,7 +1,7 @@
-"""Published data sets with a layout of their own: where images and masks lie, what is liver, and whom to cite.
+"""Published data sets with a layout of their own: paths of images and masks, values of the liver, and citations.
 
-Each is a description, which `find_published` follows. Layouts and label values follow what is published of the data
-sets. Those of AbdomenCT-1K and BTCV could not be confirmed, and none was tried on the data themselves.
+Each is a description, which `find_published` interprets. Layouts and label values are from the publications of the data
+sets. Those of AbdomenCT-1K and BTCV could not be confirmed, and none was tested on the data themselves.
 """
 
 from collections.abc import Callable
@@ -16,9 +16,10 @@ from .masks import label_holds
 class DataSet(NamedTuple):
     """A data set of NIfTI files.
 
-    parts: patterns of images and masks (see `importers.find_pairs`) and the split in which they are, "" to be drawn.
-    liver: the values of the mask that are liver. partly: not all cases show or have it annotated, so that masks are
-    opened. left_out: says of a case's name why it cannot be used, or nothing. same: whose scans are among these.
+    parts: patterns of images and masks (see `importers.find_pairs`) and their split, "" to be drawn. liver: the value
+    of the liver in the masks. partly: whether the liver is missing or not annotated in some cases, so that masks are
+    opened. left_out: returns the reason why a case cannot be used, by its name, or an empty text. same: other data sets
+    that share scans with this one.
     """
 
     parts: tuple[tuple[str, str, str], ...]
@@ -87,7 +88,7 @@ PUBLISHED = {
 
 
 def find_published(name: str, root: Path, pairs: Callable[[Path, str, str], Found]) -> Found:
-    """Find the cases of one of `PUBLISHED` in `root`, or in one folder of it. pairs: finds images with masks."""
+    """Find the cases of one of `PUBLISHED` in `root`, or in a folder in it. pairs: `importers.find_pairs`."""
     data_set = PUBLISHED[name]
     found: list[Found] = []
     for place in [root, *sorted(path for path in root.iterdir() if path.is_dir())]:
@@ -103,7 +104,7 @@ def find_published(name: str, root: Path, pairs: Callable[[Path, str, str], Foun
             reason = data_set.left_out(case.name)
             if not reason and data_set.partly:
                 try:
-                    reason = "" if label_holds(only.path, data_set.liver) else "its mask shows no liver"
+                    reason = "" if label_holds(only.path, data_set.liver) else "its mask holds no liver"
                 except UserError as error:
                     reason = str(error)
             if reason:
@@ -112,5 +113,5 @@ def find_published(name: str, root: Path, pairs: Callable[[Path, str, str], Foun
                 cases.append(case._replace(label=case.label.with_values([data_set.liver]), split=split))
     decided = [f"please cite {data_set.cite}"]
     if data_set.same:
-        decided.append(f"it holds scans of {data_set.same}: do not use both, or let the check find the twins")
+        decided.append(f"it holds scans of {data_set.same}: do not use both, or let the check find duplicates")
     return Found(cases, left_out, tuple(decided) if cases else ())

@@ -1,8 +1,8 @@
 """DICOM: a CT series as a stack of slices.
 
-A `Stack` has its slices sorted along the normal of their plane; arrays on it are (slice, row, column). A patient's name
-or any other text of a file stays in it: what leaves this module is voxels, geometry and the patient's identifier, which
-`contents.check_contents` compares and forgets.
+The slices of a `Stack` are sorted along their normal; arrays on it are (slice, row, column). No name or other text of a
+file leaves this module, only voxels, geometry and the patient's identifier, which `contents.check_contents` compares
+and discards.
 """
 
 import warnings
@@ -31,17 +31,18 @@ from .dicom_files import (
 from .grids import TIE, Grid, checkerboard
 
 LARGEST_SLICE_GAP = 5.0
-"""mm. A wider gap in an uneven stack is not bridged: no liver is scanned with thicker slices, so some are missing."""
+"""mm. A wider gap in an uneven stack is not interpolated: livers are not scanned with thicker slices, so some are
+missing."""
 
 SPACING_TOLERANCE = 0.25
-"""How far a slice may lie from its place in an even stack, as a share of the slice spacing. Positions are rounded; one
+"""Tolerance for the position of a slice in an even stack, as a share of the slice spacing. Positions are rounded; one
 missing slice moves some slice by half the spacing or more."""
 
 HEADER_TOLERANCE = 1e-3
-"""How far the slices of one series may differ in pixel spacing (mm) and direction cosines."""
+"""Tolerance for differences of pixel spacing (mm) and direction cosines within a series."""
 
 SAME_POSITION = 1e-3
-"""mm: the finest that scanners write."""
+"""mm; slices that are closer have the same position: scanners write no finer ones."""
 
 FUNCTIONAL_GROUPS = {
     "PixelMeasuresSequence": ("PixelSpacing",),
@@ -49,17 +50,18 @@ FUNCTIONAL_GROUPS = {
     "PlanePositionSequence": ("ImagePositionPatient",),
     "PixelValueTransformationSequence": RESCALE,
 }
-"""Where a frame of an enhanced CT has what a slice has; or all frames together."""
+"""The functional groups of an enhanced CT, per frame or shared, with the elements of a slice."""
 
 SLICE_FIELDS = {"size": "Rows, Columns", "spacing": "PixelSpacing", "orientation": "ImageOrientationPatient"}
-"""What must be the same in all slices of a series, and what DICOM calls it."""
+"""The fields that must be equal in all slices of a series, and their DICOM names."""
 
 
 class Slice(NamedTuple):
-    """What counts of one DICOM file: its geometry and its stored values, for (slope, intercept) see `rescale`.
+    """The geometry and data of one slice.
 
-    orientation: direction cosines along a row and along a column, (x, y, z) each; position: (x, y, z) in mm; patient:
-    the PatientID, empty where there is none; frame: which one of an enhanced CT it is, None of a file of one slice.
+    orientation: direction cosines along a row and along a column, (x, y, z) each; position: (x, y, z) in mm; rescale:
+    (slope, intercept); patient: the PatientID, or an empty text; frame: the index of the frame of an enhanced CT, None
+    for a file of one slice.
     """
 
     path: Path
@@ -76,9 +78,9 @@ class Slice(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """The slices of a CT series in order of their position, and whatever has to be told about them.
+    """The slices of a CT series in order of position, with remarks on what was left out.
 
-    `normal` is their unit normal (x, y, z); `even` says whether the slices are evenly spaced.
+    `normal` is their unit normal (x, y, z); `even` is whether the slices are evenly spaced.
     """
 
     path: Path
@@ -88,39 +90,39 @@ class Stack:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Slices, rows, columns."""
+        """The numbers of slices, rows and columns."""
         return (len(self.slices), *self.slices[0].size)
 
     @cached_property
     def positions(self) -> np.ndarray:
-        """First pixel of each slice (slice, 3): x, y, z in mm."""
+        """The position of the first pixel of each slice (slice, 3): x, y, z in mm."""
         return np.array([one.position for one in self.slices])
 
     @cached_property
     def normal(self) -> np.ndarray:
-        """Unit normal of the slices (x, y, z)."""
+        """The unit normal of the slices (x, y, z)."""
         return _normal(self.slices[0])
 
     @cached_property
     def heights(self) -> np.ndarray:
-        """Position of each slice along the normal, mm, rising."""
+        """The position of each slice along the normal in mm, ascending."""
         return self.positions @ self.normal
 
     @cached_property
     def usual(self) -> float:
-        """The distance of most neighbouring slices, mm."""
+        """The median distance of neighbouring slices in mm."""
         return float(np.median(np.diff(self.heights)))
 
     @property
     def instances(self) -> list[int] | None:
-        """The InstanceNumber of each slice, where all have one."""
+        """The InstanceNumber of each slice; None unless all have one."""
         numbers = [one.instance for one in self.slices if one.instance is not None]
         return numbers if len(numbers) == len(self.slices) else None
 
     def grid(self) -> Grid:
-        """Return the even grid of the stack, as stored: axes are (slice, row, column).
+        """Return the even grid of the stack with the stored axes (slice, row, column).
 
-        Where slices are unevenly spaced, the grid has the usual step between them from the first to the last.
+        For unevenly spaced slices, the step is the median distance from the first to the last slice.
         """
         first, last = self.positions[0], self.positions[-1]
         steps = len(self.slices) - 1 if self.even else max(1, round(float(np.ptp(self.heights) / self.usual)))
@@ -132,11 +134,10 @@ class Stack:
         return self._grid(self.positions[k], self.normal * abs(self.heights[other] - self.heights[k]), 1)
 
     def evened(self, array: np.ndarray, heights: np.ndarray | None = None) -> np.ndarray:
-        """Interpolate an array on the slices linearly at the slices of `grid`: HU to int16, a bool mask above one half.
+        """Interpolate an array linearly at the slices of `grid`: HU to int16, a bool mask with a threshold of one half.
 
-        `heights`: of the planes of the array, rising, mm along the normal, where they are not those of the slices.
-        Exactly between two planes a mask is decided as by `grids.resample_mask`. The array of an even stack is returned
-        as it is.
+        heights: positions of the array's planes along the normal in mm, ascending; None: those of the slices. Ties of a
+        mask are resolved as in `grids.resample_mask`. The array of an even stack is returned unchanged.
         """
         if self.even:
             return array
@@ -156,7 +157,7 @@ class Stack:
         return result
 
     def nearest(self, height: float) -> int:
-        """Return the slice nearest to a height along the normal."""
+        """Return the index of the slice nearest to a height along the normal."""
         return int(np.abs(self.heights - height).argmin())
 
     def _grid(self, origin: np.ndarray, step: np.ndarray, slices: int) -> Grid:
@@ -169,11 +170,11 @@ class Stack:
 
 
 def read_stack(path: Path, largest_gap: float = LARGEST_SLICE_GAP) -> Stack:
-    """Read the headers of the CT series in a folder, or of the series in its folder that a file belongs to.
+    """Read the headers of the CT series in a folder, or of the series of a file.
 
-    Of several series in a folder the one with most slices counts. Other series, localizers, whatever is no CT image and
-    slices that are there twice are left out, and the stack tells so. Raises `UserError` for a folder without one
-    series that stands out, slices that do not fit each other, and gaps above `largest_gap` mm in an uneven stack.
+    Of several series in a folder, the one with most slices is used. Other series, localizers, objects that are not CT
+    images, and duplicate slices are left out, which the stack's remarks mention. Raise `UserError` if no series has
+    most slices, if slices are inconsistent, or if a gap in an uneven stack is above `largest_gap` mm.
     """
     folder = path if path.is_dir() else path.parent
     wanted = None if path.is_dir() else path
@@ -191,7 +192,7 @@ def read_stack(path: Path, largest_gap: float = LARGEST_SLICE_GAP) -> Stack:
                     f"{one.path}: {SLICE_FIELDS[name]} is {plain(here)}, but {plain(there)} in {first.path.name}"
                 )
         if one.patient != first.patient:
-            raise UserError(f"{one.path}: PatientID is another one than in {first.path.name}")
+            raise UserError(f"{one.path}: PatientID differs from that in {first.path.name}")
     normal = _normal(first)
     slices.sort(key=lambda one: float(one.position @ normal))
     slices = _without_twins(path, slices, normal, remarks)
@@ -200,12 +201,12 @@ def read_stack(path: Path, largest_gap: float = LARGEST_SLICE_GAP) -> Stack:
 
 
 def planes(stack: Stack) -> Iterator[np.ndarray]:
-    """Decode the slices of a stack one by one: slope times value plus intercept, each slice's own; float32."""
+    """Yield the slices of a stack as float32 HU, each with its own slope and intercept."""
     return (_pixels(one) for one in stack.slices)
 
 
 def _slices(path: Path, dataset: pydicom.Dataset) -> Iterator[Slice]:
-    """Yield the slices of a DICOM file: one, or the frames of an enhanced CT, in their order."""
+    """Yield the slices of a DICOM file: one, or the frames of an enhanced CT in order."""
     if dataset.get("SOPClassUID") not in ENHANCED:
         yield _slice(path, dataset)
         return
@@ -213,7 +214,7 @@ def _slices(path: Path, dataset: pydicom.Dataset) -> Iterator[Slice]:
         shared = (dataset.get(FRAMES[0]) or [pydicom.Dataset()])[0]
         own = dataset.get(FRAMES[1]) or []
         if len(own) != frames_in(dataset):
-            raise UserError(f"{path}: tells of {len(own)} frames, and has {frames_in(dataset)}; is the file complete?")
+            raise UserError(f"{path}: describes {len(own)} frames, but has {frames_in(dataset)}; is the file complete?")
         for number, groups in enumerate(own):
             plain = pydicom.Dataset()
             for name in (*KIND, "Rows", "Columns", "SamplesPerPixel"):
@@ -231,13 +232,13 @@ def _slices(path: Path, dataset: pydicom.Dataset) -> Iterator[Slice]:
 
 
 def _slice(path: Path, dataset: pydicom.Dataset) -> Slice:
-    """Return one DICOM file as a slice, and refuse what is not a plain one."""
+    """Return one DICOM file as a slice; raise `UserError` if it is not a valid one."""
     try:
         for name in (*GEOMETRY, *RESCALE):
             if dataset.get(name) in (None, ""):
                 raise UserError(f"{path}: has no {name}; a CT slice needs it")
         if dataset.get("SamplesPerPixel", 1) != 1:
-            raise UserError(f"{path}: holds colours; accepted is one grey value a pixel")
+            raise UserError(f"{path}: holds colours; accepted is one grey value per pixel")
         instance = dataset.get("InstanceNumber")
         one = Slice(
             path,
@@ -264,7 +265,7 @@ def _slice(path: Path, dataset: pydicom.Dataset) -> Slice:
 
 
 def _without_twins(path: Path, slices: list[Slice], normal: np.ndarray, remarks: list[str]) -> list[Slice]:
-    """Leave out slices that are there twice, pixel by pixel; refuse different ones at one position."""
+    """Return the slices without exact duplicates; raise `UserError` for different slices at the same position."""
     kept = slices[:1]
     for one in slices[1:]:
         height = float(one.position @ normal)
@@ -282,7 +283,7 @@ def _without_twins(path: Path, slices: list[Slice], normal: np.ndarray, remarks:
 
 
 def _check_spacing(path: Path, slices: list[Slice], normal: np.ndarray, largest_gap: float, remarks: list[str]) -> bool:
-    """Say whether the stack is even; refuse it where slices lie aside of each other or a gap is too wide to bridge."""
+    """Return whether the stack is even; raise `UserError` for slices off the line of the others, or a wide gap."""
     positions = np.array([one.position for one in slices])
     heights = positions @ normal
     steps = np.diff(heights)
@@ -291,7 +292,7 @@ def _check_spacing(path: Path, slices: list[Slice], normal: np.ndarray, largest_
         SPACING_TOLERANCE * usual
     ):
         return True
-    # On the line from the first slice to the last, at the height of each.
+    # The point at each slice's height on the line from the first slice to the last.
     line = positions[0] + np.outer((heights - heights[0]) / (heights[-1] - heights[0]), positions[-1] - positions[0])
     aside = np.linalg.norm(positions - line, axis=1)
     if aside.max() > SPACING_TOLERANCE * usual:
@@ -303,7 +304,7 @@ def _check_spacing(path: Path, slices: list[Slice], normal: np.ndarray, largest_
     if len(wide):
         gaps = ", ".join(_gap(slices, heights, int(k), usual) for k in wide[:5]) + ", …" * (len(wide) > 5)
         raise UserError(
-            f"{path}: {gaps}; gaps of uneven slices are bridged up to {largest_gap:g} mm "
+            f"{path}: {gaps}; gaps between uneven slices are interpolated up to {largest_gap:g} mm "
             "(preprocessing: largest_slice_gap)"
         )
     remarks.append(
@@ -313,7 +314,7 @@ def _check_spacing(path: Path, slices: list[Slice], normal: np.ndarray, largest_
 
 
 def _gap(slices: list[Slice], heights: np.ndarray, k: int, usual: float) -> str:
-    """Tell what is missing between slices `k` and `k` + 1."""
+    """Return a description of the slices missing between slices `k` and `k` + 1."""
     step = heights[k + 1] - heights[k]
     below, above = slices[k].instance, slices[k + 1].instance
     numbers = ""
@@ -354,7 +355,7 @@ def _normal(one: Slice) -> np.ndarray:
 
 
 def _numbers(path: Path, dataset: pydicom.Dataset, name: str, count: int) -> np.ndarray:
-    """Return the numbers of an element; there must be `count`, finite all."""
+    """Return the numbers of an element; raise `UserError` unless there are `count` finite ones."""
     numbers = np.atleast_1d(np.asarray(dataset[name].value, dtype=float))
     if numbers.shape != (count,) or not np.isfinite(numbers).all():
         raise UserError(f"{path}: {name} is {numbers.tolist()}; accepted: finite numbers, {count} of them")

@@ -1,4 +1,4 @@
-"""Files of DICOM: what is read of them, and which of a folder are the slices of one CT series."""
+"""DICOM files: the elements that are read, and the slices of one CT series in a folder."""
 
 import io
 import logging
@@ -25,14 +25,14 @@ from .. import UserError
 from .folders import files_under
 from .kinds import begins_data_set, is_dicom
 
-for _name in ("pydicom", "highdicom"):  # what they log may quote the file
+for _name in ("pydicom", "highdicom"):  # their log messages may quote the file
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 GEOMETRY = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient")
 NO_KIND = "Modality is missing; accepted is CT"
-DAMAGED = "damaged: what it is cannot be read"
+DAMAGED = "damaged: its kind cannot be read"
 LOCALIZER = "a localizer"
-"""Why a slice of a CT series may be left out though it belongs to the series."""
+"""The reason for which a slice may be left out although it belongs to the CT series."""
 
 RESCALE = ("RescaleSlope", "RescaleIntercept")
 PIXELS = (
@@ -49,10 +49,10 @@ PIXELS = (
     "PixelData",
 )
 FRAMES = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-"""Where enhanced CT, a file of many slices, has the geometry and rescale parameters of each."""
+"""The sequences of an enhanced CT, a file of many slices, with the geometry and rescale parameters of each."""
 ENHANCED = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 KIND = ("SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "SeriesInstanceUID", "InstanceNumber", "PatientID")
-"""All elements that are read of a CT slice, and no other: what is not read cannot get into a log."""
+"""The only elements that are read of a CT slice, so that no others can get into a log."""
 
 UNREADABLE = (
     BytesLengthException,
@@ -69,13 +69,13 @@ UNREADABLE = (
     AssertionError,
     struct.error,
 )
-"""What pydicom, its decoders and highdicom raise for bytes that make no sense."""
+"""The errors that pydicom, its decoders and highdicom raise for invalid bytes."""
 
 
 def read_dataset(path: Path, **options: Any) -> pydicom.Dataset:
-    """Read a DICOM file, or a bare data set, from memory; raises what pydicom does.
+    """Read a DICOM file, or a bare data set, from memory; raise the errors of pydicom.
 
-    A damaged length makes pydicom ask for gigabytes, for which a file would be given room.
+    From a file, pydicom would allocate gigabytes for a damaged length.
     """
     content = path.read_bytes()
     dataset = pydicom.dcmread(io.BytesIO(content), force=begins_data_set(content[:512]), **options)
@@ -86,13 +86,13 @@ def read_dataset(path: Path, **options: Any) -> pydicom.Dataset:
 
 
 def read_header(path: Path, elements: Sequence[str]) -> pydicom.Dataset:
-    """Read some elements of a DICOM file; raises `UserError`."""
+    """Read some elements of a DICOM file; raise `UserError` if it cannot be read."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they show what the file holds
+            warnings.simplefilter("ignore")  # warnings quote the file
             dataset = read_dataset(path, specific_tags=list(elements))
             for name in elements:
-                dataset.get(name)  # values are decoded when they are asked for
+                dataset.get(name)  # values are decoded on access
             return dataset
     except InvalidDicomError as error:
         raise UserError(f"{path}: is not a DICOM file") from error
@@ -101,9 +101,9 @@ def read_header(path: Path, elements: Sequence[str]) -> pydicom.Dataset:
 
 
 def read_folder(folder: Path, wanted: Path | None, remarks: list[str]) -> dict[Path, pydicom.Dataset]:
-    """Read the DICOM files of a folder, or of those in it where it holds nothing but folders.
+    """Read the DICOM files of a folder, or of its subfolders if it holds only folders.
 
-    Files of another kind are left out unless they are called like the slices.
+    Files of another kind are left out unless they have the suffix of the slices.
     """
     try:
         paths = sorted(p for p in folder.iterdir() if p.is_file() and _may_be_slice(p))
@@ -119,15 +119,15 @@ def read_folder(folder: Path, wanted: Path | None, remarks: list[str]) -> dict[P
             try:
                 datasets[path] = read_header(path, (*KIND, *GEOMETRY, *RESCALE, *FRAMES, *PIXELS))
             except UserError as error:
-                raise UserError(f"{error}; a folder holds slices that can all be read") from error
+                raise UserError(f"{error}; all slices of a folder must be readable") from error
     others = len(paths) - len(datasets)
     if others:
-        remarks.append(f"{others} of {len(paths)} files in the folder are no DICOM files: left out")
+        remarks.append(f"{others} of {len(paths)} files in the folder are not DICOM files: left out")
     return datasets
 
 
 def _may_be_slice(path: Path) -> bool:
-    """Say whether a file is neither hidden nor the index of a medium."""
+    """Return whether a file is neither hidden nor the index of a medium."""
     return not path.name.startswith(".") and path.name.upper() != "DICOMDIR"
 
 
@@ -149,14 +149,14 @@ def choose_series(
     sizes: Counter[str] = Counter()
     for one, dataset in slices.items():
         sizes[series[one]] += frames_in(dataset)
-    # Anonymisation may leave one identifier to each slice: only identifiers that group slices tell of several series.
+    # Anonymisation may give each slice its own series identifier: only identifiers that group slices indicate series.
     if len(sizes) == len(slices) == sizes.total() > 2:
         return slices
     ranking = sizes.most_common()
     chosen = ranking[0][0] if wanted is None else series[wanted]
     if len(sizes) > 1 and wanted is None and ranking[0][1] == ranking[1][1]:
         raise UserError(
-            f"{path}: holds {len(sizes)} CT series, and none has most slices; name a file of the series that counts"
+            f"{path}: holds {len(sizes)} CT series, and none has most slices; name a file of the series to use"
         )
     if len(sizes) > 1:
         others = sizes.total() - sizes[chosen]
@@ -168,22 +168,22 @@ def choose_series(
 
 
 def _refuse_cut_files(datasets: dict[Path, pydicom.Dataset], reasons: dict[Path, str]) -> None:
-    """Refuse files that end before they say what they are, and CT slices that end before their pixels.
+    """Reject truncated files by name: files without a readable kind, and CT slices without pixels.
 
-    Left out, they would be bridged: the slices that they hold would be interpolated, or be missing at an end.
+    If they were left out, their slices would be interpolated, or be missing at an end.
     """
     for one, reason in reasons.items():
         if reason in (NO_KIND, DAMAGED) or (not reason and "PixelData" not in datasets[one]):
             raise UserError(
-                f"{one}: {reason or 'has no pixels'}; is the file complete? A folder holds slices that can all be read"
+                f"{one}: {reason or 'has no pixels'}; is the file complete? All slices of a folder must be readable"
             )
 
 
 def why_no_slice(dataset: pydicom.Dataset) -> str:
-    """Return why a DICOM object is no slice of a CT volume, or nothing."""
+    """Return the reason why a DICOM object is not a slice of a CT volume, or an empty text."""
     try:
         modality = dataset.get("Modality")
-        # Anonymised ones may have none. A warning of an odd one would show what the file holds.
+        # Anonymised files may have no class. A warning about an invalid one would quote the file.
         kind = pydicom.uid.UID(dataset.get("SOPClassUID") or CTImageStorage, pydicom.config.IGNORE)
         localizer = "LOCALIZER" in (dataset.get("ImageType") or ())
         frames = frames_in(dataset)
@@ -194,7 +194,7 @@ def why_no_slice(dataset: pydicom.Dataset) -> str:
     if not modality:
         return NO_KIND
     if modality != "CT" and kind in (CTImageStorage, *ENHANCED) and "SeriesInstanceUID" not in dataset:
-        return DAMAGED  # cut off in the middle of this word
+        return DAMAGED  # truncated within the element
     if modality != "CT":
         return f"Modality is {code(modality)}; accepted is CT"
     if localizer:
@@ -202,7 +202,7 @@ def why_no_slice(dataset: pydicom.Dataset) -> str:
     if kind in ENHANCED:
         return ""
     if frames != 1:
-        return "several frames in a file that is no enhanced CT; accepted is one slice a file"
+        return "several frames in a file that is not an enhanced CT; accepted is one slice per file"
     if kind != CTImageStorage:
         known = kind.name if kind in pydicom.uid.UID_dictionary else "an object of an unknown kind"
         return f"{known}; accepted is {CTImageStorage.name}"
@@ -210,12 +210,12 @@ def why_no_slice(dataset: pydicom.Dataset) -> str:
 
 
 def frames_in(dataset: pydicom.Dataset) -> int:
-    """Return how many slices a file holds."""
+    """Return the number of slices in a file."""
     return int(dataset.get("NumberOfFrames") or 1)
 
 
 def known_numbers(path: Path, kind: str, known: Collection[int], wanted: Collection[int]) -> None:
-    """Raise `UserError` where numbers of segments or regions are wanted that a mask does not declare."""
+    """Raise `UserError` if a mask does not declare all `wanted` numbers of segments or regions."""
     missing = sorted(set(wanted) - set(known))
     if missing:
         raise UserError(
@@ -224,5 +224,5 @@ def known_numbers(path: Path, kind: str, known: Collection[int], wanted: Collect
 
 
 def code(value: Any) -> str:
-    """Return a code such as CT as it is. In a damaged file any other element may stand in its place, even a name."""
+    """Return a code such as CT, or a placeholder: in a damaged file, its value may be any text, even a name."""
     return str(value) if re.fullmatch(r"[A-Z]{2,16}", str(value or "")) else "unreadable" if value else "missing"

@@ -1,4 +1,4 @@
-"""Masks drawn on the slices of a CT series: DICOM segmentations and structure sets read, segmentations written."""
+"""Masks on the slices of a CT series: reading of DICOM segmentations and structure sets, writing of segmentations."""
 
 import warnings
 from collections.abc import Collection
@@ -18,23 +18,23 @@ from .grids import GRID_TOLERANCE
 from .kinds import is_dicom
 
 SOFTWARE = "slicesampling"
-"""Who made a segmentation."""
+"""The manufacturer of written segmentations."""
 
 SERIES_NUMBER = 9001
-"""Of a written segmentation, above those of a scanner."""
+"""The series number of written segmentations, above those of scanners."""
 
 MAY_BE_EMPTY = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
     *("StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName"),
 )
-"""What a slice has to hold, but may hold without a value (type 2 of the standard)."""
+"""Elements that a slice must have but that may be empty (type 2 of the standard)."""
 
 
 def read_drawn_mask(path: Path, stack: Stack, wanted: Collection[int], remarks: list[str]) -> np.ndarray:
     """Read a DICOM segmentation or structure set drawn on `stack`, onto its grid: bool (slice, row, column).
 
-    `wanted` are numbers of segments, or of regions of interest; without any, all of a segmentation count, and
-    the one of a structure set. `remarks` gets what was left out. Raises `UserError`.
+    wanted: numbers of segments or regions of interest; empty: all segments of a segmentation, or the only region of a
+    structure set. remarks: a list to which omissions are appended. Raise `UserError` if the mask cannot be used.
     """
     modality = read_header(path, ("Modality",)).get("Modality")
     if modality == "SEG":
@@ -47,8 +47,8 @@ def read_drawn_mask(path: Path, stack: Stack, wanted: Collection[int], remarks: 
 def write_segmentation(path: Path, stack: Stack, mask: np.ndarray) -> None:
     """Write a mask, bool (slice, row, column) on `stack`, as DICOM segmentation with one segment, the liver.
 
-    Patient and study are those of the slices, as viewers need it. What slices lack and the standard allows to be empty
-    is empty. Raises `UserError` where they lack more.
+    Patient and study are those of the slices, as viewers require. Elements that the slices lack are empty if the
+    standard allows it. Raise `UserError` if the slices lack other required elements.
     """
     import highdicom
     from highdicom.seg import Segmentation, SegmentDescription
@@ -89,14 +89,15 @@ def write_segmentation(path: Path, stack: Stack, mask: np.ndarray) -> None:
     except UNREADABLE as error:
         raise UserError(
             f"{stack.path}: no DICOM segmentation can be written for it ({type(error).__name__}: {one_line(error)}); "
-            "the standard wants more elements in its slices"
+            "its slices lack elements that the standard requires"
         ) from error
 
 
 def read_mask_slices(folder: Path, stack: Stack) -> np.ndarray:
-    """Read a mask that is stored as DICOM images, one a slice of `stack`, by their positions: (slice, row, column).
+    """Read a mask stored as DICOM images, one per slice of `stack`, by their positions: (slice, row, column).
 
-    3D-IRCADb stores its masks so. Of what kind the objects are does not matter. Raises `UserError`.
+    3D-IRCADb stores its masks this way. The objects may be of any kind. Raise `UserError` if the images do not match
+    the slices.
     """
     values = np.zeros(stack.shape, np.int32)
     filled: dict[int, Path] = {}
@@ -117,17 +118,17 @@ def read_mask_slices(folder: Path, stack: Stack) -> np.ndarray:
         if plane.shape != stack.shape[1:]:
             raise UserError(f"{path}: has {plane.shape} pixels, but its image has {stack.shape[1:]}")
         if k in filled:
-            raise UserError(f"{path}: lies on the slice of {filled[k].name}; there must be one a slice")
+            raise UserError(f"{path}: lies on the slice of {filled[k].name}; there must be one per slice")
         values[k], filled[k] = plane, path
     if len(filled) < len(stack.slices):
         raise UserError(
-            f"{folder}: {len(filled)} DICOM masks for {len(stack.slices)} slices; there must be one a slice, or a PNG"
+            f"{folder}: {len(filled)} DICOM masks for {len(stack.slices)} slices; there must be one per slice, or a PNG"
         )
     return values
 
 
 def _sources(stack: Stack, mask: np.ndarray) -> tuple[list[pydicom.Dataset], np.ndarray]:
-    """Return the images that a mask belongs to, and the mask in the order of their slices or frames."""
+    """Return the source images of a mask, and the mask in the order of their slices or frames."""
     paths = list(dict.fromkeys(one.path for one in stack.slices))
     if stack.slices[0].frame is None:
         return [_whole_header(path) for path in paths], mask
@@ -140,10 +141,10 @@ def _sources(stack: Stack, mask: np.ndarray) -> tuple[list[pydicom.Dataset], np.
 
 
 def _whole_header(path: Path) -> pydicom.Dataset:
-    """Read all of a slice but its pixels, and add what anonymisation may have removed.
+    """Read a slice without its pixels, and add elements that anonymisation may have removed.
 
-    It is a CT image, if it does not say so. What may be empty is empty. Without a frame of reference the slices of a
-    series share one, which is the same each time that it is made.
+    A missing class is CT image. Elements that may be empty are added empty. A missing frame of reference is derived
+    from the series, so that all its slices share the same one each time.
     """
     dataset = read_dataset(path, stop_before_pixels=True)
     dataset.SOPClassUID = dataset.get("SOPClassUID") or CTImageStorage
@@ -157,7 +158,7 @@ def _whole_header(path: Path) -> pydicom.Dataset:
 
 
 def _read_segmentation(path: Path, stack: Stack, wanted: Collection[int]) -> np.ndarray:
-    """Read the frames of a segmentation, each onto the slice at its position; slices without a frame are empty."""
+    """Read the frames of a segmentation onto the slices at their positions; slices without a frame are empty."""
     import highdicom
 
     try:
@@ -171,7 +172,7 @@ def _read_segmentation(path: Path, stack: Stack, wanted: Collection[int]) -> np.
                 raise UserError(f"{path}: has {frames} frames for {len(stack.slices)} slices")
             size = (int(segmentation.Rows), int(segmentation.Columns))
             if size != stack.slices[0].size:
-                raise UserError(f"{path}: has {size} pixels a frame, but its image has {stack.slices[0].size}")
+                raise UserError(f"{path}: has {size} pixels per frame, but its image has {stack.slices[0].size}")
             pixels = segmentation.pixel_array.reshape(frames, *size)
             kind = str(segmentation.SegmentationType)
             shared = segmentation.SharedFunctionalGroupsSequence[0]
@@ -189,7 +190,7 @@ def _read_segmentation(path: Path, stack: Stack, wanted: Collection[int]) -> np.
 
 
 def _slice_of_frame(path: Path, stack: Stack, own: pydicom.Dataset, shared: pydicom.Dataset) -> int:
-    """Return the slice that a frame of a segmentation lies on, to within `GRID_TOLERANCE`."""
+    """Return the index of the slice of a segmentation's frame, within `GRID_TOLERANCE`."""
     position = np.array(_group(own, shared, "PlanePositionSequence").ImagePositionPatient, dtype=float)
     orientation = np.array(_group(own, shared, "PlaneOrientationSequence").ImageOrientationPatient, dtype=float)
     spacing = np.array(_group(own, shared, "PixelMeasuresSequence").PixelSpacing, dtype=float)
@@ -207,5 +208,5 @@ def _slice_of_frame(path: Path, stack: Stack, own: pydicom.Dataset, shared: pydi
 
 
 def _group(own: pydicom.Dataset, shared: pydicom.Dataset, name: str) -> pydicom.Dataset:
-    """Return an item of the functional groups of a frame, its own or that of all frames."""
+    """Return an item of a frame's functional groups, its own or the shared one."""
     return (own if name in own else shared)[name].value[0]

@@ -1,4 +1,4 @@
-"""DICOM structure sets: contours in planes, filled on the slices of a series."""
+"""DICOM structure sets: planar contours, filled on the slices of a series."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -15,23 +15,23 @@ from .dicom_files import UNREADABLE, known_numbers, read_header
 from .grids import REVERSE
 
 CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
-"""Kinds of contours that enclose an area."""
+"""Types of contours that enclose an area."""
 
 BEYOND = 64
-"""Pixels beyond the image, on each side, in which the area of a contour is still counted."""
+"""The margin around the image, in pixels, in which the area of contours is counted."""
 
 IN_PLANE = ndimage.generate_binary_structure(2, 1)[None]
-"""A pixel and its four neighbours in the slice."""
+"""A pixel and its four in-plane neighbours."""
 
 SAME_PLANE = 0.1
-"""Contours lie in one plane if their heights differ by less than this share of the slice spacing."""
+"""Contours are in the same plane if their heights differ by less than this share of the slice spacing."""
 
 
 class Plane(NamedTuple):
-    """What is drawn in one plane.
+    """The filled contours of one plane.
 
-    height: along the normal of the slices, mm; pixels: bool (row, column), those of the image; lost: how many pixels
-    are enclosed beyond the image.
+    height: along the normal of the slices in mm; pixels: bool (row, column) of the image; lost: the number of enclosed
+    pixels beyond the image.
     """
 
     height: float
@@ -42,11 +42,11 @@ class Plane(NamedTuple):
 def read_structures(path: Path, stack: Stack, wanted: Collection[int], remarks: list[str]) -> np.ndarray:
     """Fill the contours of regions of interest on the grid of `stack`: bool (slice, row, column).
 
-    A pixel counts if its centre lies within; contours of a region within others of the same plane are holes; regions
-    add up. Contours belong to the slice in their plane. Where that slice is missing and `stack` is uneven, they count
-    where slices are interpolated; other contours between slices are left out, and `remarks` says so. Without any
-    `wanted`, the only region counts. Raises `UserError`, also where the mask holds less than the contours enclose,
-    beyond its outermost pixels.
+    A pixel is inside if its centre is. Contours of a region within others of the same plane are holes; the union of
+    regions is taken. Contours belong to the slice in their plane. If that slice is missing and `stack` is uneven, they
+    are used for the interpolation of slices; other contours between slices are left out, with a line in `remarks`.
+    Without `wanted` numbers, the only region is used. Raise `UserError` for invalid contours, and if the volume of the
+    mask is less than that of the contours by more than its outermost pixels.
     """
     try:
         planes = _planes(path, stack, _regions(path, wanted))
@@ -60,7 +60,7 @@ def read_structures(path: Path, stack: Stack, wanted: Collection[int], remarks: 
 
 
 def _regions(path: Path, wanted: Collection[int]) -> dict[int, list[pydicom.Dataset]]:
-    """Return the contours of each wanted region of interest, by its number; without any wanted, of the only one."""
+    """Return the contours of each wanted region of interest, or of the only one, by its number."""
     structures = read_header(path, ("StructureSetROISequence", "ROIContourSequence"))
     regions = {
         int(item.ReferencedROINumber): list(item.get("ContourSequence") or [])
@@ -73,7 +73,7 @@ def _regions(path: Path, wanted: Collection[int]) -> dict[int, list[pydicom.Data
 
 
 def _planes(path: Path, stack: Stack, regions: dict[int, list[pydicom.Dataset]]) -> list[Plane]:
-    """Fill the contours plane by plane."""
+    """Return the planes with filled contours."""
     drawn: list[tuple[float, int, np.ndarray]] = []
     first, last = stack.heights[0] - stack.usual / 2, stack.heights[-1] + stack.usual / 2
     for number, contours in regions.items():
@@ -91,7 +91,7 @@ def _planes(path: Path, stack: Stack, regions: dict[int, list[pydicom.Dataset]])
                 )
             if not first <= heights.mean() <= last:
                 raise UserError(
-                    f"{path}: the contour at {heights.mean():.3f} mm along the normal is off any slice; they lie from "
+                    f"{path}: the contour at {heights.mean():.3f} mm along the normal is off any slice; slices are at "
                     f"{stack.heights[0]:.3f} to {stack.heights[-1]:.3f} mm"
                 )
             drawn.append((float(heights.mean()), number, points))
@@ -104,7 +104,7 @@ def _planes(path: Path, stack: Stack, regions: dict[int, list[pydicom.Dataset]])
 
 
 def _filled(stack: Stack, drawn: list[tuple[float, int, np.ndarray]]) -> Plane:
-    """Fill the contours of a plane: (height, region, points as (point, xyz) in mm) each. A twin counts once."""
+    """Fill the contours of a plane, each (height, region, points (point, xyz) in mm); duplicates count once."""
     height = float(np.mean([one[0] for one in drawn]))
     k = stack.nearest(height)
     to_index = np.linalg.inv(REVERSE @ stack.slice_grid(k).affine @ REVERSE)  # x, y, z in mm → column, row, any
@@ -121,7 +121,7 @@ def _filled(stack: Stack, drawn: list[tuple[float, int, np.ndarray]]) -> Plane:
 
 
 def _turn(mask: np.ndarray, points: np.ndarray) -> None:
-    """Turn the pixels (row, column) whose centre lies within a polygon of points (column, row) in pixels."""
+    """Invert, in place, the pixels (row, column) with centres inside a polygon of points (column, row) in pixels."""
     last = np.array(mask.shape[::-1]) - 1
     low, high = (
         np.clip(end, 0, last).astype(int) for end in (np.floor(points.min(axis=0)), np.ceil(points.max(axis=0)))
@@ -133,7 +133,7 @@ def _turn(mask: np.ndarray, points: np.ndarray) -> None:
 
 
 def _on_grid(stack: Stack, planes: list[Plane]) -> tuple[np.ndarray, int]:
-    """Put planes on the grid of a stack: bool (slice, row, column), and how many planes found no place."""
+    """Return the mask of planes on the grid of a stack, bool (slice, row, column), and the number of unused planes."""
     on_slice: dict[int, Plane] = {}
     between = []
     for plane in sorted(planes, key=lambda plane: abs(plane.height - stack.heights[stack.nearest(plane.height)])):
@@ -154,7 +154,7 @@ def _on_grid(stack: Stack, planes: list[Plane]) -> tuple[np.ndarray, int]:
 
 
 def _check_volume(path: Path, stack: Stack, planes: list[Plane], mask: np.ndarray) -> None:
-    """Refuse a mask that holds less than its contours: their areas times their distance, up to the rim."""
+    """Raise `UserError` if the mask's volume is below the contours' areas times their distance by more than its rim."""
     distance = float(np.median(np.diff([plane.height for plane in planes]))) if len(planes) > 1 else stack.usual
     rows, columns = stack.slices[0].spacing
     pixel = rows * columns / 1000

@@ -1,4 +1,4 @@
-"""Predictions on the files that they were made from, so that any viewer lays one over the other."""
+"""Export of predictions on the grid of their original images, so that any viewer can overlay them."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from .volumes import stored_grid, write_mask
 
 
 class Exported(NamedTuple):
-    """What was written, and what could not be, or lies otherwise than the image, a line each."""
+    """The written files, and a line for each file that was not written or is on another grid than the image."""
 
     files: list[Path]
     remarks: list[str]
@@ -30,10 +30,10 @@ def export_mask(
 ) -> Exported:
     """Write a mask (z, y, x) on `grid` as `target`.nii.gz on the voxels of its image.
 
-    Along the axes of an image file, voxel for voxel; for a DICOM series on its stack of slices, and as `target`.dcm, a
-    DICOM segmentation that belongs to the patient and study of the series. If the slices are tilted, the file of the
-    volume lies on the patient's axes instead: tools that build on ITK refuse axes that are not perpendicular. Raises
-    `UserError` where not even this file can be written.
+    For an image file, the mask has its stored axes, voxel for voxel. For a DICOM series, it is on the stack of slices,
+    and is also written as `target`.dcm, a DICOM segmentation of the series' patient and study. If the slices are
+    tilted, the NIfTI file is on the patient's axes, because tools based on ITK refuse axes that are not perpendicular.
+    Raise `UserError` if not even the NIfTI file can be written.
     """
     image_path, target = Path(image_path), Path(target)
     volume = target.with_name(target.name + ".nii.gz")

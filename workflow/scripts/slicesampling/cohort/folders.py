@@ -1,4 +1,4 @@
-"""Folders as they come: which files are in them, behind links too, and zip archives."""
+"""The files in folders, including links, and zip archives."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from ..jobs.files import replacing
 from .kinds import IMAGE_SUFFIXES, is_dicom
 
 LARGEST_RATIO = 200
-"""Unpacked bytes for one packed: air packs well, but what grows more is no image."""
+"""The largest ratio of unpacked to packed bytes: air compresses well, but images do not exceed this."""
 
 
 def natural(name: str) -> list[str | int]:
@@ -34,7 +34,7 @@ def files_under(root: Path) -> list[Path]:
 
 
 def what_is_there(root: Path) -> str:
-    """Return in words what a folder holds, the most frequent first, to say why nothing was found in it."""
+    """Return a description of the files in a folder, the most frequent kinds first, for messages."""
     kinds = Counter(_kind(path) for path in files_under(root))
     dangling = sum(1 for folder, inner, names in os.walk(root) for name in (*inner, *names)
                    if not (Path(folder) / name).exists())  # fmt: skip
@@ -54,15 +54,15 @@ def _kind(path: Path) -> str:
 
 
 def is_zip(path: Path) -> bool:
-    """Say whether a file is a zip archive, or is called like one."""
+    """Return whether a file is a zip archive, by its name or content."""
     return path.suffix.lower() == ".zip" or (not path.suffix and zipfile.is_zipfile(path))
 
 
 def unpack(root: Path, to: Path) -> int:
-    """Unpack all zip files under `root` into `to`, each into the folder where it lay, and return how many there are.
+    """Unpack all zip files under `root` into the same folders under `to`, and return their number.
 
-    A folder that is there was complete when it got its name, and is not unpacked again. Raises UserError for a zip file
-    that is damaged or encrypted, holds names that lead out of the folder, or grows by more than `LARGEST_RATIO`.
+    An existing folder is complete, because it gets its name last, and is not unpacked again. Raise UserError for a zip
+    file that is damaged or encrypted, has names that lead out of the folder, or exceeds `LARGEST_RATIO`.
     """
     archives = [path for path in files_under(root) if is_zip(path)]
     for path in archives:
@@ -77,10 +77,10 @@ def unpack(root: Path, to: Path) -> int:
                         raise UserError(f"{path}: {member.filename!r} leads out of the folder")
                     if member.file_size > LARGEST_RATIO * max(member.compress_size, 1000):
                         raise UserError(
-                            f"{path}: {member.filename!r} unpacks to {member.file_size} bytes; is it sound?"
+                            f"{path}: {member.filename!r} unpacks to {member.file_size} bytes; is it intact?"
                         )
                 archive.extractall(temporary)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:  # Runtime: encrypted
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:  # RuntimeError: encrypted
             raise UserError(f"{path}: cannot be unpacked ({error})") from error
         except OSError as error:
             raise UserError(f"{error.filename or to}: {error.strerror}; --unpack names a folder with room") from error

@@ -1,4 +1,4 @@
-"""Files that hold a volume: NIfTI, NRRD and MetaImage, read and checked, and NIfTI written."""
+"""Reading and checking of NIfTI, NRRD and MetaImage files, and writing of NIfTI."""
 
 import math
 import re
@@ -20,25 +20,25 @@ from .grids import REVERSE, Grid, corners
 from .kinds import IMAGE_SUFFIXES, ITK_SUFFIXES, NIFTI_SUFFIXES
 
 LARGEST_VOLUME = 2**31
-"""Voxels. A header that announces more is damaged: the longest whole-body CT, 2000 slices of 1024 x 1024, has fewer."""
+"""Voxels. A header with more is damaged: the longest whole-body CT, 2000 slices of 1024 x 1024, has fewer."""
 
 LARGEST_HEADER = 2**24
-"""Bytes before the first voxel of a NIfTI file; extensions take some thousand."""
+"""The most bytes before the first voxel of a NIfTI file; extensions take a few thousand."""
 
 PIECE = 2**22
-"""Bytes that are unpacked at a time."""
+"""The number of bytes that are unpacked at a time."""
 
 TILT_TOLERANCE = 0.1
-"""How many degrees the axes of a grid may miss the right angle: 0.9 mm over a stack of 500 mm. More is resampled."""
+"""The tolerance for right angles of a grid in degrees, 0.9 mm over a stack of 500 mm; volumes beyond are resampled."""
 
 LARGEST_TILT = 45
-"""Degrees; gantries tilt by up to 30."""
+"""The largest accepted tilt in degrees; gantries tilt by up to 30."""
 
 _RAS_TO_LPS = np.diag([-1.0, -1, 1, 1])
 
 
 def check_usable(path: Path, grid: Grid) -> None:
-    """Refuse axes that span no volume."""
+    """Raise UserError for a grid whose axes do not span a volume, or that is tilted by more than `LARGEST_TILT`."""
     lengths = np.linalg.norm(grid.affine[:3, :3], axis=0)
     if not np.isfinite(grid.affine).all() or not lengths.min() > 0 or not np.isfinite(lengths).all():
         raise UserError(f"{path}: the voxel spacing must be finite and positive, got the affine {grid.affine.tolist()}")
@@ -50,7 +50,7 @@ def check_usable(path: Path, grid: Grid) -> None:
 
 
 class Stored(NamedTuple):
-    """What a file holds: values (z, y, x) as stored, before slope and intercept where there are any; and their grid."""
+    """The content of a file: stored values (z, y, x), before slope and intercept, if any (`scale`), and their grid."""
 
     values: np.ndarray
     grid: Grid
@@ -66,7 +66,7 @@ def scaled(values: np.ndarray, stored: Stored) -> np.ndarray:
 
 
 def read_file(path: Path) -> Stored:
-    """Read a file of any of the `IMAGE_SUFFIXES`."""
+    """Read a file with one of the `IMAGE_SUFFIXES`."""
     if not path.exists():
         raise UserError(f"{path}: there is no such file or folder")
     if path.name.endswith(NIFTI_SUFFIXES):
@@ -77,18 +77,18 @@ def read_file(path: Path) -> Stored:
 
 
 def _read_itk(path: Path) -> Stored:
-    """Read an NRRD or MetaImage file that holds its own voxels, with SimpleITK."""
+    """Read an NRRD or MetaImage file that contains its voxels, with SimpleITK."""
     import SimpleITK
 
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     with path.open("rb") as file:
         beginning = file.read(1 << 16)
-    # Such a header could name any other file of the machine.
+    # A header could refer to any other file of the machine.
     header = beginning.split(b"\n\n")[0] if path.suffix == ".nrrd" else beginning
     elsewhere = re.search(rb"(?im)^(data ?file:|ElementDataFile[ \t]*=)(?![ \t]*LOCAL\s)[^\r\n]*", header)
     if elsewhere:
         text = elsewhere[0].decode(errors="replace").strip()[:80]
-        raise UserError(f"{path}: its voxels lie in another file ({text}); accepted is one file with header and voxels")
+        raise UserError(f"{path}: its voxels are in another file ({text}); accepted is one file with header and voxels")
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -97,7 +97,7 @@ def _read_itk(path: Path) -> Stored:
         if len(size) != 3:
             raise UserError(f"{path}: has shape {size}; accepted are three axes")
         if reader.GetNumberOfComponents() != 1:
-            raise UserError(f"{path}: has {reader.GetNumberOfComponents()} values a voxel; accepted is one")
+            raise UserError(f"{path}: has {reader.GetNumberOfComponents()} values per voxel; accepted is one")
         if path.suffix == ".nrrd" and "NRRD_space" not in reader.GetMetaDataKeys():
             raise UserError(f"{path}: its header has no field space, so its orientation is unknown; write one")
         check_credible(path, size)
@@ -120,7 +120,7 @@ def _read_itk(path: Path) -> Stored:
 
 
 def _whole_metaimage(path: Path, expected: int) -> None:
-    """Refuse a compressed MetaImage whose voxels do not unpack to `expected` bytes: ITK would try for ever."""
+    """Reject a compressed MetaImage whose voxels do not unpack to `expected` bytes, on which ITK would never end."""
     unpack = zlib.decompressobj(wbits=47)  # zlib or gzip
     found = 0
     with path.open("rb") as file:
@@ -136,29 +136,29 @@ def _whole_metaimage(path: Path, expected: int) -> None:
         except zlib.error as error:
             raise UserError(f"{path}: its voxels cannot be unpacked ({error}); is it complete?") from error
     if not unpack.eof or found != expected:
-        raise UserError(f"{path}: its voxels do not unpack to the {expected} bytes that it announces; is it complete?")
+        raise UserError(f"{path}: its voxels do not unpack to the {expected} bytes of its header; is it complete?")
 
 
 def _itk_fault(error: Exception) -> str:
-    """Return what ITK says beside where in its sources it says it."""
+    """Return the message of ITK without the location in its sources."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return one_line(ValueError(lines[-1] if lines else "no reason given"))
 
 
 def check_credible(path: Path, shape: tuple[int, ...]) -> None:
-    """Refuse a volume that no scanner makes, before memory is taken for it."""
+    """Reject an impossible size of a volume before memory is allocated."""
     if min(shape) < 1 or math.prod(shape) > LARGEST_VOLUME:
         raise UserError(f"{path}: announces {'x'.join(map(str, shape))} voxels; accepted are up to {LARGEST_VOLUME:,}")
 
 
 def read_nifti(path: Path) -> Stored:
-    """Read a NIfTI-1 or NIfTI-2 file; the values are a map of the file where it is not compressed.
+    """Read a NIfTI-1 or NIfTI-2 file; the values are memory-mapped if it is not compressed.
 
-    The grid is that of the sform where there is one, else of the qform; where they disagree it is told.
+    The grid is that of the sform if there is one, otherwise of the qform; a remark mentions disagreement.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd headers are told of below, or are errors
+            warnings.simplefilter("ignore")  # invalid headers are reported below, or are errors
             header, values, scale = _unpacked_nifti(path) if path.suffix == ".gz" else _mapped_nifti(path)
             if header["sform_code"] and not np.isfinite(header.get_sform()).all():
                 raise UserError(f"{path}: its sform is {header.get_sform().tolist()}; accepted are finite numbers")
@@ -182,7 +182,7 @@ def read_nifti(path: Path) -> Stored:
 
 
 def _mapped_nifti(path: Path) -> tuple[nibabel.Nifti1Header, np.ndarray, tuple[float, float] | None]:
-    """Return the header of an uncompressed NIfTI file, its values (z, y, x) as a map of the file, slope, intercept."""
+    """Return the header of an uncompressed NIfTI file, its memory-mapped values (z, y, x), and (slope, intercept)."""
     image = nibabel.load(path)
     if not isinstance(image, nibabel.Nifti1Image):
         raise UserError(f"{path}: holds no NIfTI image; accepted are NIfTI-1 and NIfTI-2")
@@ -193,7 +193,7 @@ def _mapped_nifti(path: Path) -> tuple[nibabel.Nifti1Header, np.ndarray, tuple[f
 
 
 def _unpacked_nifti(path: Path) -> tuple[nibabel.Nifti1Header, np.ndarray, tuple[float, float] | None]:
-    """Do the same for a compressed file: unpacked twice as fast as nibabel does, and no further than it announces."""
+    """Return the same of a compressed file, unpacked twice as fast as by nibabel and limited to the announced size."""
     with igzip.open(path) as packed:
         start = packed.read(nibabel.Nifti2Header.sizeof_hdr)
         kinds = [kind for kind in (nibabel.Nifti1Header, nibabel.Nifti2Header) if kind.may_contain_header(start)]
@@ -208,7 +208,7 @@ def _unpacked_nifti(path: Path) -> tuple[nibabel.Nifti1Header, np.ndarray, tuple
             )
         dtype = header.get_data_dtype()
         slope, intercept = header.get_slope_inter()
-        # A file cannot hold a thousandfold of its size: deflate packs no better than 1 : 1032.
+        # Deflate compresses to no less than 1 : 1032.
         count = math.prod(shape) * dtype.itemsize
         if count > 1032 * path.stat().st_size:
             raise UserError(
@@ -222,14 +222,14 @@ def _unpacked_nifti(path: Path) -> tuple[nibabel.Nifti1Header, np.ndarray, tuple
             if not more:
                 raise EOFError("it ends before its last voxel")
             filled += more
-        packed.read(1)  # at the end the checksum is compared
+        packed.read(1)  # at the end of the file, the checksum is verified
     values = content.view(dtype)
     scale = None if slope is None or (slope, intercept) == (1, 0) else (float(slope), float(intercept))
     return header, values.reshape(shape, order="F").T, scale
 
 
 def _check_nifti(path: Path, header: nibabel.Nifti1Header) -> tuple[int, int, int]:
-    """Refuse what is no volume in mm, by its header; return its shape (x, y, z)."""
+    """Return the shape (x, y, z) of a header; raise UserError if it is not that of a volume in mm."""
     shape = header.get_data_shape()
     if header.get_data_dtype().kind not in "biuf":
         raise UserError(f"{path}: voxels of type {header.get_data_dtype()}; accepted are integers and real numbers")
@@ -245,7 +245,7 @@ def _check_nifti(path: Path, header: nibabel.Nifti1Header) -> tuple[int, int, in
 
 
 def _form_conflict(header: nibabel.Nifti1Header, affine: np.ndarray) -> tuple[str, ...]:
-    """Tell where both forms of a NIfTI header are set and place voxels differently."""
+    """Return a remark if sform and qform of a NIfTI header are both set and differ."""
     if not (header["sform_code"] and header["qform_code"]):
         return ()
     try:
@@ -255,20 +255,20 @@ def _form_conflict(header: nibabel.Nifti1Header, affine: np.ndarray) -> tuple[st
         if grid.matches(other):
             return ()
     except (HeaderDataError, ValueError, np.linalg.LinAlgError):
-        return ("the qform of the header is invalid: the sform counts",)
-    return (f"sform and qform of the header lie up to {apart:.3g} mm apart: the sform counts",)
+        return ("the qform of the header is invalid: the sform is used",)
+    return (f"sform and qform of the header differ by up to {apart:.3g} mm: the sform is used",)
 
 
 def _from_ras(affine: np.ndarray) -> np.ndarray:
-    """Turn an affine of NIfTI, (x, y, z) towards right, front and head, into the library's."""
+    """Return the library's affine of a NIfTI affine, (x, y, z) towards right, front and head."""
     return np.asarray(REVERSE @ _RAS_TO_LPS @ affine @ REVERSE)
 
 
 def _to_ras(affine: np.ndarray) -> np.ndarray:
-    """Turn an affine of the library into that of NIfTI."""
+    """Return the NIfTI affine of an affine of the library."""
     return np.asarray(_RAS_TO_LPS @ REVERSE @ affine @ REVERSE)
 
 
 def gridded(array: np.ndarray, grid: Grid) -> nibabel.Nifti1Image:
-    """Wrap an array (z, y, x) on `grid` as a NIfTI image."""
+    """Return an array (z, y, x) on `grid` as a NIfTI image."""
     return nifti_image(array, _to_ras(grid.affine), perpendicular=grid.tilt <= TILT_TOLERANCE)

@@ -1,4 +1,4 @@
-"""Where voxels lie, and interpolation from one grid to another (method of section III of the paper).
+"""Grids of voxels, and interpolation between grids (method of section III of the paper).
 
 Arrays are laid out (z, y, x). World points are millimetres in the same order (z, y, x) of the patient's frame: z
 towards the head, y towards the back, x towards the patient's left (LPS).
@@ -12,35 +12,36 @@ import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
 GRID_TOLERANCE = 0.1
-"""Two grids are one when no corner is further apart than this many voxels: headers hold rounded numbers."""
+"""The tolerance for equal grids in voxels at any corner: headers hold rounded numbers."""
 
 EDGE = 1.01
-"""How many voxels beyond the outermost centres the border value still holds: half a voxel to the edge of the field,
-half a voxel because the extent is no multiple of the canonical spacing, and a hundredth for rounding."""
+"""The distance beyond the outermost voxel centres up to which the border value is used, in voxels: half a voxel to the
+edge of the field, half a voxel because the extent is not a multiple of the canonical spacing, and a hundredth for
+rounding."""
 
 OBLIQUE_EDGE = 0.51
-"""The same where the volume leans against the patient's axes: the canonical grid then reaches beyond its field, which
-ends half a voxel from the centres, and the border value would add a rim."""
+"""The same for volumes oblique to the patient's axes: the canonical grid then reaches beyond the field, which ends half
+a voxel from the centres, and the border value would add a rim."""
 
 ALIGNED = 1e-3
-"""Grids that lean against each other by fewer voxels than this, over their whole length, have the same axes."""
+"""The tolerance for parallel axes in voxels, over the whole length of a grid."""
 
 TIE = 1e-4
-"""Rounding allowed for when interpolated mask values, or positions between two voxels, are compared with one half:
-NIfTI headers hold positions in float32, to some 3e-5 mm."""
+"""The tolerance for comparisons of interpolated mask values, or positions between two voxels, with one half: NIfTI
+headers hold positions in float32, to some 3e-5 mm."""
 
 PAPER_SPACING = (1.5, 1.0, 1.0)
 """mm (z, y, x), section III-A."""
 
 REVERSE = np.array([[0.0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
-"""Swaps (x, y, z) of files with the library's (z, y, x), for points and indices alike."""
+"""Swaps (x, y, z) of files and (z, y, x) of the library, for points and indices."""
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Where the voxels of an array lie.
+    """The positions of an array's voxels.
 
-    `shape` counts voxels (z, y, x); `affine` (4, 4) takes a voxel index (z, y, x, 1) to millimetres (z, y, x, 1), LPS.
+    `shape` is in voxels (z, y, x); `affine` (4, 4) maps a voxel index (z, y, x, 1) to millimetres (z, y, x, 1), LPS.
     """
 
     shape: tuple[int, int, int]
@@ -48,19 +49,19 @@ class Grid:
 
     @property
     def spacing(self) -> tuple[float, float, float]:
-        """Distance of neighbouring voxel centres (z, y, x) in mm."""
+        """The distance of neighbouring voxel centres (z, y, x) in mm."""
         z, y, x = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(z), float(y), float(x)
 
     @property
     def tilt(self) -> float:
-        """How many degrees the axes miss the right angle, at most."""
+        """The largest deviation of the axes from right angles in degrees."""
         axes = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
         cosines = np.abs((axes.T @ axes)[np.triu_indices(3, k=1)])
         return float(np.degrees(np.arcsin(np.clip(cosines.max(), 0, 1))))
 
     def distance(self, other: "Grid") -> float:
-        """Return how far apart the same voxel of both is at most, in voxels of this one; infinite for other shapes."""
+        """Return the largest distance of voxels with equal indices in voxels of this grid; inf for other shapes."""
         if self.shape != other.shape:
             return float("inf")
         ends = corners(self.shape)
@@ -68,11 +69,11 @@ class Grid:
         return float(np.abs(displaced - ends).max())
 
     def matches(self, other: "Grid") -> bool:
-        """Say whether both grids have the same voxels, to within `GRID_TOLERANCE`."""
+        """Return whether both grids have the same voxels, within `GRID_TOLERANCE`."""
         return self.distance(other) < GRID_TOLERANCE
 
     def to_json(self) -> str:
-        """Return the grid as a JSON object with the keys shape and affine; no digit is lost."""
+        """Return the grid as a JSON object with the keys shape and affine, without loss of precision."""
         return json.dumps({"shape": self.shape, "affine": self.affine.tolist()})
 
     @classmethod
@@ -95,7 +96,7 @@ class Grid:
 
 
 def upright(array: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:
-    """Flip and transpose `array` so that its axes come nearest to the patient's z, y and x: a view."""
+    """Return a view of `array`, flipped and transposed so that its axes are nearest to the patient's z, y and x."""
     orientation = io_orientation(grid.affine)
     affine = grid.affine @ inv_ornt_aff(orientation, grid.shape)
     turned = apply_orientation(array, orientation)
@@ -106,14 +107,14 @@ def upright(array: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:
 def canonical_grid(grid: Grid, spacing: tuple[float, float, float]) -> Grid:
     """Return the grid along the patient's axes with `spacing` (z, y, x) in mm over the extent of `grid`.
 
-    The lower edges of both grids coincide and the number of voxels is rounded, so that every voxel centre lies within
+    The lower edges of both grids coincide, and the number of voxels is rounded, so that every voxel centre lies within
     the extent. The extent of an oblique grid is its bounding box.
     """
     # Corners of the outermost voxels, half a voxel beyond their centres.
     edges = corners(grid.shape, margin=0.5)
     world = (grid.affine @ edges)[:3]
     low, high = world.min(axis=1), world.max(axis=1)
-    # Rounded to a millionth first: otherwise the last bits decide whether half a voxel counts.
+    # Round to a millionth first; otherwise the last bits would decide on half voxels.
     z, y, x = np.maximum(np.floor(np.round((high - low) / spacing, 6) + 0.5), 1).astype(int).tolist()
     affine = np.diag([*spacing, 1.0])
     affine[:3, 3] = low + np.asarray(spacing) / 2
@@ -123,8 +124,8 @@ def canonical_grid(grid: Grid, spacing: tuple[float, float, float]) -> Grid:
 def resample(array: np.ndarray, source: Grid, target: Grid, *, fill: float) -> np.ndarray:
     """Interpolate `array` (z, y, x) on `source` linearly at the voxel centres of `target`; float32 (z, y, x).
 
-    Up to `EDGE` voxels beyond the outermost centres the border value holds, `OBLIQUE_EDGE` if `source` is oblique, so
-    that a volume neither gets nor loses a rim; further out the value is `fill`.
+    The border value is used up to `EDGE` voxels beyond the outermost centres, or `OBLIQUE_EDGE` if `source` is oblique,
+    so that a volume neither gains nor loses a rim; beyond that the value is `fill`.
     """
     result = np.empty(target.shape, np.float32)
     for z, plane in enumerate(_planes(array, source, target, fill)):
@@ -133,7 +134,7 @@ def resample(array: np.ndarray, source: Grid, target: Grid, *, fill: float) -> n
 
 
 def resample_image(array: np.ndarray, source: Grid, target: Grid, *, fill: float) -> np.ndarray:
-    """Interpolate HU as `resample` does and round them to int16; half to even."""
+    """Interpolate HU like `resample`, and round them to int16, half to even."""
     result = np.empty(target.shape, np.int16)
     for z, plane in enumerate(_planes(array, source, target, fill)):
         result[z] = np.rint(plane, out=plane)
@@ -143,10 +144,10 @@ def resample_image(array: np.ndarray, source: Grid, target: Grid, *, fill: float
 def resample_mask(mask: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
     """Resample a mask (z, y, x): liver where its linear interpolation exceeds one half.
 
-    Exactly one half is as the nearest voxel. Of equally near ones, the target's place in a checkerboard decides: the
-    same side for all would move or shrink every structure. Returns bool (z, y, x) on `target`, False outside of
-    `source`. Used in both directions, to the canonical grid and back. In what order and direction either grid stores
-    its axes makes no difference.
+    Return bool (z, y, x) on `target`, False outside `source`. A value of exactly one half is that of the nearest voxel.
+    Between equally near voxels, a checkerboard on the target decides, because the same side for all would move or
+    shrink every structure. The function is used in both directions, to the canonical grid and back. The result does not
+    depend on the order and direction of the stored axes of either grid.
     """
     mask, source = upright(mask if mask.dtype == bool else mask != 0, source)
     result = np.empty(target.shape, bool)
@@ -162,7 +163,7 @@ def resample_mask(mask: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
 
 
 def checkerboard(z: int, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Return whether voxels lie on the odd fields of a three-dimensional checkerboard."""
+    """Return whether voxels are odd fields of a three-dimensional checkerboard."""
     return (z + y + x) % 2 == 1
 
 
@@ -173,7 +174,7 @@ def corners(shape: tuple[int, int, int], margin: float = 0.0) -> np.ndarray:
 
 
 def _planes(array: np.ndarray, source: Grid, target: Grid, fill: float) -> Iterator[np.ndarray]:
-    """Yield the planes of `target`, interpolated from `array`: one at a time, so that no volume of floats is held."""
+    """Yield the planes of `target`, interpolated from `array`, one at a time, to avoid a volume of floats in memory."""
     matrix = np.linalg.inv(source.affine) @ target.affine
     scale, offset = np.diag(matrix)[:3], matrix[:3, 3]
     aside = np.abs(matrix[:3, :3] - np.diag(scale)) @ np.asarray(target.shape)
@@ -189,7 +190,7 @@ def _planes(array: np.ndarray, source: Grid, target: Grid, fill: float) -> Itera
 def _aligned(
     array: np.ndarray, shape: tuple[int, int, int], scale: np.ndarray, offset: np.ndarray, fill: float
 ) -> Callable[[int], np.ndarray]:
-    """Interpolate axis by axis: target index i lies at source index scale x i + offset."""
+    """Return the interpolation of a plane axis by axis: target index i is at source index scale x i + offset."""
     (z_low, z_high, z_part), (y_low, y_high, y_part), (x_low, x_high, x_part) = (
         _neighbours(*axis) for axis in zip(array.shape, shape, scale, offset, strict=True)
     )
@@ -213,7 +214,7 @@ def _aligned(
 
 
 def _between(low: np.ndarray, high: np.ndarray, part: np.ndarray) -> np.ndarray:
-    """Interpolate in the form that returns equal values unchanged, to the last bit; in the memory of `high`."""
+    """Interpolate in place in `high`, in a form that returns equal values unchanged to the last bit."""
     high -= low
     high *= part
     high += low
@@ -233,8 +234,8 @@ def _neighbours(length: int, target: int, scale: float, offset: float) -> tuple[
 def _oblique(
     array: np.ndarray, shape: tuple[int, int, int], matrix: np.ndarray, fill: float, edge: float
 ) -> Callable[[int], np.ndarray]:
-    """Interpolate in three dimensions: target index (z, y, x, 1) lies at source index matrix x (z, y, x, 1)."""
-    from scipy import ndimage  # whoever loads a volume imports this module, and few resample an oblique one
+    """Return the interpolation of a plane in 3D: target index (z, y, x, 1) is at source index matrix x (z, y, x, 1)."""
+    from scipy import ndimage  # imported late: many jobs import this module, and few resample an oblique volume
 
     if array.dtype == bool:
         array = array.view(np.uint8)

@@ -1,7 +1,7 @@
-"""The layouts in which data sets are published: the volumes in them and the mask of each (section III-A).
+"""Importers for the layouts of published data sets: they find volumes and their masks (section III-A).
 
-An importer looks for the files of its layout under a folder and opens no volume but where the layout leaves it open
-whether there is a liver. What it finds and cannot use it lists with the reason.
+An importer finds the files of its layout under a folder. It opens volumes only if the layout does not show whether they
+hold a liver. Files that it cannot use are listed with the reason.
 """
 
 import csv
@@ -27,7 +27,7 @@ from .png import Stacking, write_volume
 PLACEHOLDERS = ("volume", "patient", "site")
 
 LITS_LIVER = (1, 2)
-"""The values of a mask of LiTS that are liver: itself and its tumours."""
+"""The values of liver in the masks of LiTS: the liver and its tumours."""
 
 
 def find_lits(root: Path) -> Found:
@@ -44,7 +44,7 @@ def find_lits(root: Path) -> Found:
 
 
 def find_chaos(root: Path) -> Found:
-    """Find the CT of the CHAOS challenge: `CT/ID/DICOM_anon` with one PNG a slice in `CT/ID/Ground`."""
+    """Find the CT of the CHAOS challenge: `CT/ID/DICOM_anon` with one PNG per slice in `CT/ID/Ground`."""
     cases, left_out = [], []
     for folder in dict.fromkeys(path.parent for path in files_under(root) if path.parent.name == "DICOM_anon"):
         patient = folder.parent
@@ -65,7 +65,7 @@ def find_ircadb(root: Path) -> Found:
         masks = [path.parent for path in files_under(patient) if path.parent.parts[-2:] == ("MASKS_DICOM", "liver")
                  ] if patient else []  # fmt: skip
         if patient is None:
-            left_out.append(f"{folder}: lies in no folder such as 3Dircadb1.7")
+            left_out.append(f"{folder}: is not in a folder such as 3Dircadb1.7")
         elif not masks:
             left_out.append(f"{patient}: no folder MASKS_DICOM/liver")
         else:
@@ -99,7 +99,7 @@ def find_decathlon(root: Path, structure: str = "liver") -> Found:
 def find_nnunet(root: Path, structure: str = "liver") -> Found:
     """Find the cases of an nnU-Net raw folder: `imagesTr` with `labelsTr`; `imagesTs` with `labelsTs` are for testing.
 
-    Version 1 and 2 of `dataset.json` are read. Of several channels the one named CT counts.
+    Versions 1 and 2 of `dataset.json` are read. Of several channels the one named CT is used.
     """
     about = _dataset(root)
     channels = about.get("channel_names") or about.get("modality") or {}
@@ -125,9 +125,9 @@ def find_nnunet(root: Path, structure: str = "liver") -> Found:
 
 
 def find_totalsegmentator(root: Path, structure: str = "liver") -> Found:
-    """Find a folder a case with `ct.nii.gz` and `segmentations/liver.nii.gz`; splits as `meta.csv` has them.
+    """Find one folder per case with `ct.nii.gz` and `segmentations/liver.nii.gz`; splits are those of `meta.csv`.
 
-    Cases whose mask is empty are left out: many show another part of the body.
+    Cases with an empty mask are left out; many show another part of the body.
     """
     meta = root / "meta.csv"
     splits = {}
@@ -149,10 +149,10 @@ def find_totalsegmentator(root: Path, structure: str = "liver") -> Found:
 
 
 def find_pairs(root: Path, image: str, label: str = "") -> Found:
-    """Find pairs of files under `root` by a pattern each, such as "{patient}/{volume}_ct.nrrd".
+    """Find pairs of files under `root` by their patterns, such as "{patient}/{volume}_ct.nrrd".
 
-    Placeholders are {volume}, {patient} and {site}; {volume} must stand in both. A `*` is anything within one name.
-    Without `label`, all images are pool volumes that people annotate.
+    Placeholders are {volume}, {patient} and {site}; both patterns need {volume}. A `*` matches any text within one
+    name. Without `label`, all images are pool volumes for people to annotate.
     """
     if not label:
         return Found([_named(names, path, None, "pool") for path, names in _by_pattern(root, image).values()], [])
@@ -164,10 +164,10 @@ def find_pairs(root: Path, image: str, label: str = "") -> Found:
 
 
 def find_png(root: Path, image: str, label: str, volumes: Path, stacking: Stacking) -> Found:
-    """Write the stacks of PNG slices under `root` as NIfTI files in the folder `volumes`, and find these.
+    """Write the stacks of PNG slices under `root` as NIfTI files in the folder `volumes`, and return these.
 
-    `image` and `label` are patterns of folders, such as "{volume}/ct", as in `find_pairs`. Slices say nothing of their
-    geometry, which `stacking` tells. A faulty stack is left out.
+    `image` and `label` are patterns of folders, such as "{volume}/ct", see `find_pairs`. PNG files have no geometry,
+    which `stacking` provides. Faulty stacks are left out.
     """
     images = _by_pattern(root, image, folders=True)
     labels = _by_pattern(root, label, folders=True) if label else {}
@@ -207,14 +207,14 @@ LAYOUTS |= {name: partial(find_published, name, pairs=find_pairs) for name in PU
 
 
 def _numbered(root: Path, name: str) -> dict[int, Path]:
-    """Return the NIfTI files called `name`-N under `root` by N."""
+    """Return the NIfTI files named `name`-N under `root` by N."""
     found: dict[int, Path] = {}
     for path in sorted(files_under(root), key=lambda path: natural(path.name)):
         match = re.fullmatch(rf"{name}-(\d+)\.nii(\.gz)?", path.name)
         if match:
             number = int(match[1])
             if number in found:
-                raise UserError(f"{path}: is there twice, also as {found[number]}; keep one")
+                raise UserError(f"{path}: exists twice, also as {found[number]}; keep one")
             found[number] = path
     return found
 
@@ -234,7 +234,7 @@ def _dataset(root: Path) -> dict[str, Any]:
 
 
 def _structure_values(labels: Mapping[str, Any], structure: str, root: Path) -> tuple[Parts, tuple[str, ...]]:
-    """Return the values of `structure` and of tumours that count where they touch it, and a line on both.
+    """Return the values of `structure` and of tumours that belong to it if they touch it, and a line on both.
 
     labels: name → value or list of values.
     """
@@ -252,7 +252,7 @@ def _structure_values(labels: Mapping[str, Any], structure: str, root: Path) -> 
 
 
 def _by_pattern(root: Path, pattern: str, folders: bool = False) -> dict[tuple[str, ...], tuple[Path, dict[str, str]]]:
-    """Return the files, or the folders, under `root` that fit `pattern`, by the values of its placeholders."""
+    """Return the files, or the folders, under `root` that match `pattern`, by the values of its placeholders."""
     names = re.findall(r"\{(\w*)\}", pattern)
     unknown = [name for name in names if name not in PLACEHOLDERS]
     if unknown or names.count("volume") != 1 or len(names) != len(set(names)):
@@ -275,17 +275,17 @@ def _by_pattern(root: Path, pattern: str, folders: bool = False) -> dict[tuple[s
             values = match.groupdict()
             key = tuple(values.get(name, "") for name in PLACEHOLDERS)
             if key in found:
-                raise UserError(f"{path}: fits {pattern} with the same names as {found[key][0]}")
+                raise UserError(f"{path}: matches {pattern} with the same names as {found[key][0]}")
             found[key] = (path, values)
     return found
 
 
 def _named(names: Mapping[str, str], image: Path, mask: Path | None, split: str = "") -> Case:
-    """Return an image and its mask as the case that the placeholders of a pattern name."""
+    """Return the case of an image and its mask, with the values of a pattern's placeholders."""
     label = None if mask is None else Label.single(mask)
     return Case(names["volume"], image, label, split, names.get("patient", ""), names.get("site", ""))
 
 
 def _padded(name: str) -> str:
-    """Return a number with three digits, so that names sort as numbers do; other names as they are."""
+    """Return a number with three digits, so that names sort like numbers; return other names unchanged."""
     return f"{int(name):03}" if name.isdigit() else name

@@ -1,4 +1,4 @@
-"""Which kind of file a path is, by its name and its first bytes."""
+"""The kind of a file, by its name and its first bytes."""
 
 from pathlib import Path
 
@@ -11,14 +11,14 @@ _VALUE_KINDS = (b"UL", b"OB", b"UI", b"CS", b"SH", b"DA", b"TM", b"LO", b"AE")
 
 
 def image_name(path: Path) -> str:
-    """Return the name of a file that holds a volume without its suffix; empty for any other file."""
+    """Return the name of a volume's file without its suffix; an empty text for other files."""
     longest_first = sorted(IMAGE_SUFFIXES, key=len, reverse=True)
     suffix = next((ending for ending in longest_first if path.name.endswith(ending)), "")
     return path.name.removesuffix(suffix) if suffix else ""
 
 
 def is_dicom(path: Path) -> bool:
-    """Say whether a file begins as a DICOM file does, or as a bare data set (`begins_data_set`)."""
+    """Return whether a file begins like a DICOM file, or like a bare data set (`begins_data_set`)."""
     try:
         with path.open("rb") as file:
             start = file.read(512)
@@ -28,9 +28,9 @@ def is_dicom(path: Path) -> bool:
 
 
 def begins_data_set(start: bytes) -> bool:
-    """Say whether a file begins with a DICOM data set, as old archives store them: without preamble and prefix.
+    """Return whether a file begins with a bare DICOM data set, without preamble and prefix, as in old archives.
 
-    Its first element is of group 2 or 8, little-endian, and where it ends another one of these groups begins.
+    Its first element is of group 2 or 8, little-endian, followed directly by another element of these groups.
     """
     if len(start) < 16 or start[:2] not in (b"\2\0", b"\10\0"):
         return False
@@ -46,5 +46,5 @@ def begins_data_set(start: bytes) -> bool:
 
 
 def of_slices(path: Path) -> bool:
-    """Say whether an image or mask goes by DICOM slices, as a folder or a DICOM file; others are files of a volume."""
+    """Return whether an image or mask consists of DICOM slices (a folder or DICOM file), not of one volume file."""
     return path.is_dir() or (path.is_file() and not path.name.endswith(IMAGE_SUFFIXES) and is_dicom(path))

@@ -1,4 +1,4 @@
-"""Liver masks, read onto the grid of their image: files of a volume, DICOM objects, or one PNG a slice."""
+"""Liver masks on the grid of their image: files of a volume, DICOM objects, or one PNG per slice."""
 
 from collections.abc import Collection
 from functools import partial
@@ -17,21 +17,21 @@ from .plausibility import SOFT_TISSUE_SHARE, soft_tissue_share
 from .png import png_files, read_png
 
 MOST_LABELS = 256
-"""Different values of a mask; an image has more."""
+"""The most different values of a mask; an image has more."""
 
 
 def label_is_empty(path: str | Path) -> bool:
-    """Say whether a mask file holds nothing but zeros."""
+    """Return whether a mask file holds only zeros."""
     return not read_file(Path(path)).values.any()
 
 
 def label_holds(path: Path, value: int) -> bool:
-    """Say whether a value stands anywhere in a mask file."""
+    """Return whether a mask file holds a value."""
     return bool((read_file(path).values == value).any())
 
 
 def holds_labels(path: Path) -> bool:
-    """Say whether a file holds labels rather than an image: whole numbers from zero on, `MOST_LABELS` at most."""
+    """Return whether a file holds labels rather than an image: at most `MOST_LABELS` values, whole numbers from 0."""
     values = np.unique(read_file(path).values)
     return len(values) <= MOST_LABELS and bool((values >= 0).all() and (values == np.rint(values)).all())
 
@@ -39,10 +39,10 @@ def holds_labels(path: Path) -> bool:
 def read_mask(
     label: Label, grid: Grid, stack: dicom.Stack | None, on_slices: np.ndarray, remarks: list[str]
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Read the mask of a label onto `grid`, the image's, and where nobody has annotated it; both bool (z, y, x).
+    """Return the mask of a label and its voxels that are not annotated, both bool (z, y, x) on `grid`, the image's.
 
-    The second is None where the label has no value for that. `stack` and `on_slices`: the slices of a DICOM image, and
-    their HU (slice, row, column). `remarks` gets what was decided on the way. Raises `UserError`.
+    The second is None if the label has no ignore value. stack, on_slices: the slices of a DICOM image, and their HU
+    (slice, row, column). remarks: a list to which decisions are appended. Raise `UserError` if the mask cannot be used.
     """
     (only,) = label.structures
     read = partial(_read, only.path, grid, stack, on_slices, label.ignore, remarks)
@@ -55,7 +55,7 @@ def read_mask(
 def with_tumours(liver: np.ndarray, tumours: np.ndarray, remarks: list[str]) -> np.ndarray:
     """Return a liver mask with the connected parts of `tumours` that lie in it or touch it; both bool (z, y, x).
 
-    Names of labels do not say of which organ a tumour is; `remarks` gets how many parts lie elsewhere.
+    The names of labels do not tell the organ of a tumour. The number of parts elsewhere is appended to `remarks`.
     """
     parts, count = ndimage.label(tumours)
     touching = np.unique(parts[ndimage.binary_dilation(liver)])
@@ -75,7 +75,7 @@ def _read(
     wanted: Collection[int],
     may_lack: bool = False,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Read the `wanted` values of a mask, see `read_mask`; with `may_lack` there need not be any."""
+    """Read the `wanted` values of a mask, see `read_mask`; with `may_lack` they may be absent."""
     if not of_slices(path):
         return _read_file(path, grid, ignore, wanted, may_lack)
     if stack is None:
@@ -94,7 +94,7 @@ def _read(
 def _read_file(
     path: Path, grid: Grid, ignore: int | None, wanted: Collection[int], may_lack: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Read the `wanted` values of a mask file of a volume, and where it holds `ignore`; both bool (z, y, x)."""
+    """Return the voxels of a mask file with `wanted` values, and those with the value `ignore`; both bool (z, y, x)."""
     stored = read_file(path)
     turned, mask_grid = upright(stored.values, stored.grid)
     if not mask_grid.matches(grid):
@@ -108,7 +108,7 @@ def _read_file(
 
 
 def _chosen(path: Path, values: np.ndarray, wanted: Collection[int], may_lack: bool) -> np.ndarray:
-    """Return where a mask of labels holds any of the `wanted` values, or without any its one value but zero."""
+    """Return the voxels with `wanted` values, or without any wanted, those of the only value beside zero."""
     labelled = values != 0
     found = np.unique(values[labelled])
     odd = found[~(np.isfinite(found) & (found > 0) & (found == np.rint(found)))]
@@ -131,18 +131,17 @@ def _listed(values: Collection[float]) -> str:
 def _read_png_masks(
     folder: Path, stack: dicom.Stack, image: np.ndarray, wanted: Collection[int], may_lack: bool
 ) -> np.ndarray:
-    """Read one PNG a slice into a bool array (slice, row, column) on `stack`, and check their order against its HU.
+    """Read one PNG per slice into a bool array (slice, row, column) on `stack`, and check their order by the HU.
 
     The k-th file in natural order of the names belongs to the k-th slice in order of InstanceNumber. In the CHAOS
-    challenge this is the order of the DICOM file names as well, and it runs from the head to the feet, against the
-    positions.
+    challenge this is also the order of the DICOM file names, from the head to the feet, opposite to the positions.
     """
     paths = png_files(folder)
     instances = stack.instances
     if instances is None or len(set(instances)) != len(instances):
         raise UserError(f"{folder}: PNG masks need an image in DICOM slices with an InstanceNumber each, all different")
     if len(paths) != len(instances):
-        raise UserError(f"{folder}: {len(paths)} PNG masks for {len(instances)} slices; there must be one a slice")
+        raise UserError(f"{folder}: {len(paths)} PNG masks for {len(instances)} slices; there must be one per slice")
     values = np.empty(stack.shape, np.uint16)
     order = np.argsort(instances)
     for path, k in zip(paths, order, strict=True):

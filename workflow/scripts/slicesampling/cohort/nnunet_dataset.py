@@ -1,13 +1,13 @@
-"""Labelled volumes as a data set for nnU-Net (version 2). Slices that are not annotated carry its ignore label.
+"""A data set for nnU-Net (version 2) from labelled volumes. Slices that are not annotated carry its ignore label.
 
     nnUNet_raw/DATASET/imagesTr, labelsTr        volumes with annotated slices, and those for validation
     nnUNet_raw/DATASET/imagesTs                  the test volumes
     nnUNet_raw/DATASET/dataset.json
     nnUNet_preprocessed/DATASET/splits_final.json, dataset_fingerprint.json
 
-All volumes are on the preprocessed grid, and nnU-Net has to keep it: between two slices that are not annotated a single
-one would be thinned or lost by resampling. The fingerprint is ours because nnU-Net takes ignored voxels for foreground
-in its intensity statistics (2.8.1); it keeps one that is there.
+All volumes are on the preprocessed grid, which nnU-Net has to keep: resampling would thin or lose a single annotated
+slice between slices that are not annotated. We write the fingerprint, because nnU-Net (2.8.1) counts ignored voxels as
+foreground in its intensity statistics; it keeps an existing fingerprint.
 """
 
 import json
@@ -23,17 +23,17 @@ from .formats import gridded
 from .volumes import load_preprocessed
 
 NUMBER = 500
-"""Of a data set. Numbers below belong to published ones by nnU-Net's custom."""
+"""The default number of a data set; by convention, nnU-Net reserves smaller numbers for published data sets."""
 
 CONFIGURATION = "3d_fullres"
-"""Of nnU-Net, where none is asked for."""
+"""The default configuration of nnU-Net."""
 
 LOWEST, HIGHEST = np.iinfo(np.int16).min, np.iinfo(np.int16).max
 PERCENTILES = {"percentile_00_5": 0.5, "median": 50.0, "percentile_99_5": 99.5}
 
 
 class Labelled(NamedTuple):
-    """A volume by name, its preprocessed folder, and its mask, uint8 (z, y, x), `NOT_ANNOTATED` where nobody said."""
+    """A volume's name, its preprocessed folder, and its mask, uint8 (z, y, x), `NOT_ANNOTATED` where not annotated."""
 
     name: str
     folder: Path
@@ -41,12 +41,12 @@ class Labelled(NamedTuple):
 
 
 def dataset_name(number: int) -> str:
-    """Return the name of a data set as nnU-Net wants it."""
+    """Return the name of a data set in nnU-Net's format."""
     return f"Dataset{number:03}_{STRUCTURE.capitalize()}"
 
 
 def partial_label(mask: np.ndarray, slices: np.ndarray) -> np.ndarray:
-    """Return a mask (z, y, x) of which only `slices` are annotated."""
+    """Return a mask (z, y, x) with only `slices` annotated."""
     label = np.full(mask.shape, NOT_ANNOTATED, np.uint8)
     label[slices] = mask[slices]
     return label
@@ -63,9 +63,9 @@ def write_dataset(
 ) -> tuple[float, ...]:
     """Write a data set into a folder, and return the spacing (z, y, x) in mm of its volumes.
 
-    about: a sentence for dataset.json; test: volume → its preprocessed folder. All `folds` hold the same split, so that
-    their models are an ensemble. Images are links to those of the run where the file system allows it. Raises UserError
-    where no annotated slice holds the structure.
+    about: a sentence for dataset.json; test: volume → its preprocessed folder. All `folds` have the same split, so that
+    their models form an ensemble. Images are hard links to those of the run if the file system allows it. Raise
+    UserError if no annotated slice holds the structure.
     """
     raw, preprocessed = (folder / f"nnUNet_{kind}" / name for kind in ("raw", "preprocessed"))
     for kind in ("imagesTr", "labelsTr", "imagesTs"):
@@ -105,9 +105,9 @@ def description(name: str, about: str, count: int) -> dict[str, Any]:
 
 
 class Fingerprint:
-    """What nnU-Net wants to know of its training volumes, with the intensities of annotated foreground alone.
+    """nnU-Net's fingerprint of a data set, with intensities of annotated foreground only.
 
-    nnU-Net draws as many voxels of each case; here each case has the same weight, and nothing is drawn.
+    nnU-Net draws the same number of voxels from each case; here all voxels count, with the same weight for each case.
     """
 
     def __init__(self) -> None:
@@ -116,7 +116,7 @@ class Fingerprint:
         self._shares = np.zeros(HIGHEST - LOWEST + 1)
 
     def add(self, image: np.ndarray, label: np.ndarray, spacing: Any) -> None:
-        """Take a case into account: HU int16 and its label, (z, y, x), and the spacing (z, y, x) in mm."""
+        """Add a case: int16 HU and its label, (z, y, x), and the spacing (z, y, x) in mm."""
         self._shapes.append([int(n) for n in image.shape])
         self._spacings.append([float(step) for step in spacing])
         found = image[label == 1].astype(np.int64)
@@ -124,7 +124,7 @@ class Fingerprint:
             self._shares += np.bincount(found - LOWEST, minlength=len(self._shares)) / len(found)
 
     def content(self) -> dict[str, Any]:
-        """Return dataset_fingerprint.json. Raises UserError where no annotated slice holds the structure."""
+        """Return dataset_fingerprint.json. Raise UserError if no annotated slice holds the structure."""
         total = self._shares.sum()
         if not total:
             raise UserError(f"no annotated slice holds {STRUCTURE}; nnU-Net needs some to scale intensities")

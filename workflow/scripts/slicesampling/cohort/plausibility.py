@@ -1,4 +1,4 @@
-"""What is odd about a volume though it can be used: warnings of the cohort report, never a reason to stop."""
+"""Implausible properties of usable volumes: warnings of the cohort report, which never stop a run."""
 
 import hashlib
 import json
@@ -9,46 +9,46 @@ import pandas as pd
 from scipy import ndimage
 
 NOT_TISSUE = -500
-"""HU: lower is air, lung or gas."""
+"""HU; lower values are air, lung or gas."""
 
 AIR_HU = (-1024, -800)
-"""Accepted median of what is no tissue: air is -1000, lung about -850."""
+"""Accepted median of voxels below `NOT_TISSUE`: air is -1000, lung about -850."""
 
 LIVER_HU = (-20, 220)
-"""Accepted median of the liver: from severe steatosis without contrast to the strongest contrast in clinical use."""
+"""Accepted median of the liver in HU, from severe steatosis without contrast to the strongest clinical contrast."""
 
 LIVER_ML = (400, 4000)
-"""Accepted volume: from what is left after the largest resections to polycystic livers."""
+"""Accepted volume in ml, from remnants after the largest resections to polycystic livers."""
 
 SOFT_TISSUE_HU = (-100, 300)
 SOFT_TISSUE_SHARE = 0.9
-"""So much of a liver mask lies on soft tissue; the rest may be calcifications, clips, gas in bile ducts."""
+"""The least share of a liver mask on soft tissue; the rest may be calcifications, clips or gas in bile ducts."""
 
 SECOND_COMPONENT = 0.01
-"""A second part of the mask of this share is told; smaller ones are specks, which many references have."""
+"""The least share of a second part of the mask for a warning; many references have smaller specks."""
 
 VOLUME_CHANGE = 0.02
-"""A mask whose volume changes by more on the way to the common grid is told."""
+"""The largest relative change of a mask's volume by resampling to the common grid without a warning."""
 
 SPACING_FACTOR = 3
-"""A spacing this many times the cohort's median, or its fraction, is told."""
+"""The factor between a spacing and the cohort's median from which there is a warning."""
 
 MEASURED = ("air_hu", "structure_hu", "soft_tissue", "second_component", "touches", "digest")
-"""What `measure` adds to a volume's measurements."""
+"""The measurements of `measure`."""
 
 
 def soft_tissue_share(image: np.ndarray, mask: np.ndarray) -> float:
-    """Return which share of a mask lies on soft tissue in a CT in HU; both (z, y, x). NaN for an empty mask."""
+    """Return the share of a mask on soft tissue of a CT in HU, both (z, y, x); NaN for an empty mask."""
     values = image[mask]
     low, high = SOFT_TISSUE_HU
     return float(((values >= low) & (values <= high)).mean()) if values.size else float("nan")
 
 
 def measure(image: np.ndarray, mask: np.ndarray | None) -> dict[str, Any]:
-    """Return what the warnings are made from, `MEASURED`, of a CT in HU and its non-empty mask, both (z, y, x).
+    """Return the measurements behind the warnings, `MEASURED`, of a CT in HU and its non-empty mask, both (z, y, x).
 
-    touches: which ends of the stack the mask reaches, "feet", "head", both, or nothing. digest: of the voxels. Without
-    a mask, what is known of it is missing.
+    touches: the ends of the stack that the mask reaches, "feet", "head", both, or an empty text. digest: of the voxels.
+    Without a mask, its measurements are missing.
     """
     air = image[image < NOT_TISSUE]
     whole = {
@@ -70,14 +70,14 @@ def measure(image: np.ndarray, mask: np.ndarray | None) -> dict[str, Any]:
 
 
 def warnings_of(volumes: pd.DataFrame, cohort: pd.DataFrame) -> pd.DataFrame:
-    """Return the warnings on the measured volumes of a cohort: rows of `volume warning`, in the order of the cohort.
+    """Return the warnings on the measured volumes of a cohort: rows of `volume warning` in the order of the cohort.
 
-    volumes: one row a volume, with the columns of `cohort.MEASUREMENTS`, spacing in mm; cohort: `volume patient`.
+    volumes: one row per volume, with the columns `contents.MEASUREMENTS`, spacing in mm; cohort: `volume patient`.
     """
     medians = {axis: volumes[f"spacing_{axis}"].median() for axis in "zyx"}
     first: dict[str, str] = {}
     patients = cohort.set_index("volume")["patient"].to_dict()
-    in_files: dict[int, str] = {}  # the volume that named a patient first
+    in_files: dict[int, str] = {}  # the first volume with each patient
     in_table: dict[str, str] = {}
     named = volumes.set_index("volume")["file_patient"].to_dict()
     rows = []
@@ -105,30 +105,30 @@ def warnings_of(volumes: pd.DataFrame, cohort: pd.DataFrame) -> pd.DataFrame:
 
 
 def _odd_values(row: dict[str, Any]) -> list[str]:
-    """Tell of voxels that are not what their place says they should be."""
+    """Return warnings of implausible intensities."""
     found = []
     if np.isnan(row["air_hu"]):
-        found.append(f"no voxel is below {NOT_TISSUE} HU: the values are clipped, or are no Hounsfield units")
+        found.append(f"no voxel is below {NOT_TISSUE} HU: the values are clipped, or are not Hounsfield units")
     elif not AIR_HU[0] <= row["air_hu"] <= AIR_HU[1]:
         found.append(f"air and lung have {row['air_hu']:.0f} HU (median); expected {AIR_HU[0]} to {AIR_HU[1]}")
-    if row["structure_hu"] < LIVER_HU[0] or row["structure_hu"] > LIVER_HU[1]:  # neither where there is no mask
+    if row["structure_hu"] < LIVER_HU[0] or row["structure_hu"] > LIVER_HU[1]:  # both False for NaN, without a mask
         found.append(f"the liver has {row['structure_hu']:.0f} HU (median); expected {LIVER_HU[0]} to {LIVER_HU[1]}")
     if row["soft_tissue"] < SOFT_TISSUE_SHARE:
         found.append(
-            f"only {100 * row['soft_tissue']:.0f} % of the mask lie on soft tissue ({SOFT_TISSUE_HU[0]} to "
+            f"only {100 * row['soft_tissue']:.0f} % of the mask lies on soft tissue ({SOFT_TISSUE_HU[0]} to "
             f"{SOFT_TISSUE_HU[1]} HU): is it the mask of this image, and the right way round?"
         )
     return found
 
 
 def _odd_mask(row: dict[str, Any]) -> list[str]:
-    """Tell of masks that are no whole liver."""
+    """Return warnings of masks that are not a whole liver."""
     found = []
     if (
         row["structure_ml"] < LIVER_ML[0] or row["structure_ml"] > LIVER_ML[1]
-    ):  # neither where no mask shows a whole liver
+    ):  # both False for NaN, without the mask of a whole liver
         found.append(f"the liver has {row['structure_ml']:.0f} ml; expected {LIVER_ML[0]} to {LIVER_ML[1]}")
-    change = row["resampled_ml"] / row["structure_ml"] - 1  # NaN likewise
+    change = row["resampled_ml"] / row["structure_ml"] - 1  # NaN as well
     if abs(change) > VOLUME_CHANGE:
         found.append(f"the liver has {100 * change:+.1f} % of volume on the common grid; its voxels are coarse for it")
     if row["touches"]:

@@ -1,4 +1,4 @@
-"""Volumes and masks as one PNG a slice, which hold no geometry and no Hounsfield units: both have to be said."""
+"""Volumes and masks as one PNG per slice, whose geometry and Hounsfield units the user has to give."""
 
 import itertools
 import re
@@ -20,11 +20,11 @@ HEAD, FEET = "head", "feet"
 
 
 class Stacking(NamedTuple):
-    """What PNG files do not say of the volume they show.
+    """Properties of a volume that PNG files do not hold.
 
-    spacing: (z, y, x) in mm; window: the HU of black and of white; first: which end of the patient the first slice is
-    at, `HEAD` or `FEET`; white: the value of white, None for that of 8 bits. Rows run to the patient's back and columns
-    to the left, as radiologists look at slices.
+    spacing: (z, y, x) in mm; window: the HU of black and of white; first: the end of the patient at the first slice,
+    `HEAD` or `FEET`; white: the value of white, None for that of 8 bits. Rows run to the patient's back and columns to
+    the left, the radiological view.
     """
 
     spacing: tuple[float, float, float]
@@ -34,10 +34,10 @@ class Stacking(NamedTuple):
 
 
 def read_png(path: Path) -> np.ndarray:
-    """Read a PNG of one channel, or of three equal ones, as (row, column) in its own integers; raises UserError."""
+    """Read a PNG with one channel, or three equal ones, as (row, column) integers; raise UserError if invalid."""
     try:
         with Image.open(path, formats=["PNG"]) as picture:
-            picture.verify()  # the checksums, which reading the pixels does not compare
+            picture.verify()  # checks the checksums, which reading the pixels does not
         with Image.open(path, formats=["PNG"]) as picture:
             mode, values = picture.mode, np.asarray(picture)
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
@@ -57,11 +57,11 @@ def png_files(folder: Path) -> list[Path]:
 def write_volume(folder: Path, images: Path, masks: Path | None, stacking: Stacking) -> tuple[Path, Path | None]:
     """Write the slices of a folder, and their masks, as image.nii.gz in HU and mask.nii.gz; return their paths.
 
-    The last number of a file's name says which slice it is; numbers must be consecutive, and those of masks the same.
-    Raises UserError, and then writes nothing.
+    The last number in a file's name is that of its slice. Numbers must be consecutive, and equal for images and masks.
+    If they are not, or a file is invalid, raise UserError and write nothing.
     """
     if folder.exists():
-        raise UserError(f"{folder}: is there already; remove it, or name another folder by --volumes")
+        raise UserError(f"{folder}: exists already; remove it, or name another folder by --volumes")
     slices = _by_number(images)
     values = _stacked(slices.values())
     white = stacking.white
@@ -79,7 +79,7 @@ def write_volume(folder: Path, images: Path, masks: Path | None, stacking: Stack
         if list(drawn) != list(slices):
             raise UserError(
                 f"{masks}: masks {min(drawn)} to {max(drawn)} for slices {min(slices)} to {max(slices)}; there must be "
-                "one a slice"
+                "one per slice"
             )
         labels = _stacked(drawn.values())
         if labels.shape != values.shape:
@@ -95,7 +95,7 @@ def write_volume(folder: Path, images: Path, masks: Path | None, stacking: Stack
 
 
 def _by_number(folder: Path) -> dict[int, Path]:
-    """Return the PNG files of a folder by the last number in their names, ascending without a gap."""
+    """Return the PNG files of a folder by the last number in their names, ascending; raise UserError for a gap."""
     found: dict[int, Path] = {}
     for path in png_files(folder):
         numbers = re.findall(r"\d+", path.stem)
@@ -114,7 +114,7 @@ def _by_number(folder: Path) -> dict[int, Path]:
 
 
 def _stacked(files: Collection[Path]) -> np.ndarray:
-    """Return the pictures of slices in their order: (slice, row, column)."""
+    """Return the images of slices in order: (slice, row, column)."""
     planes: list[np.ndarray] = []
     for path in files:
         plane = read_png(path)

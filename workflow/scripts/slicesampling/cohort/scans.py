@@ -1,8 +1,8 @@
-"""CT and masks in, Hounsfield units, one canonical grid (method of section III of the paper).
+"""Reading of CT and masks as Hounsfield units on one canonical grid (method of section III of the paper).
 
-Everything that is read is laid out (z, y, x) at once, by flips and transpositions alone: z towards the head, y towards
-the back, x towards the patient's left, as nearly as the file's own axes allow. World points are millimetres in the same
-order (z, y, x) of the same frame (LPS). A `Grid` says where the voxels of such an array lie.
+Arrays are brought to (z, y, x) when read, only by flips and transpositions: z towards the head, y towards the back, x
+towards the patient's left, as nearly as the file's axes allow. World points are millimetres in the same order (z, y, x)
+of the same frame (LPS). A `Grid` holds the positions of an array's voxels.
 """
 
 import logging
@@ -24,7 +24,7 @@ from .volumes import Preprocessed
 logger = logging.getLogger(__name__)
 
 AIR = -1024
-"""Smallest stored value, HU. Scanners pad the outside of their circle with lower ones, such as -2000 or -3024."""
+"""The smallest stored value in HU. Scanners pad the outside of their circle with lower ones, such as -2000 or -3024."""
 
 
 class LabelError(UserError):
@@ -32,11 +32,11 @@ class LabelError(UserError):
 
 
 class Scan(NamedTuple):
-    """A CT volume as its file has it, upright, and its liver mask.
+    """An upright CT volume on its native grid, and its liver mask.
 
-    `image` is int16 HU and `mask` bool, None without a label, both (z, y, x) on `grid`. `remarks` tell what was left
-    out, resampled or decided when the files were read. `patient` is the identifier in the file, empty where none is.
-    `ignored`, bool (z, y, x), is where nobody has annotated the mask; None: it is annotated everywhere.
+    `image` is int16 HU and `mask` bool, None without a label, both (z, y, x) on `grid`. `remarks` list what was left
+    out, resampled or decided during reading. `patient` is the identifier in the file, or an empty text. `ignored`, bool
+    (z, y, x), marks voxels of the mask that are not annotated; None: all are annotated.
     """
 
     image: np.ndarray
@@ -51,15 +51,15 @@ def read_scan(image_path: str | Path, label: Label | None = None, largest_slice_
     """Read a CT volume, HU not below `AIR`, and its liver mask.
 
     `image_path` is a NIfTI, NRRD or MetaImage file (`IMAGE_SUFFIXES`), a folder with a DICOM series, or one of its
-    files where the folder holds several. A mask is a file on the grid of the image, stored along whichever axes; for a
-    DICOM image also a DICOM segmentation or structure set, or a folder with one PNG a slice. The PNG files in natural
-    order of their names belong to the slices in order of InstanceNumber, the layout of the CHAOS challenge, whatever
-    direction the positions run in. Without values in the label the mask must have one value beside zero and that which
-    it holds where it is not annotated.
+    files if the folder holds several series. A mask is a file on the grid of the image, with axes stored in any order;
+    for a DICOM image also a DICOM segmentation or structure set, or a folder with one PNG per slice. The PNG files in
+    natural order of their names belong to the slices in order of InstanceNumber, the layout of the CHAOS challenge, for
+    either direction of the positions. If the label has no values, the mask must have a single value beside zero and the
+    ignore value.
 
-    Unevenly spaced slices are interpolated at their positions, where no gap is above `largest_slice_gap` mm, and tilted
-    ones (gantry tilt) resampled to the patient's axes, so that every grid that leaves this module is even and has
-    perpendicular axes. Raises `LabelError` for faults of the mask, `UserError` for those of the image.
+    Unevenly spaced slices are interpolated at their positions if no gap is above `largest_slice_gap` mm. Tilted slices
+    (gantry tilt) are resampled to the patient's axes. So every returned grid is even, with perpendicular axes. Raise
+    `LabelError` for faults of the mask, `UserError` for those of the image.
     """
     path = Path(image_path)
     read = _read_slices(path, largest_slice_gap) if of_slices(path) else _read_file(path)
@@ -86,7 +86,7 @@ def preprocess(
 ) -> Preprocessed:
     """Read a volume and its mask (see `read_scan`), and resample both to the canonical grid with `spacing` (mm).
 
-    A slice is annotated if no voxel of it draws on one that is not; without a mask none is.
+    A slice is annotated if none of its voxels is interpolated from one that is not; without a mask no slice is.
     """
     scan = read_scan(image_path, label, largest_slice_gap)
     grid = common_grid(image_path, scan.grid, spacing)
@@ -106,7 +106,7 @@ def preprocess(
 
 
 def common_grid(path: str | Path, native: Grid, spacing: tuple[float, float, float]) -> Grid:
-    """Return the canonical grid of a volume; raises `UserError` where its field is no wider than half a voxel of it."""
+    """Return the canonical grid of a volume; raise `UserError` if its field is below half a voxel of it."""
     for axis, extent, step in zip("zyx", np.array(native.shape) * native.spacing, spacing, strict=True):
         if extent < step / 2:
             raise UserError(
@@ -117,10 +117,10 @@ def common_grid(path: str | Path, native: Grid, spacing: tuple[float, float, flo
 
 
 class _Image(NamedTuple):
-    """An image as it is read, before its mask.
+    """An image without its mask.
 
-    `image`: int16 HU (z, y, x) on `grid`, upright. `stack`: the slices of a DICOM image, None of a file; `on_slices`:
-    their HU (slice, row, column), which the order of masks is checked against. `remarks`, `patient`: as in `Scan`.
+    `image`: int16 HU (z, y, x) on `grid`, upright. `stack`: the slices of a DICOM image, None for other files;
+    `on_slices`: their HU (slice, row, column), to check the order of masks. `remarks`, `patient`: see `Scan`.
     """
 
     image: np.ndarray
@@ -132,7 +132,7 @@ class _Image(NamedTuple):
 
 
 def _read_slices(path: Path, largest_slice_gap: float) -> _Image:
-    """Read the image that a DICOM series is, interpolated where its slices are uneven; raises `UserError`."""
+    """Read the image of a DICOM series, with uneven slices interpolated; raise `UserError` if it cannot be used."""
     stack = dicom.read_stack(path, largest_slice_gap)
     raw_grid = stack.grid()
     check_usable(path, raw_grid)
@@ -145,7 +145,7 @@ def _read_slices(path: Path, largest_slice_gap: float) -> _Image:
 
 
 def _read_file(path: Path) -> _Image:
-    """Read the image that a file of a volume holds; raises `UserError`."""
+    """Read the image of a volume's file; raise `UserError` if it cannot be used."""
     stored = read_file(path)
     if min(stored.grid.shape) < 2:
         raise UserError(f"{path}: has {stored.grid.shape} voxels; a volume has two or more slices, rows and columns")
@@ -159,7 +159,7 @@ def _read_file(path: Path) -> _Image:
 def _straightened(
     image: np.ndarray, mask: np.ndarray | None, ignored: np.ndarray | None, grid: Grid
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, Grid]:
-    """Resample a volume whose slices are tilted to the patient's axes, with the spacing it has; outside is air."""
+    """Resample a volume with tilted slices to the patient's axes, with its own spacing; outside is air."""
     straight = canonical_grid(grid, grid.spacing)
     image = resample_image(image, grid, straight, fill=AIR)
     mask = None if mask is None else resample_mask(mask, grid, straight)
@@ -167,12 +167,12 @@ def _straightened(
 
 
 def _touched(ignored: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
-    """Return which voxels of `target` draw on an `ignored` one (z, y, x) of `source`, bool (z, y, x)."""
+    """Return which voxels of `target` are interpolated from an `ignored` one (z, y, x) of `source`, bool (z, y, x)."""
     return resample(ignored.astype(np.uint8), source, target, fill=0) > TIE
 
 
 def _hounsfield(plane: np.ndarray) -> np.ndarray:
-    """Round to whole HU within int16; what is lower than `AIR` or no number becomes `AIR`."""
+    """Return whole HU in the range of int16; lower values and NaN become `AIR`."""
     if np.issubdtype(plane.dtype, np.floating):
         plane = np.rint(np.nan_to_num(plane, nan=AIR))
     return np.clip(plane, AIR, np.iinfo(np.int16).max)

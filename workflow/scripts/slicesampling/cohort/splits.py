@@ -1,4 +1,4 @@
-"""What an importer found as rows of the cohort table, with a split for each patient."""
+"""Conversion of imported cases to rows of the cohort table, with a split for each patient."""
 
 import csv
 import re
@@ -27,10 +27,10 @@ from .table import (
 def assign_splits(patients: pd.DataFrame, validation_volumes: int, test_share: float, seed: int) -> dict[str, str]:
     """Return the split of each patient: within each site validation volumes first, then the test share, then the pool.
 
-    patients: one row a volume, `patient site split`, split empty where it is to be drawn. A site gets at least
-    `validation_volumes` volumes for validation and at least `test_share` of the others for testing, whole patients
-    each, those with a given split included; one volume alone goes to the pool. The draw depends on the seed, the site
-    and its patients alone.
+    patients: one row per volume, `patient site split`; an empty split is drawn. A site gets at least
+    `validation_volumes` volumes for validation and at least `test_share` of the others for testing, including those
+    with a given split, and always whole patients. A single volume goes to the pool. The draw depends only on the seed,
+    the site and its patients.
     """
     result: dict[str, str] = {}
     for site, rows in patients.groupby("site"):
@@ -62,8 +62,8 @@ def cohort_rows(
 ) -> pd.DataFrame:
     """Return rows of the cohort table for `cases`, names prefixed with the site, with their splits.
 
-    excluded: volume → reason. force_ct: all are CT, also where their values do not look like it. Raises UserError where
-    an excluded volume is not there.
+    excluded: volume → reason. force_ct: mark all as CT, even if their values do not look like it. Raise UserError if an
+    excluded volume does not exist.
     """
     rows = pd.DataFrame(
         [
@@ -95,15 +95,15 @@ def cohort_rows(
 
 
 def add_to_table(path: Path, rows: pd.DataFrame) -> pd.DataFrame:
-    """Add `rows` to the cohort table at `path`, which need not be there yet, and return the whole; all or nothing.
+    """Add `rows`, all or none, to the cohort table at `path`, which is created if needed, and return the whole table.
 
-    Raises UserError where a volume stands in it already.
+    Raise UserError if the table already has one of the volumes.
     """
     table = read_cohort(path) if path.exists() else pd.DataFrame(columns=rows.columns, dtype=str)
     again = sorted(set(table["volume"]) & set(rows["volume"]))
     if again:
-        raise UserError(f"{path}: volume {again[0]} stands there already ({len(again)} such); remove these rows first")
-    whole = pd.concat([table, rows], ignore_index=True).fillna("")  # where only one of them has a further column
+        raise UserError(f"{path}: volume {again[0]} is there already ({len(again)} such); remove these rows first")
+    whole = pd.concat([table, rows], ignore_index=True).fillna("")  # if only one of them has a further column
     cells = [list(whole.columns), *whole.to_numpy().tolist()]
     for row in cells[1:]:
         for cell in row:
@@ -114,7 +114,7 @@ def add_to_table(path: Path, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_exclusions(path: Path) -> dict[str, str]:
-    """Read a list of excluded volumes: tab-separated `volume` and `reason`, a header first."""
+    """Read a list of excluded volumes, tab-separated with a header: return volume → reason."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t"))
@@ -124,5 +124,5 @@ def read_exclusions(path: Path) -> dict[str, str]:
         raise UserError(f"{path}: columns are {', '.join(map(str, rows[0]))}; accepted: volume, reason")
     empty = [row["volume"] for row in rows if not (row["reason"] or "").strip()]
     if empty:
-        raise UserError(f"{path}: volume {empty[0]} has no reason; figure 3 shows it")
+        raise UserError(f"{path}: volume {empty[0]} has no reason; figure 3 shows the reason")
     return {row["volume"].strip(): row["reason"].strip() for row in rows}

@@ -16,41 +16,41 @@ from .kinds import IMAGE_SUFFIXES, is_dicom
 
 REQUIRED_COLUMNS = ("volume", "patient", "site", "split", "image", "label")
 VALUES = "liver_values"
-"""The column of the values of the mask that are liver; empty: all but zero."""
+"""The column with the values of the liver in the mask; empty: all but zero."""
 OPTIONAL_COLUMNS = ("exclude", "hard_case", VALUES)
 IGNORE = "ignore_value"
-"""A further column, with people who annotate: the value of the mask which means that nobody has annotated there."""
+"""A further column, only with people who annotate: the value of voxels in the mask that are not annotated."""
 MODALITY = "modality"
-"""A further column: what a file is that says nothing of it itself, where its values alone leave it open."""
+"""A further column: the modality of a file without one, if its values do not show it."""
 CT = "CT"
 TUMOURS = "tumour_values"
-"""A further column: values of the mask that are liver where they touch it, because their name does not say of what."""
+"""A further column: values of tumours in the mask, of any organ, that belong to the liver if they touch it."""
 FURTHER_COLUMNS = (IGNORE, MODALITY, TUMOURS)
 LABEL_COLUMNS = ("label", VALUES, TUMOURS, IGNORE)
-"""What names a label, see `label_of`."""
+"""The columns of a label, see `label_of`."""
 SPLITS = ("pool", "val", "test")
 
 VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-"""Volumes name files and folders: no slash, no blank, no leading dot."""
+"""Volume names are used for files and folders: no slash, no blank, no leading dot."""
 
 PATIENT_NAME = re.compile(r"[^\W_][\w .-]{0,63}")
 
 WHOLE_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 WHOLE_NUMBERS = re.compile(rf"{WHOLE_NUMBER.pattern}(, ?{WHOLE_NUMBER.pattern})*")
-"""Values of a mask in a cell, with commas between them."""
+"""Values of a mask in a cell, separated by commas."""
 
 FAULTY = "faulty "
-"""How the reason begins for which a volume is excluded that cannot be used (on_fault)."""
+"""The prefix of the reason for which a faulty volume is excluded (on_fault)."""
 
 HEADER_ROW = 1
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault of the cohort table: the row an editor shows (the header is row 1), the column, the cell, what to do.
+    """One fault of the cohort table: the row in an editor (the header is row 1), the column, the cell, and advice.
 
-    Row `HEADER_ROW` stands for the table as a whole.
+    Row `HEADER_ROW` refers to the table as a whole.
     """
 
     row: int
@@ -64,11 +64,11 @@ class Fault:
 
 
 def read_cohort(path: str | Path) -> pd.DataFrame:
-    """Read the cohort table: tab-separated UTF-8 text, one row a volume; all cells are text, blanks around them cut.
+    """Read the cohort table: tab-separated UTF-8 text, one row per volume; all cells are text without outer blanks.
 
-    The columns are `REQUIRED_COLUMNS` and `OPTIONAL_COLUMNS` in this order, missing optional ones empty, and those of
-    `FURTHER_COLUMNS` that the table has; the index, "row", is the row that an editor shows. Raises `UserError` where
-    the file is no such table.
+    The columns are `REQUIRED_COLUMNS` and `OPTIONAL_COLUMNS` in this order, where missing optional ones are empty, and
+    those of `FURTHER_COLUMNS` that the table has. The index, "row", is the row in an editor. Raise `UserError` if the
+    file is not such a table.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
@@ -83,7 +83,7 @@ def read_cohort(path: str | Path) -> pd.DataFrame:
 
     numbered = {number: cells for number, cells in enumerate(rows, start=HEADER_ROW + 1) if any(cells)}
     if not numbered:
-        raise UserError(f"{path}: has no row below the header; it needs one row a volume")
+        raise UserError(f"{path}: has no row below the header; it needs one row per volume")
     fail_on(
         (
             Fault(number, header[-1], cells[-1], f"{len(cells)} cells under {len(header)} columns; remove the surplus")
@@ -92,7 +92,7 @@ def read_cohort(path: str | Path) -> pd.DataFrame:
         ),
         path,
     )
-    # Editors drop empty cells at the end of a row, or add some.
+    # Editors drop or add empty cells at the end of a row.
     padded = [(cells + [""] * len(header))[: len(header)] for cells in numbered.values()]
     table = pd.DataFrame(padded, columns=header, index=pd.Index(numbered, name="row"), dtype=str)
     further = [column for column in FURTHER_COLUMNS if column in header]
@@ -105,12 +105,12 @@ def used(cohort: pd.DataFrame) -> pd.DataFrame:
 
 
 def values_of(cell: str) -> frozenset[int]:
-    """Return the values of a mask that a cell such as "1,2" names; an empty one names none."""
+    """Return the values of a mask in a cell such as "1,2"; none for an empty cell."""
     return frozenset(int(value) for value in cell.split(",")) if cell else frozenset()
 
 
 def label_of(row: Mapping[Any, Any]) -> Label | None:
-    """Return the label that a row of the cohort names; None: the volume has no mask."""
+    """Return the label of a row of the cohort; None if the volume has no mask."""
     if not row["label"]:
         return None
     ignore = int(row[IGNORE]) if row.get(IGNORE) else None
@@ -118,7 +118,7 @@ def label_of(row: Mapping[Any, Any]) -> Label | None:
 
 
 def label_cells(label: Label | None) -> dict[str, str]:
-    """Return the cells of a row of the cohort that name a label, which `label_of` reads; without a label empty ones."""
+    """Return the cells of a label in a row of the cohort, which `label_of` reads; empty cells without a label."""
     if label is None:
         return dict.fromkeys(LABEL_COLUMNS, "")
     (only,) = label.structures
@@ -138,9 +138,9 @@ def split_volumes(cohort: pd.DataFrame, split: str) -> list[str]:
 
 
 def shard_of(volumes: Sequence[str], index: int, count: int) -> list[str]:
-    """Return shard `index` of `count`: every n-th volume, n being `count`, from `index` on.
+    """Return shard `index` of `count`: every `count`-th volume from `index`.
 
-    A volume added at the end of the table leaves every other one in its shard.
+    A volume that is added at the end of the table does not move any other volume to another shard.
     """
     if not 0 <= index < count:
         raise ValueError(f"index must be from 0 to {count - 1}, got {index}")
@@ -148,9 +148,9 @@ def shard_of(volumes: Sequence[str], index: int, count: int) -> list[str]:
 
 
 def initial_set(pool: Iterable[str], seed: int, size: int) -> list[str]:
-    """Draw the pool volumes that are annotated first, shared by all strategies of a seed (section III-D); sorted.
+    """Draw the initial set from the pool volumes, shared by all strategies of a seed (section III-D); sorted.
 
-    Depends on the seed and the set of pool volumes, not on their order.
+    It depends on the seed and the set of pool volumes, not on their order.
     """
     pool = sorted(set(pool))
     if size > len(pool):
@@ -161,11 +161,11 @@ def initial_set(pool: Iterable[str], seed: int, size: int) -> list[str]:
 def table_faults(
     cohort: pd.DataFrame, files: bool = True, data_root: str | Path | None = None, people: bool = False
 ) -> list[Fault]:
-    """Return all faults that the table and the file system can tell without a volume being opened; see `size_faults`.
+    """Return all faults of the table that can be found without opening a volume, except those of `size_faults`.
 
-    Without `files` it is not asked whether the files are there: the synthetic cohort writes them later. They must lie
-    in `data_root`, if any. Excluded rows need only a name, patient, site and split. Where `people` annotate, only
-    validation volumes need a mask, and masks of pool and validation may be annotated in part.
+    Without `files`, the existence of files is not checked, because the synthetic cohort writes them later. Files must
+    be in `data_root`, if given. Excluded rows need only a name, patient, site and split. If `people` annotate, only
+    validation volumes need a mask, and masks of the pool and validation volumes may be partly annotated.
     """
     return [
         *_cell_faults(cohort, people),
@@ -177,9 +177,9 @@ def table_faults(
 def without_faulty(
     cohort: pd.DataFrame, faults: Iterable[Fault], initial_volumes: int, people: bool = False
 ) -> pd.DataFrame:
-    """Return the cohort with its faulty volumes excluded, the fault as the reason.
+    """Return the cohort with faulty volumes excluded, with the fault as the reason.
 
-    Raises `UserError` where what is left is too little for the experiment: then the faults are listed as well.
+    Raise `UserError`, which also lists the faults, if too few volumes are left for the experiment.
     """
     found = {fault.row: fault for fault in faults}
     left = cohort.copy()
@@ -192,7 +192,7 @@ def without_faulty(
 
 
 def fail_on(faults: Iterable[Fault], source: str | Path) -> None:
-    """Raise one `UserError` that lists all `faults` of the table `source`, a line each, sorted by row; none: return."""
+    """Raise one `UserError` that lists all `faults` of the table `source`, if any, a line each, sorted by row."""
     found = sorted(faults, key=lambda fault: fault.row)
     if found:
         count = "1 fault" if len(found) == 1 else f"{len(found)} faults"
@@ -217,14 +217,14 @@ def _header_faults(header: list[str]) -> Iterator[Fault]:
             yield Fault(HEADER_ROW, column, column, f"unknown column; accepted are {', '.join(known)}")
     for column in known:
         if header.count(column) > 1:
-            yield Fault(HEADER_ROW, column, column, "the column stands there more than once; keep one")
+            yield Fault(HEADER_ROW, column, column, "the column exists more than once; keep one")
     for column in REQUIRED_COLUMNS:
         if column not in header:
             yield Fault(HEADER_ROW, column, "", "the column is missing; add it")
 
 
 def _cell_faults(cohort: pd.DataFrame, people: bool) -> Iterator[Fault]:
-    """Find empty, misspelt and impossible cells."""
+    """Yield the faults of empty and invalid cells."""
     for row in _rows(cohort):
         needed = ("volume", "patient", "site", "split") if row["exclude"] else REQUIRED_COLUMNS
         for column in needed:
@@ -251,7 +251,7 @@ def _cell_faults(cohort: pd.DataFrame, people: bool) -> Iterator[Fault]:
 
 
 def _tumour_faults(row: pd.Series) -> Iterator[Fault]:
-    """Find what is wrong with a cell that says which values are tumours."""
+    """Yield the fault of a cell with values of tumours, if any."""
     advice = ""
     if not WHOLE_NUMBERS.fullmatch(row[TUMOURS]):
         advice = "accepted are positive whole numbers with commas between them, such as 2,3, or nothing"
@@ -264,10 +264,10 @@ def _tumour_faults(row: pd.Series) -> Iterator[Fault]:
 
 
 def _ignore_faults(row: pd.Series, people: bool) -> Iterator[Fault]:
-    """Find what is wrong with a cell that says where a mask is not annotated."""
+    """Yield the fault of a cell with the value of voxels that are not annotated, if any."""
     value, advice = row[IGNORE], ""
     if not people:
-        advice = "masks are annotated in part only where people annotate; set annotator: people, or empty the column"
+        advice = "masks may be partly annotated only with annotator: people; set it, or empty the column"
     elif not WHOLE_NUMBER.fullmatch(value):
         advice = "accepted is a positive whole number, such as 255, or nothing"
     elif WHOLE_NUMBERS.fullmatch(row[VALUES]) and int(value) in values_of(row[VALUES]):
@@ -280,8 +280,8 @@ def _ignore_faults(row: pd.Series, people: bool) -> Iterator[Fault]:
 
 
 def _repetition_faults(cohort: pd.DataFrame) -> Iterator[Fault]:
-    """Find what may stand in one row, or in one split, alone; the later row is the fault."""
-    # Some file systems do not tell upper from lower case.
+    """Yield faults of values that may be in one row, or in one split, only; the later row is the fault."""
+    # Some file systems ignore upper and lower case.
     yield from _repeated(cohort, "volume", str.lower, "is also the volume of row {row}; give each its own name")
     for column in ("image", "label"):
         advice = "is also the " + column + " of row {row}; each volume needs its own"
@@ -292,7 +292,7 @@ def _repetition_faults(cohort: pd.DataFrame) -> Iterator[Fault]:
         other = home.setdefault(row["patient"], row)
         if row["patient"] and row["split"] != other["split"]:
             advice = (
-                f"the patient stands in split {other['split']} (row {other.name}) and in split {row['split']}; "
+                f"the patient is in split {other['split']} (row {other.name}) and in split {row['split']}; "
                 "put all volumes of a patient into one split"
             )
             yield Fault(_number(row), "patient", row["patient"], advice)
@@ -307,7 +307,7 @@ def _repeated(cohort: pd.DataFrame, column: str, key: Any, advice: str) -> Itera
 
 
 def _file_faults(row: pd.Series, data_root: str | Path | None) -> Iterator[Fault]:
-    """Find files that are missing, of no known kind, or outside of `data_root`, whatever links lead there."""
+    """Yield faults of files that are missing, of unknown kind, or, with links resolved, outside of `data_root`."""
     for column, contents in (("image", "DICOM slices"), ("label", "PNG masks")):
         path = Path(row[column])
         advice = ""
@@ -318,7 +318,7 @@ def _file_faults(row: pd.Series, data_root: str | Path | None) -> Iterator[Fault
         elif path.is_dir():
             names = [p.name for p in path.iterdir() if not p.name.startswith(".")]
             if column == "label" and not any(name.lower().endswith(".png") or is_dicom(path / name) for name in names):
-                advice = "the folder holds no mask; give a folder with one PNG or DICOM image a slice, or a file"
+                advice = "the folder holds no mask; give a folder with one PNG or DICOM image per slice, or a file"
             elif column == "label" and row["image"].endswith(IMAGE_SUFFIXES):
                 advice = "masks of single slices go with a DICOM image; give the mask as NIfTI file"
             elif not names:
@@ -333,7 +333,7 @@ def _file_faults(row: pd.Series, data_root: str | Path | None) -> Iterator[Fault
 
 
 def size_faults(cohort: pd.DataFrame, initial_volumes: int, queried_volumes: int, people: bool) -> Iterator[Fault]:
-    """Find splits that are too small for the experiment."""
+    """Yield faults of splits that are too small for the experiment."""
     pool, needed = len(split_volumes(cohort, "pool")), initial_volumes + queried_volumes
     if people and not pool:
         yield Fault(HEADER_ROW, "split", "pool", "no volume is in this split; add those that are to be annotated")

@@ -1,4 +1,4 @@
-"""Volumes on the canonical grid and masks, as the workflow stores them; all arrays are (z, y, x), see `scans`."""
+"""Stored volumes on the canonical grid, and masks; all arrays are (z, y, x), see `scans`."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ from .formats import gridded, read_file, read_nifti
 from .grids import Grid, upright
 
 VOXEL_BYTES = 3
-"""Of a preprocessed volume: HU as int16, the mask as uint8."""
+"""Bytes per voxel of a preprocessed volume: HU as int16, the mask as uint8."""
 
 
 @dataclass(frozen=True)
 class Preprocessed:
     """One volume on the canonical grid.
 
-    `image` is int16 HU and `mask` uint8 (1 liver, 0 elsewhere, `NOT_ANNOTATED` on all of a slice that is not), both
-    (z, y, x) on `grid`; `native_grid` is the grid of the original file, and `native_mask` the mask on it: None without
-    one, and once loaded, because it is not mapped but unpacked, see `load_native_mask`.
+    `image` is int16 HU and `mask` uint8 (1 liver, 0 elsewhere, `NOT_ANNOTATED` on all voxels of slices that are not
+    annotated), both (z, y, x) on `grid`. `native_grid` is the grid of the original file. `native_mask` is the mask on
+    it; it is None without a mask, and after loading, because it is compressed, see `load_native_mask`.
     """
 
     image: np.ndarray
@@ -38,9 +38,9 @@ def annotated(mask: np.ndarray) -> np.ndarray:
 
 
 def save_preprocessed(folder: str | Path, preprocessed: Preprocessed) -> None:
-    """Write image.nii, mask.nii, native_grid.json and, where there is a mask, native_mask.nii.gz into `folder`.
+    """Write image.nii, mask.nii, native_grid.json and, if there is a mask, native_mask.nii.gz into `folder`.
 
-    The files that are read again and again are not compressed, so that `load_preprocessed` can map them into memory.
+    Files that are read often are not compressed, so that `load_preprocessed` can map them into memory.
     """
     with files.replacing(folder) as temporary:
         temporary.mkdir()
@@ -52,7 +52,7 @@ def save_preprocessed(folder: str | Path, preprocessed: Preprocessed) -> None:
 
 
 def load_preprocessed(folder: str | Path) -> Preprocessed:
-    """Open what `save_preprocessed` wrote; image and mask are maps of their files, read as they are touched."""
+    """Open a volume that `save_preprocessed` wrote; image and mask are memory-mapped."""
     folder = Path(folder)
     image, mask = (read_nifti(folder / name) for name in ("image.nii", "mask.nii"))
     native_grid = Grid.from_json((folder / "native_grid.json").read_text(encoding="utf-8"))
@@ -60,12 +60,12 @@ def load_preprocessed(folder: str | Path) -> Preprocessed:
 
 
 def load_native_mask(folder: str | Path) -> np.ndarray:
-    """Read the reference mask on its native grid, bool (z, y, x), from what `save_preprocessed` wrote."""
+    """Read the reference mask on its native grid, bool (z, y, x), of a volume that `save_preprocessed` wrote."""
     return read_file(Path(folder) / "native_mask.nii.gz").values != 0
 
 
 def volume_folders(shards: Iterable[str | Path]) -> dict[str, Path]:
-    """Return the folder of each preprocessed volume in `shards`, folders that hold one folder a volume."""
+    """Return the folder of each preprocessed volume in `shards`, folders with one folder per volume."""
     return {folder.name: folder for shard in shards for folder in Path(shard).iterdir() if folder.is_dir()}
 
 
@@ -75,22 +75,22 @@ def all_volume_folders(results: str | Path) -> dict[str, Path]:
 
 
 def available(volumes: Iterable[str], folders: Mapping[str, Path]) -> list[str]:
-    """Return those of `volumes` that were preprocessed: all, unless faulty ones are excluded (on_fault)."""
+    """Return those of `volumes` that have a preprocessed folder: all unless faulty ones are excluded (on_fault)."""
     return [volume for volume in volumes if volume in folders]
 
 
 def write_mask(path: str | Path, mask: np.ndarray, grid: Grid) -> None:
-    """Write a mask (z, y, x) on `grid` as a uint8 NIfTI file, compressed where `path` ends in .gz."""
+    """Write a mask (z, y, x) on `grid` as a uint8 NIfTI file, compressed if `path` ends in .gz."""
     with files.replacing(path) as temporary:
         nibabel.save(gridded((mask != 0).astype(np.uint8), grid), temporary)
 
 
 def stored_grid(path: str | Path) -> Grid:
-    """Return the grid of an image file along the axes of the file, reversed: (z, y, x) as stored."""
+    """Return the grid of an image file along its stored axes, reversed to (z, y, x)."""
     return read_file(Path(path)).grid
 
 
 def read_canonical_mask(path: str | Path) -> np.ndarray:
-    """Read a mask that `write_mask` wrote on a canonical grid; bool (z, y, x)."""
+    """Return a mask that `write_mask` wrote on a canonical grid, bool (z, y, x)."""
     stored = read_file(Path(path))
     return np.ascontiguousarray(upright(stored.values, stored.grid)[0]) != 0

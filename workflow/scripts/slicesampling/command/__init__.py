@@ -1,1 +1,1 @@
-"""The command `slicesampling`: all that is typed beside Snakemake, a module each."""
+"""The command `slicesampling`: one module for each command beside Snakemake."""

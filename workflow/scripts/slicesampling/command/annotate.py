@@ -17,21 +17,21 @@ from ..page.work import Work
 EPILOG = """example: slicesampling annotate --configfile my.yaml"""
 
 DEMO_ROUND, DEMO_SLICES = "uss-1", 12
-"""What is there to try: the slices that the first query of the run ranks highest, so many."""
+"""The round of the demo, and the number of its slices: the highest ranks of the run's first query."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--configfile", type=Path, nargs="+", default=[], help="as snakemake was given")
-    parser.add_argument("--directory", type=Path, default=Path(), help="as snakemake was given (default: the current)")
+    parser.add_argument("--configfile", type=Path, nargs="+", default=[], help="as given to snakemake")
+    parser.add_argument("--directory", type=Path, default=Path(), help="as given to snakemake (default: the current)")
     parser.add_argument(
         "--demo",
         type=Path,
         nargs="?",
         const=Path("../annotate-demo"),
         metavar="FOLDER",
-        help="for trying: slices of a simulated run that has ended; answers go to FOLDER (default: %(const)s)",
+        help="try the page on slices of a finished simulated run; answers go to FOLDER (default: %(const)s)",
     )
-    parser.add_argument("--port", type=int, help=f"of this machine (default: {PORT}, or a free one)")
+    parser.add_argument("--port", type=int, help=f"port on this machine (default: {PORT}, or a free one)")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -51,32 +51,32 @@ def run(options: argparse.Namespace) -> None:
 
 
 def serve_demo(config: dict, results: Path, folder: Path, port: int | None) -> None:
-    """Serve slices of a simulated run in `results`, for trying: what is drawn goes to `folder`, and nowhere else."""
+    """Serve slices of a simulated run in `results` as a demo; answers are only written to `folder`."""
     if folder.resolve().is_relative_to(results.resolve()):
-        raise UserError(f"--demo {folder}: lies in {results}; accepted: a folder outside of it")
+        raise UserError(f"--demo {folder}: is in {results}; accepted: a folder outside of it")
     if (folder / "results/work_lists").exists():
-        print(f"Goes on with {folder}. Delete this folder to begin anew.")
+        print(f"Continuing with {folder}. Delete this folder to start again.")
     else:
         prepare_demo(config, results, folder)
     answers = folder / "annotations"
-    print(f"This is for trying: answers go to {answers}, and nothing is learnt from them.")
+    print(f"This is a demo: answers go to {answers}, and are not used for training.")
     serve(Work(folder / "results", answers, config["people"]["reserved_minutes"]), answers, port)
 
 
 def prepare_demo(config: dict, results: Path, folder: Path) -> None:
-    """Make in `folder` what the page reads: a link to the volumes of `results`, proposals, and last a work list."""
+    """Write the inputs of the page to `folder`: a link to the volumes of `results`, proposals, and last a work list."""
     seed = config["seeds"][0]
     query = results / f"queries/seed{seed}/{DEMO_ROUND}.tsv"
     path = results / f"models/seed{seed}/initial/model.pt"
     for needed in (query, path, results / "preprocessed"):
         if not needed.exists():
-            raise UserError(f"{needed}: is not there; run make demo first")
+            raise UserError(f"{needed}: does not exist; run make demo first")
     from ..learning.compute import computing
     from ..learning.networks.interface import load_model, write_proposals
 
     random = generator(seed, "uss", 1, "work list")
     asked = read_table(query).nsmallest(DEMO_SLICES, "rank")
-    asked = work_list(asked, config["people"]["proposals"], 0, random)  # all by one person, who tries it
+    asked = work_list(asked, config["people"]["proposals"], 0, random)  # each for one annotator
     compute = computing(config["compute"])
     folders = all_volume_folders(results)
     names = asked.loc[asked["start"] == "proposal", "volume"].unique()

@@ -1,4 +1,4 @@
-"""`slicesampling answers`: how far people have come; close a round; exchange with other tools."""
+"""`slicesampling answers`: progress of people, closing of rounds, and exchange with other tools."""
 
 import argparse
 from pathlib import Path
@@ -27,19 +27,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         described = (function.__doc__ or "").strip()
         parser_of = commands.add_parser(command, parents=[folders], help=described, description=described)
         if function in (export, import_):
-            parser_of.add_argument("folder", type=Path, help="of images, masks and the table of slices to draw")
+            parser_of.add_argument("folder", type=Path, help="with images, masks and the table of slices to draw")
         if function is export:
             parser_of.add_argument(
                 "--to",
                 choices=("tools", NNUNET),
                 default="tools",
-                help="what waits, or what is annotated as a data set",
+                help="tools: slices that wait; nnunet: annotated slices as a data set",
             )
-            parser_of.add_argument("--ledger", metavar="NAME", help=f"{NNUNET}: what has been annotated by then: uss-5")
+            parser_of.add_argument("--ledger", metavar="NAME", help=f"{NNUNET}: the annotated set, such as uss-5")
             parser_of.add_argument("--seed", type=int, default=1, help=NNUNET)
             parser_of.add_argument("--dataset", type=int, default=NUMBER, help=f"{NNUNET}: its number")
         if function is import_:
-            parser_of.add_argument("--annotator", required=True, metavar="NAME", help="who has drawn")
+            parser_of.add_argument("--annotator", required=True, metavar="NAME", help="the annotator")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def status(options: argparse.Namespace, answers: Answers) -> str:
-    """Tell which rounds are closed, and what waits."""
+    """Show the closed rounds, and the slices that wait."""
     answers.write_closed()
     lines = [f"{name} is closed" for name in answers.closed]
     name = open_round(options.results / "work_lists", answers)
@@ -65,7 +65,7 @@ def status(options: argparse.Namespace, answers: Answers) -> str:
 def close(options: argparse.Namespace, answers: Answers) -> str:
     """Close the open round with what has been annotated so far."""
     if answers.finished:
-        raise UserError(f"{answers.folder}/finished: people have ended the loop; delete this file to go on")
+        raise UserError(f"{answers.folder}/finished: people have ended the loop; delete this file to continue")
     name = open_round(options.results / "work_lists", answers)
     if name is None:
         raise UserError(f"{options.results}/work_lists: no round is open; run Snakemake for the next work list")
@@ -82,15 +82,13 @@ def finish(options: argparse.Namespace, answers: Answers) -> str:
     if name and answers.begun(name):
         answers.close(name)
     if not answers.closed and not list((options.results / "models").glob("seed*/initial/model.pt")):
-        raise UserError(
-            f"{answers.folder}: nothing is annotated, so there is no model to end with; annotate some slices"
-        )
+        raise UserError(f"{answers.folder}: nothing is annotated, so that there is no model; annotate some slices")
     answers.finish()
     return f"{answers.folder}/finished: the loop has ended; now run Snakemake again"
 
 
 def export(options: argparse.Namespace, answers: Answers) -> str:
-    """Write what waits as a folder for tools such as 3D Slicer and ITK-SNAP, or what is annotated for nnU-Net."""
+    """Write the slices that wait for tools such as 3D Slicer and ITK-SNAP, or the annotated ones for nnU-Net."""
     if options.to == NNUNET:
         if not options.ledger:
             raise UserError(f"--to {NNUNET}: --ledger is needed, such as --ledger uss-5")
@@ -100,7 +98,7 @@ def export(options: argparse.Namespace, answers: Answers) -> str:
 
 
 def import_(options: argparse.Namespace, answers: Answers) -> str:
-    """Take what has been drawn in such a folder, or nothing if anything in it is wrong."""
+    """Import the answers in such a folder, or nothing if it has any fault."""
     return import_round(options.folder, options.results, answers, options.annotator)
 
 

@@ -1,4 +1,4 @@
-"""`slicesampling evaluate`: a folder of masks, a file a volume, evaluated as the workflow evaluates its own models."""
+"""`slicesampling evaluate`: metrics of a folder of masks, one file per volume, as for the workflow's own models."""
 
 import argparse
 from pathlib import Path
@@ -18,11 +18,11 @@ SHOWN = ("dice", "rve", "msd", "hd")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "folder", type=Path, help="with VOLUME.nii.gz, .nii, .nrrd or .mha: 1 where the structure is, 0 elsewhere"
+        "folder", type=Path, help="masks VOLUME.nii.gz, .nii, .nrrd or .mha: 1 is the structure, 0 background"
     )
-    parser.add_argument("--to", type=Path, required=True, help="the table of metrics that is written, a row a volume")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="of the run that has the references")
-    parser.add_argument("--grid", choices=GRIDS, default=GRIDS[0], help="on which metrics are computed")
+    parser.add_argument("--to", type=Path, required=True, help="the table of metrics to write, one row per volume")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="results of the run with the references")
+    parser.add_argument("--grid", choices=GRIDS, default=GRIDS[0], help="the grid of the metrics")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""`slicesampling export`: the masks that a model predicted, on the original files of their volumes."""
+"""`slicesampling export`: the masks that a model predicted, on the grids of the original files."""
 
 import argparse
 import json
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     predictions = options.results / f"predictions/seed{options.seed}"
-    segmentations = options.results / f"segmentations/seed{options.seed}"  # of all volumes, where people annotated
+    segmentations = options.results / f"segmentations/seed{options.seed}"  # of all volumes, in runs with people
     folder = segmentations if (segmentations / options.model).exists() else predictions
     masks = sorted(folder.glob(f"{options.model}/shard*/*.nii.gz"))
     if not masks:
@@ -55,13 +55,13 @@ def run(options: argparse.Namespace) -> None:
 
 
 def largest_slice_gap(results: Path) -> float:
-    """Return the setting of the run, in mm; if it has left no record yet, the workflow's own."""
+    """Return the setting of the run in mm, or the default if the run has not written its provenance yet."""
     try:
         record = json.loads((results / "provenance.json").read_text(encoding="utf-8"))
         return float(record["configuration"]["preprocessing"]["largest_slice_gap"])
     except FileNotFoundError:
         print(
-            f"{results} has no provenance.json: slices up to {LARGEST_SLICE_GAP:g} mm apart are bridged",
+            f"{results} has no provenance.json: gaps of up to {LARGEST_SLICE_GAP:g} mm are interpolated",
             file=sys.stderr,
         )
         return LARGEST_SLICE_GAP

@@ -1,4 +1,4 @@
-"""`slicesampling import`: rows of the cohort table from a folder in one of the published layouts."""
+"""`slicesampling import`: rows of the cohort table from a folder in one of the known layouts."""
 
 import argparse
 import re
@@ -24,7 +24,7 @@ EPILOG = """example: slicesampling import lits /data/LiTS"""
 AUTO = "auto"
 BY_PATTERN = ("pairs", "png")
 WITH_STRUCTURE = ("decathlon", "nnunet", "totalsegmentator", "dicom")
-"""Layouts that name what a mask holds, so that --structure chooses."""
+"""Layouts with named labels, from which --structure selects."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,62 +36,62 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_data_set(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where the data set is and where its rows go."""
-    parser.add_argument("layout", choices=[*LAYOUTS, AUTO], help=f"{AUTO}: find out, and say which it is")
+    """Add the options for the data set and the table."""
+    parser.add_argument("layout", choices=[*LAYOUTS, AUTO], help=f"{AUTO}: recognise the layout, and print it")
     parser.add_argument("root", type=Path, help="the folder with the data set")
     parser.add_argument(
-        "--unpack", type=Path, metavar="FOLDER", help="unpack its zip files into FOLDER, and look there"
+        "--unpack", type=Path, metavar="FOLDER", help="unpack its zip files into FOLDER, and import from there"
     )
-    parser.add_argument("--to", type=Path, default=Path("config/cohort.tsv"), help="the table that rows are added to")
-    parser.add_argument("--site", help="its name in the table, and the beginning of volume names; default: the layout")
+    parser.add_argument("--to", type=Path, default=Path("config/cohort.tsv"), help="the table to which rows are added")
+    parser.add_argument("--site", help="its name in the table, and the prefix of volume names (default: the layout)")
 
 
 def add_masks(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where images and masks lie, and what counts in a mask."""
+    """Add the options for the paths of images and masks, and for labels."""
     parser.add_argument(
         "--structure",
         default="liver",
-        help="decathlon, nnunet, totalsegmentator, dicom: which label. Tumours in it count as well; several "
-        "names, with commas between them, count together (not totalsegmentator)",
+        help="decathlon, nnunet, totalsegmentator, dicom: the label of the structure, including its tumours; several "
+        "names, separated by commas, are joined (not totalsegmentator)",
     )
     parser.add_argument(
         "--image",
-        help='pairs: where images lie, such as "{patient}/{volume}_ct.nrrd"; png: folders of slices, such as '
+        help='pairs: pattern of images, such as "{patient}/{volume}_ct.nrrd"; png: of folders with slices, such as '
         '"{volume}/ct"',
     )
     parser.add_argument(
         "--label",
         default="",
-        help='pairs, png: where masks lie, such as "{patient}/{volume}_liver.nrrd"; without it all volumes go to the '
+        help='pairs, png: pattern of masks, such as "{patient}/{volume}_liver.nrrd"; without it all volumes go to the '
         "pool, for people to annotate",
     )
     parser.add_argument(
         "--liver-values",
         default="",
-        help="dicom, pairs, png: what is liver in mask files with several labels, such as 1,2",
+        help="dicom, pairs, png: the values of the liver in mask files with several labels, such as 1,2",
     )
 
 
 def add_geometry(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say what PNG files do not."""
-    geometry = parser.add_argument_group("png, whose files say nothing of it")
+    """Add the options for the geometry and window of PNG files."""
+    geometry = parser.add_argument_group("png, whose files do not contain these")
     geometry.add_argument(
         "--spacing", type=float, nargs=3, metavar=("Z", "Y", "X"), help="of slices, rows, columns; mm"
     )
     geometry.add_argument("--window", type=float, nargs=2, metavar=("LOW", "HIGH"), help="HU of black and of white")
-    geometry.add_argument("--first", choices=(HEAD, FEET), help="where in the patient the first slice is")
+    geometry.add_argument("--first", choices=(HEAD, FEET), help="the end of the patient at the first slice")
     geometry.add_argument("--white", type=int, help="the value of white in PNG of 16 bits, such as 4095")
     geometry.add_argument(
-        "--volumes", type=Path, help="the folder in which the volumes are written (default: ROOT_volumes beside it)"
+        "--volumes", type=Path, help="the folder for the converted volumes (default: ROOT_volumes beside it)"
     )
 
 
 def add_names(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say whether volumes keep their names."""
+    """Add the options for the names of volumes."""
     parser.add_argument(
         "--anonymous",
         action=argparse.BooleanOptionalAction,
-        help="pairs: number volumes and patients, whose names may be those of people (default: where one does not fit)",
+        help="pairs: replace names of volumes and patients by numbers (default: only if a name is not accepted)",
     )
     parser.add_argument(
         "--key", type=Path, help="with --anonymous: the table of numbers and names (default: ROOT_names.tsv beside it)"
@@ -99,18 +99,18 @@ def add_names(parser: argparse.ArgumentParser) -> None:
 
 
 def add_rows(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say what else the rows hold: the modality, exclusions and splits."""
+    """Add the options for modality, exclusions and splits."""
     parser.add_argument(
         "--force-ct",
         action="store_true",
-        help="all images are CT, also those whose values are clipped, so that they look like MR",
+        help="mark all images as CT, even if clipped values look like MR",
     )
     parser.add_argument("--exclude", type=Path, help="a tab-separated list of excluded volumes: volume, reason")
-    parser.add_argument("--validation-volumes", type=int, default=2, help="of the site, at least (the paper: 2)")
+    parser.add_argument("--validation-volumes", type=int, default=2, help="at least this many of the site (paper: 2)")
     parser.add_argument(
-        "--test-share", type=float, default=0.49, help="of the others, at least (the paper: 234 of 474)"
+        "--test-share", type=float, default=0.49, help="at least this share of the others (paper: 234 of 474)"
     )
-    parser.add_argument("--seed", type=int, default=1, help="of the draw of splits")
+    parser.add_argument("--seed", type=int, default=1, help="of the random splits")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -123,7 +123,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Refuse a root that is not there, and numbers that cannot be."""
+    """Raise UserError for a missing root, or numbers out of range."""
     if not options.root.is_dir():
         raise UserError(f"{options.root}: there is no such folder")
     if not 0 <= options.test_share <= 1 or options.validation_volumes < 0:
@@ -134,7 +134,7 @@ def check(options: argparse.Namespace) -> None:
 
 
 def unpacked(options: argparse.Namespace) -> Path:
-    """Return the folder to look in: the root, or what its zip files are unpacked into."""
+    """Return the folder to import: the root, or that of its unpacked zip files."""
     root = options.root.resolve()
     if options.unpack:
         count = unpack(root, options.unpack.resolve())
@@ -144,7 +144,7 @@ def unpacked(options: argparse.Namespace) -> Path:
 
 
 def chosen_layout(root: Path, options: argparse.Namespace) -> str:
-    """Return the layout that is named, once its options are there, or the one that fits."""
+    """Return the given layout, after a check of its options, or the recognised one."""
     layout = options.layout
     if layout == "pairs" and not options.image:
         raise UserError("pairs: --image is needed, such as --image '{volume}_ct.nrrd'")
@@ -157,7 +157,7 @@ def chosen_layout(root: Path, options: argparse.Namespace) -> str:
 
 
 def found_cases(root: Path, layout: str, options: argparse.Namespace) -> list[Case]:
-    """Return the cases in a layout, and print what was left out and decided; raises UserError where there are none."""
+    """Return the cases in a layout, and print omissions and decisions; raise UserError if there are no cases."""
     found = LAYOUTS[layout](root, **arguments_of(layout, options))
     for line in found.left_out:
         print(f"left out: {line}", file=sys.stderr)
@@ -175,22 +175,22 @@ def found_cases(root: Path, layout: str, options: argparse.Namespace) -> list[Ca
 
 
 def named(cases: list[Case], layout: str, options: argparse.Namespace) -> list[Case]:
-    """Return the cases with the names that they have in the table: their own, or numbers after those in the table."""
+    """Return the cases with their names for the table: their own, or numbers that follow those in the table."""
     site = options.site or layout
     odd = [name for case in cases for name in unfit(case, site)]
     if odd and options.anonymous is False:
-        raise UserError(f"{odd[0]!r} is no name for the table; leave out --no-anonymous, and all are numbered")
+        raise UserError(f"{odd[0]!r} is not accepted as a name; without --no-anonymous, all are numbered")
     first = first_free(options.to, cases, site)
     if options.anonymous or odd:
         beside = options.root.resolve()
         return with_numbers(cases, first, options.key or beside.with_name(f"{beside.name}_names.tsv"), odd)
-    if layout == "dicom":  # numbered already, as if it were the first archive
+    if layout == "dicom":  # already numbered, but from 1
         return numbered(cases, first)
     return cases
 
 
 def write_rows(cases: list[Case], layout: str, options: argparse.Namespace) -> None:
-    """Add the rows of the cases to the table, and print how many there are."""
+    """Add the rows of the cases to the table, and print their number."""
     excluded = read_exclusions(options.exclude) if options.exclude else {}
     rows = cohort_rows(
         cases,
@@ -199,7 +199,7 @@ def write_rows(cases: list[Case], layout: str, options: argparse.Namespace) -> N
         options.validation_volumes,
         options.test_share,
         options.seed,
-        options.force_ct or layout == "png",  # whose window clips the air
+        options.force_ct or layout == "png",  # the window of PNG files clips air
     )
     whole = add_to_table(options.to, rows)
     counts = rows[rows["exclude"] == ""]["split"].value_counts()
@@ -208,10 +208,10 @@ def write_rows(cases: list[Case], layout: str, options: argparse.Namespace) -> N
 
 
 def check_stacking(options: argparse.Namespace) -> None:
-    """Refuse what says too little of a stack of PNG, or what cannot be."""
+    """Raise UserError for missing or invalid options of a stack of PNG files."""
     missing = [f"--{name}" for name in ("image", "spacing", "window", "first") if not getattr(options, name)]
     if missing:
-        raise UserError(f"png: {', '.join(missing)} missing; PNG files do not say how they are stacked")
+        raise UserError(f"png: {', '.join(missing)} missing; PNG files do not contain these")
     (low, high), spacing = options.window, options.spacing
     limits = np.iinfo(np.int16)
     if not limits.min <= low < high <= limits.max or not (np.isfinite(spacing).all() and min(spacing) > 0):
@@ -224,7 +224,7 @@ def check_stacking(options: argparse.Namespace) -> None:
 
 
 def arguments_of(layout: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Return what the importer of a layout takes of the options."""
+    """Return the arguments for the importer of a layout from the options."""
     if layout == "png":
         beside = options.root.resolve()
         return {
@@ -239,7 +239,7 @@ def arguments_of(layout: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def fitting(root: Path, options: argparse.Namespace) -> dict[str, int]:
-    """Return the layouts in which there are volumes with a mask, with their number; not those that need patterns."""
+    """Return the number of volumes with a mask in each layout that has any, except layouts that need patterns."""
     found: dict[str, int] = {}
     for layout in LAYOUTS:
         try:
@@ -251,11 +251,11 @@ def fitting(root: Path, options: argparse.Namespace) -> dict[str, int]:
 
 
 def recognised(root: Path, options: argparse.Namespace) -> str:
-    """Return the one layout that fits."""
+    """Return the only layout that fits; raise UserError if there are none or several."""
     found = fitting(root, options)
     own = [layout for layout in found if layout in PUBLISHED]
     if len(own) == 1:
-        return own[0]  # a data set's own layout says more than that of the tool for which it is laid out as well
+        return own[0]  # a data set's own layout is more specific than that of a tool which also fits
     if len(found) > 1:
         fits = " and ".join(f"{layout} ({count} volumes)" for layout, count in found.items())
         raise UserError(f"{options.root}: fits {fits}; name one of them")
@@ -265,22 +265,22 @@ def recognised(root: Path, options: argparse.Namespace) -> str:
 
 
 def advice(root: Path) -> str:
-    """Return what a folder may need in which no layout has found anything."""
+    """Return advice on a folder in which no layout fits."""
     if any(map(is_zip, files_under(root))):
         return "; --unpack FOLDER unpacks the zip files"
-    return "; pairs, with --image and --label, takes images and masks under any names, png stacks of PNG slices"
+    return "; pairs, with --image and --label, imports images and masks of any names, png imports stacks of PNG slices"
 
 
 def unfit(case: Case, site: str) -> list[str]:
-    """Return those of a case's name and patient that the cohort table refuses."""
+    """Return those of a case's names, of volume and patient, that the cohort table does not accept."""
     named = ((case.name, VOLUME_NAME), (case.patient or case.name, PATIENT_NAME))
     return [name for name, pattern in named if not pattern.fullmatch(f"{case.site or site}-{name}")]
 
 
 def first_free(table: Path, cases: list[Case], site: str) -> int:
-    """Return the first number that no volume or patient of the same sites has in the table.
+    """Return the first number that is unused by volumes and patients of the same sites in the table.
 
-    Raises UserError where one of the images stands there already: under another number nobody would see it.
+    Raise UserError if one of the images is in the table already, because a second number would hide the duplicate.
     """
     if not table.exists():
         return 1
@@ -289,7 +289,7 @@ def first_free(table: Path, cases: list[Case], site: str) -> int:
     twice = [str(case.image) for case in cases if str(case.image) in volumes]
     if twice:
         raise UserError(
-            f"{table}: {twice[0]} stands there already, as volume {volumes[twice[0]]} ({len(twice)} such); remove "
+            f"{table}: {twice[0]} is there already, as volume {volumes[twice[0]]} ({len(twice)} such); remove "
             "these rows first"
         )
     sites = "|".join(re.escape(name) for name in {case.site or site for case in cases})
@@ -299,7 +299,7 @@ def first_free(table: Path, cases: list[Case], site: str) -> int:
 
 
 def with_numbers(cases: list[Case], first: int, key: Path, odd: list[str]) -> list[Case]:
-    """Return the cases numbered, and add which number is which name to the file `key`."""
+    """Return the cases with numbers as names, and add the numbers and names to the file `key`."""
     renamed = numbered(cases, first)
     names = pd.DataFrame(
         [(new.name, new.patient, old.name, old.patient, old.image) for new, old in zip(renamed, cases, strict=True)],
@@ -311,6 +311,6 @@ def with_numbers(cases: list[Case], first: int, key: Path, odd: list[str]) -> li
         write_table(key, names)
     except OSError as error:
         raise UserError(f"{key}: {error.strerror}; --key names a file that can be written") from error
-    why = f"{odd[0]!r} is no name for the table: " if odd else ""
-    print(f"{why}volumes and patients are numbered; {key} says which is which, keep it where the data are")
+    why = f"{odd[0]!r} is not accepted as a name: " if odd else ""
+    print(f"{why}volumes and patients are numbered; {key} lists numbers and names, keep it with the data")
     return renamed

@@ -1,4 +1,4 @@
-"""The command `slicesampling`: which of its commands is meant, and its help."""
+"""The entry point `slicesampling`: dispatch to its commands, and help."""
 
 import argparse
 import importlib
@@ -11,23 +11,23 @@ from ..jobs.command import faults_in_one_line
 COMMANDS = {
     "import": ("import_", "add the volumes of a data set to the cohort table"),
     "annotate": ("annotate", "serve the page on which people annotate the slices that wait"),
-    "answers": ("answers", "tell how far people are, close a round, exchange with other tools"),
-    "view": ("view", "serve a page on which the volumes of a run can be looked at"),
-    "export": ("export", "write the masks that a model predicted onto the original files"),
+    "answers": ("answers", "show the progress of people, close a round, exchange answers with other tools"),
+    "view": ("view", "serve a page that shows the volumes of a run"),
+    "export": ("export", "write the masks that a model predicted, on the grids of the original files"),
     "pick": ("pick", "pick what to annotate next by the maps of any ensemble, without a run"),
     "evaluate": ("evaluate", "evaluate a folder of masks as the workflow evaluates its own models"),
 }
-"""Each command: its module in this package, and what it does."""
+"""The module in this package, and the description, of each command."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command of the line `arguments`, without the program's name; None: that of this process."""
+    """Run the command in `arguments`, without the program's name; None: those of this process."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     listed = "\n".join(f"  {name:<10}{about}" for name, (_, about) in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="slicesampling",
         usage="slicesampling COMMAND ...",
-        description="What is typed beside Snakemake, which runs the experiment.",
+        description="Commands beside Snakemake, which runs the experiment.",
         epilog=f"commands:\n{listed}\n\nexample: slicesampling import --help",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -22,53 +22,51 @@ from ..query.strategies import STRATEGIES, Strategy, custom_strategy_faults, str
 
 EPILOG = """example: slicesampling pick maps --slices 20 --to picked.tsv
 
-Slices are numbered from 0 as the files store them: ITK-SNAP shows one more."""
+Slices are numbered from 0 in the order of the file; ITK-SNAP counts from 1."""
 
 OWN = "own"
-"""The name of a strategy that is put together on the command line."""
+"""The name of a custom strategy on the command line."""
 CHANNEL = "_0000"
-"""What nnU-Net adds to the names of images."""
+"""The suffix that nnU-Net adds to the names of images."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "folder", type=Path, help="one folder a member or sample, with VOLUME.nii.gz or VOLUME.npz each"
+        "folder", type=Path, help="one folder per member or sample, each with VOLUME.nii.gz or VOLUME.npz"
     )
-    parser.add_argument("--to", type=Path, required=True, help="the table of picked slices, the first to draw first")
+    parser.add_argument("--to", type=Path, required=True, help="the table of picked slices, in the order of annotation")
     parser.add_argument(
-        "--strategy", default="uss", help=f'{", ".join(STRATEGIES)}; or one put together, as in docs/strategies.md: '
+        "--strategy", default="uss", help=f'{", ".join(STRATEGIES)}; or a custom one, as in docs/strategies.md: '
         '"{unit: slice, measure: mutual_information, rule: power}"',
     )  # fmt: skip
-    parser.add_argument("--slices", type=int, help="how many, by a strategy for slices")
-    parser.add_argument("--volumes", type=int, help="how many, by a strategy for volumes")
+    parser.add_argument("--slices", type=int, help="number of slices, with a strategy for slices")
+    parser.add_argument("--volumes", type=int, help="number of volumes, with a strategy for volumes")
     parser.add_argument(
         "--annotated", type=Path, action="append", default=[], metavar="PATH",
-        help="what is annotated already: a table with the columns volume and slice, such as an earlier pick, or a "
-        "folder of masks in which --ignore marks what is not; may be given several times",
+        help="annotated slices: a table with the columns volume and slice, such as an earlier pick, or a folder of "
+        "masks in which --ignore marks the other slices; may be given several times",
     )  # fmt: skip
     parser.add_argument("--ignore", type=int, help="the value of nnU-Net's ignore label in those masks")
-    parser.add_argument("--channel", type=int, help=".npz of several classes: the structure's, from 0")
-    parser.add_argument(
-        "--distance", type=int, default=5, help="slices between two candidates, at least (the paper: 5)"
-    )
-    parser.add_argument("--dilation", type=int, default=11, help="voxels around the structure (the paper: 11)")
-    parser.add_argument("--seed", type=int, default=1, help="of strategies that draw")
+    parser.add_argument("--channel", type=int, help="for .npz with several classes: that of the structure, from 0")
+    parser.add_argument("--distance", type=int, default=5, help="least number of slices between candidates (paper: 5)")
+    parser.add_argument("--dilation", type=int, default=11, help="side of the dilating box in voxels, odd (paper: 11)")
+    parser.add_argument("--seed", type=int, default=1, help="of random strategies")
     parser.add_argument(
         "--export", type=Path, metavar="FOLDER",
         help=f"write masks to draw on: the ensemble's on the picked slices, {NOT_ANNOTATED} on all others",
     )  # fmt: skip
-    parser.add_argument("--images", type=Path, help="of the volumes, where maps are .npz, which do not say their grid")
+    parser.add_argument("--images", type=Path, help="folder of images, for the grid of .npz maps, which have none")
 
 
 def run(options: argparse.Namespace) -> None:
-    threads = max(len(os.sched_getaffinity(0)) - 1, 1)  # one core reads meanwhile
+    threads = max(len(os.sched_getaffinity(0)) - 1, 1)  # one core reads the next maps
     computing(
         {"device": "cpu", "precision": "float32", "threads": threads, "tile_gib": "auto", "training_data": "auto"}
     )
     name, strategy = strategy_of(options.strategy)
     budget = options.slices if strategy.slices else options.volumes
     if budget is None or budget < 1:
-        raise UserError(f"--{strategy.unit}s: strategy {name} picks {strategy.unit}s; say how many, from 1")
+        raise UserError(f"--{strategy.unit}s: strategy {name} picks {strategy.unit}s; give their number, from 1")
     if options.distance < 1 or options.dilation < 1 or options.dilation % 2 == 0:
         raise UserError(
             f"--distance {options.distance}, --dilation {options.dilation}: accepted are a number from 1, "
@@ -93,7 +91,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def strategy_of(text: str) -> tuple[str, Strategy]:
-    """Return a strategy by its name or put together, and a name for it; refuse what maps alone cannot give."""
+    """Return the name and the strategy of `text`, a name or a custom strategy; raise UserError if it needs features."""
     if text in STRATEGIES:
         return text, STRATEGIES[text]
     try:
@@ -114,25 +112,26 @@ def strategy_of(text: str) -> tuple[str, Strategy]:
 def picked(
     strategy: Strategy, name: str, found: Scores, done: pd.DataFrame, budget: int, seed: int, distance: int
 ) -> pd.DataFrame:
-    """Return the query: (volume, slice, score, rank), the first to draw first."""
+    """Return the query: (volume, slice, score, rank), in the order of annotation."""
     pool = found.slices[["volume", "slice"]]
     if strategy.columns:
         table = found.slices if strategy.slices else found.volumes
         unit = ["volume", "slice"] if strategy.slices else ["volume"]
         seen = {column: read for read, column in strategy.columns.items()}
         pool = pool.merge(table[[*unit, *seen]].rename(columns=seen), on=unit, validate="m:1")
-    drawn = generator(seed, name, len(done), "query")  # another draw once more is annotated
+    drawn = generator(seed, name, len(done), "query")  # another draw with another annotated set
     query = strategy.choose(pool, done, budget, drawn, distance)
-    return query[query["rank"] < budget].reset_index(drop=True)  # of those that go on until there is enough structure
+    # Strategies that stop at a number of slices with structure return more.
+    return query[query["rank"] < budget].reset_index(drop=True)
 
 
 def annotated(paths: list[Path], ignore: int | None) -> pd.DataFrame:
-    """Return what is annotated, (volume, slice), of tables and folders of masks."""
+    """Return the annotated (volume, slice) of tables and folders of masks."""
     found = [pd.DataFrame({"volume": pd.Series(dtype=str), "slice": pd.Series(dtype=int)})]
     for path in paths:
         if path.is_dir():
             if ignore is None:
-                raise UserError(f"{path}: --ignore says which value of its masks means that nobody has annotated there")
+                raise UserError(f"{path}: masks need --ignore, the value of voxels that are not annotated")
             for mask in sorted(path.iterdir()):
                 if name := image_name(mask):
                     stored = read_file(mask)
@@ -150,7 +149,7 @@ def annotated(paths: list[Path], ignore: int | None) -> pd.DataFrame:
 
 
 def export(options: argparse.Namespace, query: pd.DataFrame, maps: dict[str, list[Path]]) -> None:
-    """Write VOLUME.nii.gz to draw on for each picked volume, and the table beside them; all or nothing."""
+    """Write VOLUME.nii.gz to draw on for each picked volume, and the table beside them, all or none."""
     with replacing(options.export) as temporary:
         temporary.mkdir()
         for volume, rows in query.groupby("volume"):
@@ -166,9 +165,9 @@ def export(options: argparse.Namespace, query: pd.DataFrame, maps: dict[str, lis
 
 
 def image_of(images: Path | None, volume: str) -> Path:
-    """Return the file of an image, called like its volume, with nnU-Net's number of the channel or without."""
+    """Return the image file named after its volume, with or without nnU-Net's channel suffix."""
     if images is None:
-        raise UserError("--export: maps are .npz, which do not say where their voxels lie; --images FOLDER does")
+        raise UserError("--export: .npz maps have no grid; give that of the images by --images FOLDER")
     for name in (f"{volume}{CHANNEL}", volume):
         for suffix in IMAGE_SUFFIXES:
             if (images / f"{name}{suffix}").exists():

@@ -1,4 +1,4 @@
-"""`slicesampling view`: a page on which the volumes of a run that has ended can be looked at."""
+"""`slicesampling view`: a page that shows the volumes of a finished run."""
 
 import argparse
 import logging
@@ -24,9 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         default=[],
-        help="as snakemake was given; entropy maps take samples and device from it",
+        help="as given to snakemake; entropy maps use its samples and device",
     )
-    parser.add_argument("--port", type=int, help=f"of this machine (default: {PORT}, or a free one)")
+    parser.add_argument("--port", type=int, help=f"port on this machine (default: {PORT}, or a free one)")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -37,11 +37,11 @@ def run(options: argparse.Namespace) -> None:
 
 
 def entropy_maps(results: Path, config: dict[str, Any]) -> Callable[[str, str], np.ndarray]:
-    """Return the function that samples a model on a volume as the run did: predictive entropy in nats (z, y, x)."""
+    """Return a function that samples a model on a volume as in the run; predictive entropy in nats (z, y, x)."""
     folders = all_volume_folders(results)
 
     def entropy(model: str, volume: str) -> np.ndarray:
-        from ..learning.compute import computing  # torch, which takes seconds, only where it is needed
+        from ..learning.compute import computing  # imports torch, which takes seconds
         from ..learning.networks.interface import load_model
 
         seed, name = model.split("/")

@@ -1,2 +1,4 @@
-"""What all other packages speak of: models, labels, and the records of a run. It reads and writes nothing but
-tables."""
+"""The terms that all other packages share: models, labels, metrics, and the records of a run.
+
+It reads and writes nothing but tables.
+"""

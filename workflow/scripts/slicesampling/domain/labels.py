@@ -1,4 +1,4 @@
-"""The label of a volume: which masks it has, and what in them is which structure."""
+"""The label of a volume: its mask files, and the values of each structure in them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -11,9 +11,9 @@ from .. import STRUCTURE
 class StructureLabel:
     """One structure in the masks of a volume.
 
-    structure: its name. path: the file or folder of the mask. values: those of the mask that are the structure, for
-    DICOM the numbers of segments or regions; empty: the only one there is. touching: values that count where they touch
-    it, such as tumours.
+    structure: its name. path: the file or folder of the mask. values: the values of the structure in the mask, for
+    DICOM the numbers of segments or regions; empty: the only one present. touching: values of objects that belong to
+    the structure if they touch it, such as tumours.
     """
 
     structure: str
@@ -24,7 +24,7 @@ class StructureLabel:
 
 @dataclass(frozen=True)
 class Label:
-    """Which masks a volume has: each of its structures, in order; ignore: the value that means nobody has annotated."""
+    """The structures of a volume, in order; ignore: the value of voxels that are not annotated."""
 
     structures: tuple[StructureLabel, ...]
     ignore: int | None = None

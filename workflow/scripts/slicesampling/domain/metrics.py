@@ -1,4 +1,4 @@
-"""The metrics that segmentations are judged by: what they are called, which end is good, and how they are printed."""
+"""The metrics of segmentations: their names, their direction, and their printed form."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ LOWER_PERCENTILE, UPPER_PERCENTILE = 5, 95
 
 
 class Metric(NamedTuple):
-    """One metric: its column, its name and unit in print, which end is good, and how many decimals the paper prints."""
+    """One metric: its column, its printed name and unit, its direction, and the decimals that the paper prints."""
 
     column: str
     name: str
@@ -19,7 +19,7 @@ class Metric(NamedTuple):
 
     @property
     def tail_quantile(self) -> float:
-        """The quantile at the bad end, by which robustness is judged."""
+        """The quantile at the bad end, the measure of robustness."""
         return (LOWER_PERCENTILE if self.larger_is_better else UPPER_PERCENTILE) / 100
 
     @property
@@ -29,11 +29,11 @@ class Metric(NamedTuple):
 
     @property
     def tail_label(self) -> str:
-        """The percentile at the bad end in words."""
+        """The name of the percentile at the bad end."""
         return f"{LOWER_PERCENTILE if self.larger_is_better else UPPER_PERCENTILE}th percentile"
 
     def tail(self, values: npt.ArrayLike) -> float:
-        """Return the percentile of the cases at the bad end."""
+        """Return the percentile of `values` at the bad end."""
         return float(np.quantile(np.asarray(values, dtype=float), self.tail_quantile))
 
 
@@ -56,4 +56,4 @@ FURTHER_METRICS = _by_column(
     Metric("surface_dice_3mm", "Surface Dice 3 mm", "", larger_is_better=True, decimals=3),
     Metric("jaccard", "Jaccard index", "", larger_is_better=True, decimals=3),
 )
-"""What is measured beyond the paper."""
+"""Further metrics, beyond the paper's."""

@@ -1,11 +1,11 @@
-"""The models of an experiment by their names: initial, uss-3 (strategy and iteration), uss-5-converged,
+"""The models of an experiment and their names: initial, uss-3 (strategy and iteration), uss-5-converged,
 pool-converged."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 INITIAL, POOL = "initial", "pool"
-"""What stands in the place of a strategy: the initial set, which all strategies share, and the whole data pool."""
+"""Used in place of a strategy: the initial set, which all strategies share, and the whole data pool."""
 
 CONVERGED = "-converged"
 
@@ -13,8 +13,8 @@ CONVERGED = "-converged"
 class Model(NamedTuple):
     """A model, and with it the annotated set that it is trained on.
 
-    strategy: also `INITIAL` or `POOL`. iteration: the last whose annotations it has, 0 for the initial set, and for the
-    data pool, which belongs to none. converged: whether it is trained until convergence.
+    strategy: a strategy, `INITIAL` or `POOL`. iteration: the last iteration in its annotated set; 0 for the initial set
+    and for the data pool. converged: whether it is trained until convergence.
     """
 
     strategy: str
@@ -23,7 +23,7 @@ class Model(NamedTuple):
 
     @classmethod
     def parse(cls, name: str) -> "Model":
-        """Return the model of a name, as `str` gives it."""
+        """Return the model with this name; the inverse of `str`."""
         bare = name.removesuffix(CONVERGED)
         converged = bare != name
         if bare in (INITIAL, POOL):
@@ -38,23 +38,23 @@ class Model(NamedTuple):
 
     @property
     def ledger(self) -> str:
-        """The name of the ledger that it is trained on, and of the round of annotation that made it."""
+        """The name of its ledger, and of the round of annotation that produced it."""
         return self.strategy if self.strategy in (INITIAL, POOL) else f"{self.strategy}-{self.iteration}"
 
     @property
     def begun(self) -> "Model":
-        """The model whose training it carries on, that of the last iteration; itself if it carries on none."""
+        """The model whose training this one continues; the model itself if there is none."""
         return self if self.strategy == POOL else self._replace(converged=False)
 
     @property
     def previous(self) -> "Model":
-        """The model that is asked before what it is trained on is annotated."""
+        """The model on which the query of this iteration is based."""
         if self.iteration < 1:
             raise ValueError(f"{self} has no model before it")
         return Model(INITIAL) if self.iteration == 1 else Model(self.strategy, self.iteration - 1)
 
 
 def seed_and_model(path: str | Path) -> tuple[int, Model]:
-    """Return what the path of a ledger or of a model's folder says, such as annotations/seed1/uss-5.tsv."""
+    """Return the seed and the model of a ledger or of a model's folder, such as annotations/seed1/uss-5.tsv."""
     path = Path(path)
     return int(path.parent.name.removeprefix("seed")), Model.parse(path.stem)

@@ -1,7 +1,7 @@
-"""The records of a run: which columns its tables have, what they hold, and the one way to read and write them.
+"""The records of a run: the columns of its tables, their meaning, and the functions that read and write them.
 
-A column has one meaning in all tables. Names of volumes, patients and sites are text, whatever they look like: `NA`,
-`007` and `1e5` are names. An empty cell is an empty text, or a missing number; nothing else is missing.
+A column has the same meaning in all tables. Names of volumes, patients and sites are always text: `NA`, `007` and `1e5`
+are names. An empty cell is an empty text, or a missing number; nothing else is missing.
 """
 
 from collections.abc import Collection, Sequence
@@ -14,28 +14,28 @@ from .. import UserError, one_line
 from ..jobs.files import replacing
 
 REFERENCE = ("volume", "slice", "structure")
-"""A row for each slice of the data pool; slice: z index on the preprocessed grid; structure: whether it holds any, 0,
-1, or missing where nobody has annotated."""
+"""A row for each slice of the data pool; slice: z index on the preprocessed grid; structure: 1 if the slice holds the
+structure, 0 if not, missing if it is not annotated."""
 
 LEDGER = ("volume", "slice", "iteration", "structure")
-"""What is annotated; iteration: 0 for the initial set. It only grows: the state after iteration k is its rows with
-iteration ≤ k."""
+"""The annotated slices; iteration: 0 for the initial set. Rows are only added: the rows with iteration ≤ k are the
+annotated set after iteration k."""
 
 QUERY = ("volume", "slice", "score", "rank")
-"""What a strategy wants annotated; rank: 0 first."""
+"""The slices that a strategy asks for; rank: from 0, the order of annotation."""
 
 WORK_LIST = ("volume", "slice", "rank", "score", "start", "people")
-"""A query as people see it; start: "proposal" or "empty"; people: how many annotate the slice, 1 or 2."""
+"""A query for people; start: "proposal" or "empty"; people: the number of annotators of the slice, 1 or 2."""
 
 CLOSED = ("round", "volume", "slice", "structure", "record")
-"""What people had annotated when a round was closed; round: in which the slice was first answered; structure: missing
-where nobody could tell; record: the place in the log of the answer that holds."""
+"""The slices that people had annotated when a round was closed; round: of the slice's first answer; structure: missing
+if the answer is inconclusive; record: the index in the log of the valid answer."""
 
 SEGMENTED = ("volume", "uncertainty", "structure_ml", "most_uncertain_slice")
-"""What a model says of each volume that it has segmented for people."""
+"""The scores of each volume that a model has segmented for people."""
 
 ANNOTATED = ("slices", "structure_slices", "patients")
-"""Counts of an annotated set: slices, those of them that hold structure, and the patients they come from."""
+"""Counts of an annotated set: slices, slices that hold the structure, and patients."""
 
 TEXT = frozenset(
     (
@@ -45,17 +45,17 @@ TEXT = frozenset(
         *("metric", "first", "second", "cost", "part", "other", "table", "row", "column", "quantity"),
     )
 )
-"""The columns that hold text, also where it looks like numbers. All others hold numbers, or True and False."""
+"""The columns that are read as text, even if it looks like numbers. All others hold numbers, or True and False."""
 
 OLD_NAMES = {f"liver{rest}": f"structure{rest}" for rest in ("", "_slices", "_ml", "_hu", "_found")}
-"""What columns were called before version 0.2, and what they are called now."""
+"""The new name of each column by its name before version 0.2."""
 
 
 def read_table(path: str | Path, columns: Collection[str] = (), comment: str | None = None) -> pd.DataFrame:
     """Read a table of a run: comma-separated where `path` ends in .csv, else tab-separated.
 
-    columns: those that it must have. comment: what lines begin with that are left out. Raises UserError where a column
-    is missing, or the file is no table.
+    columns: the required columns. comment: the prefix of lines to skip. Raise UserError if a column is missing, or the
+    file is not a table.
     """
     layout: dict[str, Any] = {"sep": "," if Path(path).suffix == ".csv" else "\t", "comment": comment}
     try:
@@ -67,9 +67,9 @@ def read_table(path: str | Path, columns: Collection[str] = (), comment: str | N
             keep_default_na=False,
             na_values={name: [""] for name in names if name not in TEXT},
         )
-    except ValueError as error:  # an empty file, rows of different lengths, or no UTF-8
+    except ValueError as error:  # an empty file, rows of different lengths, or not UTF-8
         raise UserError(f"{path}: cannot be read as a table ({one_line(error)})") from error
-    if not isinstance(table.index, pd.RangeIndex):  # pandas takes what is beyond the header for names of rows
+    if not isinstance(table.index, pd.RangeIndex):  # pandas uses surplus cells as row names
         raise UserError(f"{path}: cannot be read as a table (its rows have more cells than its header)")
     table = table.rename(columns=OLD_NAMES)
     missing = [name for name in columns if name not in table]
@@ -79,7 +79,7 @@ def read_table(path: str | Path, columns: Collection[str] = (), comment: str | N
 
 
 def read_cells(path: str | Path) -> pd.DataFrame:
-    """Read a table that may be edited by hand, or must come out as it went in: every cell as text; see `read_table`."""
+    """Read a table with every cell as text: one that people edit, or that must be written back unchanged."""
     try:
         return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
     except FileNotFoundError as error:
@@ -95,5 +95,5 @@ def write_table(path: str | Path, table: pd.DataFrame) -> None:
 
 
 def joined(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
-    """Return the tables of a shard's volumes as one; an empty one with `columns` where all of them are faulty."""
+    """Concatenate the tables of a shard's volumes; return an empty table with `columns` if there is none."""
     return pd.concat(tables) if tables else pd.DataFrame(columns=list(columns))

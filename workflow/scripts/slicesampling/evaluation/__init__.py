@@ -1,1 +1,1 @@
-"""How good the models are: metrics, statistics, and what the annotations cost."""
+"""Evaluation of the models: metrics, statistics, and the cost of annotation."""

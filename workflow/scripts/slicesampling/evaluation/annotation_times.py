@@ -1,8 +1,8 @@
-"""What annotation by people took, what it brought, and what more of it would bring.
+"""The cost and benefit of annotation by people, and an estimate of the benefit of the next round.
 
-The times are those that the page of annotation has measured: seconds at work on a slice. Where other tools were used,
-they are missing, and such slices do not count in what is said of times. The paper assumes that a slice
-of a volume that is annotated as a whole takes a third of one that is annotated alone; with these times it is measured.
+The annotation page measures the times: seconds at work on a slice. Times are missing for slices drawn in other tools,
+which are left out of the statistics of times. The paper assumes that a slice of a completely annotated volume takes a
+third of the time of a single slice; these times measure that ratio.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from ..answers.store import CANNOT_TELL, Answer, Answers
 from ..domain.models import Model
 
 WHOLE, SINGLE = "whole volume", "single slice"
-"""How the slice of an answer was asked for: with all others of its volume in that round, or not."""
+"""The kind of an answer: with all other slices of its volume in the same round, or not."""
 
 DRAWS = 2000
 """Bootstrap samples."""
@@ -31,10 +31,11 @@ TIMES = [
 
 
 def annotation_times(answers: Answers, closed: Sequence[str], depths: Mapping[str, int]) -> pd.DataFrame:
-    """Return a row for each answer until the last of the rounds `closed` was, see `TIMES`.
+    """Return a row for each answer in the rounds `closed`, with the columns `TIMES`.
 
-    told: whether the annotator could tell; structure: whether there is any; first: whether of whoever answered the
-    slice first, whose answers hold; kind: see `WHOLE`. depths: slices of each volume of the data pool.
+    told: whether the answer is conclusive; structure: whether the mask holds any; first: whether it is by the annotator
+    who answered the slice first, and whose answers are valid; kind: see `WHOLE`. depths: the number of slices of each
+    volume of the data pool.
     """
     rows = []
     holders: dict[tuple[str, int], str] = {}
@@ -55,11 +56,10 @@ def annotation_times(answers: Answers, closed: Sequence[str], depths: Mapping[st
 
 
 def costs_by_round(times: pd.DataFrame, closed: Sequence[str]) -> pd.DataFrame:
-    """Return what had been spent when each of the rounds was closed.
+    """Return the cumulative cost when each round was closed: `round iteration slices untimed minutes all_minutes`.
 
-    Rows of `round iteration slices untimed minutes all_minutes`. slices: that people had annotated; untimed: those of
-    them of which no time is known; minutes: at work, as far as known, of whoever answered first, corrections included;
-    all_minutes: of everybody, second opinions on a slice included.
+    slices: annotated slices; untimed: those without a known time; minutes: the known time of the annotators who
+    answered first, including corrections; all_minutes: the known time of all annotators, including second opinions.
     """
     rows = []
     for place, name in enumerate(closed, start=1):
@@ -79,9 +79,10 @@ def costs_by_round(times: pd.DataFrame, closed: Sequence[str]) -> pd.DataFrame:
 
 
 def seconds_by_kind(times: pd.DataFrame) -> pd.DataFrame:
-    """Return seconds a slice by kind, start and structure: rows of these, and `slices mean lower_quartile median
-    upper_quartile`. A slice's corrections by one annotator count to its first answer; those nobody could tell, or
-    whose time is not known, do not.
+    """Return the seconds per slice: `kind start structure slices mean lower_quartile median upper_quartile`.
+
+    The time of a slice includes corrections by the same annotator. Inconclusive slices, and slices without a known
+    time, are left out.
     """
     slices = _slices(times)
     groups = slices.groupby(["kind", "start", "structure"], sort=True)["seconds"]
@@ -98,7 +99,7 @@ def seconds_by_kind(times: pd.DataFrame) -> pd.DataFrame:
 
 
 class Ratio(NamedTuple):
-    """Seconds a slice in volumes annotated as a whole over those of single slices, and its bootstrap interval."""
+    """The ratio of seconds per slice, completely annotated volumes to single slices, with its bootstrap interval."""
 
     ratio: float
     lower: float
@@ -108,10 +109,10 @@ class Ratio(NamedTuple):
 
 
 def whole_to_single(times: pd.DataFrame, random: np.random.Generator) -> Ratio | None:
-    """Return the ratio of the mean seconds a slice with structure, whole volumes over single slices; None without both.
+    """Return the ratio of mean seconds per slice with structure, whole volumes to single slices; None without both.
 
-    The interval (95 %, percentiles) is from samples of volumes, because the slices of one are not independent. From
-    fewer than two volumes of a kind it cannot be told, and is NaN.
+    The 95 % percentile interval resamples volumes, because the slices of a volume are not independent. It is NaN with
+    fewer than two volumes of a kind.
     """
     slices = _slices(times)
     shown = slices[slices["structure"]]
@@ -135,7 +136,7 @@ def whole_to_single(times: pd.DataFrame, random: np.random.Generator) -> Ratio |
 
 
 def _slices(times: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each slice and annotator whose time is known: the seconds of all answers, the first start."""
+    """Return a row for each slice and annotator with a known time: the seconds of all answers, and the first start."""
     rows = times.sort_values("number").groupby(["volume", "slice", "annotator"], as_index=False)
     slices = rows.agg(
         seconds=("seconds", lambda seconds: seconds.sum(skipna=False)),
@@ -148,12 +149,12 @@ def _slices(times: pd.DataFrame) -> pd.DataFrame:
 
 
 def agreement(answers: Answers, closed: Sequence[str]) -> pd.DataFrame:
-    """Return how far each two annotators agree on slices that both have answered: rows of
-    `first second slices both_empty one_empty dice`.
+    """Return the agreement of each pair of annotators: `first second slices both_empty one_empty dice`.
 
-    Of each, the newest answer counts that was given before both had answered: afterwards they see each other's.
-    both_empty, one_empty: slices in which both, or only one, see no structure. dice: mean over slices in which either
-    sees some, 0 where the other sees none. Slices that one of them could not tell do not count.
+    It uses slices that both have answered, and of each annotator the newest answer before both had answered, because
+    afterwards they see each other's. both_empty, one_empty: slices in which both, or only one, drew no structure. dice:
+    the mean over slices in which either drew the structure, 0 if the other did not. Slices with an inconclusive answer
+    are left out.
     """
     given: dict[tuple[str, int], dict[str, list[tuple[int, Answer]]]] = {}
     for number, answer in answers.all.items():
@@ -180,7 +181,7 @@ def agreement(answers: Answers, closed: Sequence[str]) -> pd.DataFrame:
 
 
 class Estimate(NamedTuple):
-    """What a validation would be after the next round, and a 95 % interval; `exponent` of the power law."""
+    """The predicted validation after the next round, its 95 % interval, and the `exponent` of the power law."""
 
     value: float
     lower: float
@@ -189,15 +190,15 @@ class Estimate(NamedTuple):
 
 
 LEAST_MODELS = 4
-"""A power law has two parameters: from three models its interval has one degree of freedom, and says nothing."""
+"""A power law has two parameters: with three models its interval has one degree of freedom and is uninformative."""
 
 
 def next_round(slices: Sequence[float], values: Sequence[float], more: float) -> Estimate | None:
-    """Estimate the validation after `more` slices than the last of `slices`, from the `values` so far, between 0 and 1.
+    """Predict the validation with `more` slices than the last of `slices`, from the `values` so far, from 0 to 1.
 
-    By the power law 1 − value = a · slices^(−b), fitted by least squares to the logarithms; the interval is that of one
-    further observation (Student's t, two parameters fitted). None where it cannot be told: fewer than `LEAST_MODELS`
-    models with different numbers of slices, or a value of 1, which has no logarithm.
+    The power law 1 − value = a · slices^(−b) is fitted to the logarithms by least squares. The interval is that of one
+    further observation (Student's t, two parameters fitted). Return None with fewer than `LEAST_MODELS` models of
+    different numbers of slices, or with a value of 1, whose logarithm is undefined.
     """
     x, y = np.asarray(slices, dtype=float), 1 - np.asarray(values, dtype=float)
     if len(np.unique(x)) < LEAST_MODELS or (x <= 0).any() or (y <= 0).any():

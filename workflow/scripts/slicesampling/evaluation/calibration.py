@@ -1,27 +1,28 @@
-"""Whether a model's probability of liver is to be believed: reliability and expected calibration error."""
+"""Calibration of a model's probability of liver: reliability and expected calibration error."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-if TYPE_CHECKING:  # tables and figures need the summaries, not seconds of importing torch
+if TYPE_CHECKING:  # tables and figures need only the summaries; importing torch takes seconds
     from torch import Tensor
 
 BINS = 15
-"""Of equal width from 0 to 1, as in Guo et al. 2017 (arXiv:1706.04599)."""
+"""The number of bins of equal width from 0 to 1, as in Guo et al. 2017 (arXiv:1706.04599)."""
 
 
 COUNTS = ("voxels", "probability", "structure")
-"""Columns of the counts of a bin: voxels, the sum of their probabilities, and those that are liver."""
+"""Columns of a bin: its voxels, the sum of their probabilities, and the voxels that are liver."""
 
 
 def reliability(probability: "Tensor", reference: "Tensor", dilation: int) -> pd.DataFrame:
-    """Count what became of probabilities: a row a bin, with `bin voxels probability structure`.
+    """Return the counts for a reliability diagram: one row per bin, `bin voxels probability structure`.
 
-    probability: of liver, float (z, y, x); reference: bool (z, y, x). `probability` is the sum over the voxels of a
-    bin, `structure` how many of them are liver. Counted are voxels near the liver, predicted or real, within a box of
-    side `dilation` (odd, in voxels), because all of a volume is mostly air that every model knows.
+    probability: of liver, float (z, y, x); reference: bool (z, y, x). The column `probability` is the sum over the
+    voxels of a bin, `structure` the number of them that are liver. Only voxels near the predicted or the reference
+    liver are counted, within a box of side `dilation` (odd, in voxels): most of a volume is air, which is easily
+    predicted.
     """
     import torch
 
@@ -40,10 +41,10 @@ def reliability(probability: "Tensor", reference: "Tensor", dilation: int) -> pd
 
 
 def pooled(counts: pd.DataFrame) -> pd.DataFrame:
-    """Return each model's reliability over all its volumes and seeds: `model bin voxels probability structure`.
+    """Return the reliability of each model over all its volumes and seeds: `model bin voxels probability structure`.
 
-    counts: rows of `reliability` with the column `model`. Empty bins are left out; `probability` is the mean over the
-    voxels of the bin, `structure` the share of them that is liver.
+    counts: rows of `reliability` with a column `model`. `probability` is the mean over the voxels of the bin,
+    `structure` the share of them that is liver. Empty bins are left out.
     """
     sums = counts.groupby(["model", "bin"], as_index=False)[["voxels", "probability", "structure"]].sum()
     sums = sums[sums["voxels"] > 0].reset_index(drop=True)
@@ -53,8 +54,8 @@ def pooled(counts: pd.DataFrame) -> pd.DataFrame:
 def calibration_errors(counts: pd.DataFrame) -> pd.DataFrame:
     """Return the expected calibration error of each model: `model ece`.
 
-    It is the mean over the voxels of the distance between a bin's mean probability and its share of liver. counts: as
-    for `pooled`.
+    It is the mean over the voxels of the absolute difference between the mean probability and the share of liver of
+    their bin. counts: see `pooled`.
     """
     bins = pooled(counts)
     gaps = bins["voxels"] * np.abs(bins["probability"] - bins["structure"])

@@ -1,7 +1,7 @@
-"""The paper's claims (its abstract and section VI), put to the metrics and annotated sets of a run.
+"""The paper's claims (abstract and section VI), tested on the metrics and annotated sets of a run.
 
-A claim is judged by the 95 % interval of a difference, which contains seeds and patients. Without several seeds nothing
-is judged: the interval then contains one training of each strategy, and says nothing about the strategy.
+A claim is judged by the 95 % interval of a difference over seeds and patients. With too few seeds no claim is judged:
+the interval of one seed covers one training of each strategy, and does not generalise to the strategy.
 """
 
 import itertools
@@ -18,31 +18,32 @@ from ..query.strategies import STRATEGIES, by_strategies
 from .composition import ALL_HARD
 from .statistics import CONFIDENCE, bootstrap, interval, weighted_means, weighted_quantiles
 
-HOLDS, FAILS, OPEN, ABSENT = "holds", "does not hold", "cannot be told", "not in this run"
+HOLDS, FAILS, OPEN, ABSENT = "holds", "does not hold", "inconclusive", "not in this run"
 
 SEEDS_FOR_VERDICT = 5
-"""Seeds that a verdict needs. All samples of a bootstrap lie between the smallest and the largest training, and with n
-seeds a difference that is zero on average has one sign in all of them in 2 of 2**n runs: 12.5 % with four."""
+"""The fewest seeds for a verdict. All bootstrap samples lie between the smallest and the largest training. With
+n seeds, a difference that is zero on average has the same sign in all of them in 2 of 2**n runs: 12.5 % with four."""
 
 MARGINS = {"dice": 0.005, "rve": 0.21, "msd": 0.09, "hd": 3.0}
-"""Differences of a mean within which two strategies count as equal: those by which USS leads the next best strategy in
-the paper's table 8, the smallest that the paper calls an improvement."""
+"""Equivalence margins of the mean: the differences between USS and the next best strategy in the paper's table 8, the
+smallest that the paper calls an improvement."""
 
 POOL_SHARE = 0.99
-"""The share of the data pool model's Dice that USS reached (.964 of .967, table 8), in whole per cent."""
+"""The share of the data pool model's Dice that USS reached (.964 of .967, table 8), as a whole per cent."""
 
 SLICES_SHARE = 0.04
-"""The share of the pool's slices that USS annotated for it (2410 of 60 513, abstract), rounded to a whole per cent."""
+"""The share of the pool's slices that USS used for it (2410 of 60 513, abstract), rounded to a whole per cent."""
 
 FRAME = ["claim", "metric", "rival", "estimate", "lower", "upper", "verdict", "remark"]
 
 
 class Claim(NamedTuple):
-    """One claim. kind: `rank`, `equal`, `composition`, `fewest` or `share`, each a function below.
+    """One claim.
 
-    subject: whose claim it is. rivals: with whom it is compared. best: whether the subject is to be better, or worse,
-    than each rival. models: `converged`, or of limited epochs those of the `first` or `last` iteration, or of all
-    iterations but the first (`later`). tail: the percentile at the bad end instead of the mean.
+    kind: `rank`, `equal`, `composition`, `fewest` or `share`, each a function below. subject: the strategy of the
+    claim. rivals: those that it is compared with. best: whether the subject is claimed to be better, or worse, than
+    each rival. models: `converged`, or those of limited epochs in the `first`, the `last`, or all iterations but the
+    first (`later`). tail: whether the claim is about the percentile at the bad end instead of the mean.
     """
 
     name: str
@@ -101,11 +102,11 @@ CLAIMS = (
         ("pool",),
     ),
 )  # fmt: skip
-"""In the order of abstract and section VI."""
+"""The claims in the order of the abstract and section VI."""
 
 
 class Estimate(NamedTuple):
-    """A difference, or share, with its interval; see `FRAME`."""
+    """A difference or a share with its interval, see `FRAME`."""
 
     rival: str
     estimate: float
@@ -114,13 +115,13 @@ class Estimate(NamedTuple):
 
 
 Statistic = tuple[float, npt.NDArray[np.float64]]
-"""Of all cases, and of each bootstrap sample (replicates,)."""
+"""The value for all cases, and for each bootstrap sample (replicates,)."""
 
 
 class Cases:
-    """The metrics of a run, with one set of bootstrap weights for all its models, so that differences are paired.
+    """The metrics of a run with bootstrap weights that all its models share, so that differences are paired.
 
-    metrics: one row a model and case, `seed strategy iteration converged volume patient` and the four metrics.
+    metrics: one row per model and case, `seed strategy iteration converged volume patient` and the four metrics.
     """
 
     def __init__(self, metrics: pd.DataFrame, random: np.random.Generator) -> None:
@@ -134,13 +135,15 @@ class Cases:
         return int(self.metrics["seed"].nunique())
 
     def iterations(self, claim: Claim) -> list[int]:
-        """Return the iterations whose models a claim is about."""
+        """Return the iterations that a claim is about."""
         numbers = sorted(self.metrics.loc[by_strategies(self.metrics), "iteration"].unique())
         return {"first": numbers[:1], "later": numbers[1:]}.get(claim.models, numbers[-1:])
 
     def statistic(self, strategy: str, claim: Claim, about: Metric, iteration: int | None = None) -> Statistic:
-        """Return mean, or percentile for a claim about the tail, of the cases of the model that a claim is about, and
-        that of each bootstrap sample. The model is that of the strategy's last iteration unless given."""
+        """Return the mean, or for a claim about the tail the percentile, over the cases of the model of a claim.
+
+        The model is that of `iteration`, by default of the strategy's last iteration.
+        """
         converged = claim.models == "converged" or strategy == "pool"
         last = max(number for name, ended, number in self._rows if (name, ended) == (strategy, converged))
         model = strategy, converged, iteration or last
@@ -157,11 +160,12 @@ class Cases:
 
 def judge(metrics: pd.DataFrame, annotations: pd.DataFrame, composition: pd.DataFrame, random: np.random.Generator
 ) -> pd.DataFrame:  # fmt: skip
-    """Return `FRAME`, a row for each claim and metric; claims that have no metric have a row with metric "".
+    """Return the columns `FRAME`, a row for each claim and metric; claims without a metric have one row, metric "".
 
-    metrics: as for `Cases`; annotations: `seed strategy iteration slices`, with the data pool; composition: as from
-    `composition.composition`. `estimate`: subject minus rival, of several rivals the one that decides, whose
-    interval reaches furthest to the other side; or, for the share, subject divided by rival. Units: the metric's.
+    metrics: see `Cases`; annotations: `seed strategy iteration slices`, including the data pool; composition: from
+    `composition.composition`. `estimate` is subject minus rival, in units of the metric, or for the share subject
+    divided by rival. With several rivals it is that of the decisive one, whose interval reaches furthest to the other
+    side.
     """
     cases, rows = Cases(metrics, random), []
     present = set(metrics["strategy"])
@@ -190,9 +194,9 @@ def judge(metrics: pd.DataFrame, annotations: pd.DataFrame, composition: pd.Data
 
 
 def _few(seeds: int) -> str:
-    """Say why nothing is judged, where the seeds are too few."""
+    """Return the reason for no verdict if there are too few seeds, otherwise an empty text."""
     if seeds == 1:
-        return "one seed: the interval contains patients, not trainings"
+        return "one seed: the interval covers patients, not trainings"
     return f"{seeds} seeds: too few for a verdict" if seeds < SEEDS_FOR_VERDICT else ""
 
 
@@ -204,8 +208,8 @@ def _record(found: Estimate, verdict: str, seeds: int, remark: str = "") -> dict
 def _rank(claim: Claim, cases: Cases, about: Metric, rivals: Sequence[str]) -> dict[str, Any]:
     """Judge whether the subject is better (or worse) than each rival, in each iteration that the claim is about.
 
-    It is, where all intervals lie on that side; it is not, where one of them, widened for their number, lies on the
-    other. All have to agree, so that the first needs no such correction.
+    The claim holds if all intervals lie on that side. It does not hold if one of them, corrected for their number, lies
+    on the other side. The first case needs no correction, because all intervals have to agree.
     """
     side = 1 if about.larger_is_better == claim.best else -1
     compared = list(itertools.product(rivals, cases.iterations(claim)))
@@ -221,14 +225,14 @@ def _rank(claim: Claim, cases: Cases, about: Metric, rivals: Sequence[str]) -> d
     least = [min(side * each.lower, side * each.upper) for each in found]
     most = [max(side * lower, side * upper) for lower, upper in wide]
     verdict = HOLDS if min(least) > 0 else FAILS if min(most) < 0 else OPEN
-    # The rival that decides: whose interval reaches furthest to the other side, or lies there.
+    # The decisive rival: its interval reaches furthest to the other side, or lies there.
     decisive = most.index(min(most)) if verdict == FAILS else least.index(min(least))
     remark = f"decided in iteration {compared[decisive][1]}" if claim.models == "later" else ""
     return _record(found[decisive], verdict, cases.seeds, remark)
 
 
 def _equal(claim: Claim, cases: Cases, about: Metric, rivals: Sequence[str]) -> dict[str, Any]:
-    """Judge whether two means are equal: the interval lies within the margin; they are not, where it lies outside."""
+    """Judge whether two means are equivalent: yes if the interval lies within the margin, no if it lies outside."""
     own, other = (cases.statistic(name, claim, about) for name in (claim.subject, rivals[0]))
     found = Estimate(rivals[0], own[0] - other[0], *interval(own[1] - other[1], cases.shares))
     margin = MARGINS[about.column]
@@ -240,7 +244,7 @@ def _equal(claim: Claim, cases: Cases, about: Metric, rivals: Sequence[str]) -> 
 def _composition(claim: Claim, composition: pd.DataFrame) -> dict[str, Any]:
     """Judge whether the subject's set has the larger share of hard cases, by Student's t over the seeds.
 
-    The sets are all that varies: the pool is given. A bootstrap of few seeds would be too narrow for no reason.
+    Only the sets vary; the pool is fixed. A bootstrap of few seeds would give too narrow an interval.
     """
     shares = composition[composition["part"] == ALL_HARD].pivot(  # noqa: PD010
         index="seed", columns="strategy", values="share"
@@ -254,7 +258,7 @@ def _composition(claim: Claim, composition: pd.DataFrame) -> dict[str, Any]:
 
 
 def _student(values: npt.NDArray[np.float64], comparisons: int = 1) -> tuple[float, float, float]:
-    """Return the mean of values (seeds,) and the ends of its interval by Student's t, NaN with one seed."""
+    """Return the mean of values (seeds,) and the ends of its Student's t interval, NaN with one seed."""
     seeds, mean = len(values), float(values.mean())
     if seeds < 2:
         return mean, np.nan, np.nan
@@ -264,9 +268,9 @@ def _student(values: npt.NDArray[np.float64], comparisons: int = 1) -> tuple[flo
 
 
 def _fewest(claim: Claim, annotations: pd.DataFrame, rivals: Sequence[str]) -> dict[str, Any]:
-    """Judge whether the subject has fewer annotated slices than each rival in the end, by Student's t over the seeds.
+    """Judge whether the subject ends with fewer annotated slices than each rival, by Student's t over the seeds.
 
-    As for `_rank`: fewer, where all intervals lie below zero; not, where one, widened for their number, lies above.
+    The claim holds if all intervals lie below zero; it does not if one, corrected for their number, lies above.
     """
     end = annotations[annotations["iteration"] == annotations["iteration"].max()]
     slices = end.pivot(index="seed", columns="strategy", values="slices").astype(float)  # noqa: PD010
@@ -279,15 +283,15 @@ def _fewest(claim: Claim, annotations: pd.DataFrame, rivals: Sequence[str]) -> d
 
 
 def _share(claim: Claim, cases: Cases, annotations: pd.DataFrame) -> dict[str, Any]:
-    """Judge whether the subject reaches `POOL_SHARE` of the pool model's Dice, with `SLICES_SHARE` of the slices.
+    """Judge whether the subject reaches `POOL_SHARE` of the pool model's Dice with `SLICES_SHARE` of the slices.
 
-    A set that is larger cannot show that the smaller one would do, nor a smaller one that the larger would not.
+    A larger set cannot show that this share suffices, and a smaller set cannot show that it does not.
     """
     about = METRICS["dice"]
     own, pool = (cases.statistic(name, claim, about) for name in (claim.subject, "pool"))
     if not pool[1].all():
         unknown = Estimate("pool", np.nan, np.nan, np.nan)
-        return _record(unknown, OPEN, cases.seeds, "the model of the data pool has found nothing")
+        return _record(unknown, OPEN, cases.seeds, "the data pool model predicts no liver")
     found = Estimate("pool", own[0] / pool[0], *interval(own[1] / pool[1], cases.shares))
     spent = annotations[annotations["strategy"] == claim.subject]
     spent = spent.loc[spent["iteration"] == spent["iteration"].max(), "slices"].mean()

@@ -1,4 +1,4 @@
-"""What an annotated set consists of, against the data pool: patients, sites, hard cases, and the ends of the organ."""
+"""The composition of annotated sets and of the data pool: patients, sites, hard cases, and the ends of the organ."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,7 @@ import pandas as pd
 from .. import STRUCTURE
 
 END_SHARE = 0.1
-"""The share of a volume's slices with the structure, from either side, that count as an end of the organ."""
+"""The share of a volume's slices with the structure that counts as an end of the organ, on either side."""
 
 ALL = "all"
 ENDS = f"ends of the {STRUCTURE}"
@@ -27,12 +27,12 @@ def at_an_end(reference: pd.DataFrame) -> pd.Series:
 
 
 def composition(annotated: pd.DataFrame, reference: pd.DataFrame, cohort: pd.DataFrame) -> pd.DataFrame:
-    """Return of what each annotated set consists, and the data pool as one of each seed: `COLUMNS`, a row each part.
+    """Return the composition of each annotated set, and of the data pool for each seed: `COLUMNS`, a row per part.
 
-    annotated: `seed strategy volume slice`, a row a slice of the training set after the last iteration; reference:
-    `volume slice structure` of all slices of the data pool; cohort: `volume patient site` and, where it names hard
-    cases, `hard_case` (empty: none). Parts are all slices, each site, all and each kind of hard cases, and the ends of
-    the organ. `share` is that of the set's slices with liver, because these are what costs; NaN in a set without any.
+    annotated: `seed strategy volume slice`, a row per slice of the training set after the last iteration; reference:
+    `volume slice structure` of all slices of the data pool; cohort: `volume patient site` and, if it names hard cases,
+    `hard_case` (empty: none). Parts are all slices, each site, all and each kind of hard cases, and the ends of the
+    organ. `share` is the share of the set's slices with liver, because only these take time; NaN in a set without any.
     """
     traits = ["volume", "patient", "site", *(["hard_case"] if "hard_case" in cohort else [])]
     slices = reference.assign(end=at_an_end(reference)).merge(cohort[traits], on="volume", validate="m:1")

@@ -1,4 +1,4 @@
-"""What annotation buys: learning curves against slices and minutes, the area under them, the share of the data pool."""
+"""Annotation efficiency: learning curves over slices and minutes, the area under them, and the share of the pool."""
 
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
@@ -13,16 +13,16 @@ from ..query.strategies import SLICED, strategies_in
 from .statistics import weighted_means
 
 COSTS = {"structure_slices": f"annotated {STRUCTURE} slices", "minutes": "annotation time [min]"}
-"""What is paid for an annotated set, by its column."""
+"""The costs of an annotated set, by their columns."""
 
 SHARES = (0.95, 0.98, 0.99)
-"""Shares of the data pool model's performance that a strategy is asked to reach."""
+"""Shares of the data pool model's performance to be reached."""
 
 
 class Curve(NamedTuple):
-    """A strategy's learning curve: what each annotated set cost, and the model's performance.
+    """A strategy's learning curve: the cost of each annotated set, and the performance of its model.
 
-    costs: (iteration,) ascending, the initial set first. cases: (iteration, case). means: (iteration, replicate), the
+    costs: (iteration,), ascending, the initial set first. cases: (iteration, case). means: (iteration, replicate), the
     mean over the cases in each bootstrap sample.
     """
 
@@ -34,11 +34,11 @@ class Curve(NamedTuple):
 def annotation_costs(
     annotations: pd.DataFrame, minutes_per_slice: float, ratio: float, sliced: Collection[str] = SLICED
 ) -> pd.DataFrame:
-    """Return annotated liver slices and minutes for each strategy and iteration, mean over seeds (section IV).
+    """Return annotated liver slices and minutes of each strategy and iteration, means over seeds (section IV).
 
-    annotations: `seed strategy iteration structure_slices`, iteration 0 the initial set. Slices without liver take no
-    time; a liver slice takes `minutes_per_slice`, or a `ratio`-th of it where its whole volume is annotated: in the
-    initial set, in what volume strategies add, and in the data pool. `sliced` are the strategies that choose slices.
+    annotations: `seed strategy iteration structure_slices`; iteration 0: the initial set. Slices without liver take no
+    time. A liver slice takes `minutes_per_slice`, divided by `ratio` if its whole volume is annotated: in the initial
+    set, in the additions of volume strategies, and in the data pool. sliced: the strategies that choose slices.
     """
     rows = annotations.sort_values("iteration")
     first = rows.groupby(["seed", "strategy"])["structure_slices"].transform("first")
@@ -50,10 +50,10 @@ def annotation_costs(
 def learning_curves(
     metrics: pd.DataFrame, costs: pd.DataFrame, metric: str, cost: str, weights: npt.NDArray[np.int64]
 ) -> dict[str, Curve]:
-    """Return the curve of each strategy from the initial model over its iterations, limited epochs all.
+    """Return the learning curve of each strategy, from the initial model over its models of limited epochs.
 
-    metrics: one row a model and case; costs: as from `annotation_costs`; weights: of the cases as sorted by seed and
-    volume, from `bootstrap_weights`.
+    metrics: one row per model and case; costs: from `annotation_costs`; weights: from `bootstrap_weights`, for cases
+    sorted by seed and volume.
     """
     limited = metrics[~metrics["converged"]].sort_values(["seed", "volume"])
     initial = limited[limited["strategy"] == "initial"]
@@ -73,7 +73,7 @@ def learning_curves(
 
 
 def common_range(curves: Mapping[str, Curve]) -> tuple[float, float]:
-    """Return the costs between which all curves have models; without any curve both are 0."""
+    """Return the range of costs that all curves cover; without any curve both are 0."""
     if not curves:
         return 0.0, 0.0
     return max(curve.costs[0] for curve in curves.values()), min(curve.costs[-1] for curve in curves.values())
@@ -99,7 +99,7 @@ def area_under(
 def share_of_pool(
     values: npt.NDArray[np.float64], pool: npt.NDArray[np.float64] | float, about: Metric
 ) -> npt.NDArray[np.float64]:
-    """Return performance as a share of the data pool model's: its ratio, or for errors the inverse ratio."""
+    """Return the performance as a share of the data pool model's: the ratio, or for errors the inverse ratio."""
     one, other = (values, pool) if about.larger_is_better else (pool, values)
     one, other = np.broadcast_arrays(np.asarray(one, dtype=float), np.asarray(other, dtype=float))
     return np.divide(one, other, out=np.full(one.shape, np.inf), where=other != 0)

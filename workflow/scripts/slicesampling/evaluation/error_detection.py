@@ -1,7 +1,7 @@
-"""Whether uncertainty points at errors: a slice's score against its wrong voxels, and the errors that a choice holds.
+"""Error detection: correlation of a slice's uncertainty with its errors, and the share of errors in a selection.
 
-All of it looks at the slices of the data pool that are not annotated when a query is made, as the model before the
-query scores and segments them. A slice whose volume has no reference has no count of wrong voxels, and is left out.
+All functions use the slices of the data pool that are not annotated before a query, with the scores and the
+segmentation of the model before the query. Slices without a reference have no count of wrong voxels, and are left out.
 """
 
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ SCORES = {
     for measure in MEASURES
     for suffix, region in zip(("", SELECTIVE), REGIONS, strict=True)
 }
-"""The scores of a slice in the tables of the uncertainty stage, and what they are in words."""
+"""The scores of a slice in the tables of the uncertainty stage, and their descriptions."""
 
 SCOPES = {"pool": "over the pool", "volumes": "within volumes"}
-"""What a rank correlation is taken over: all slices at once, or those of each volume, and then their mean."""
+"""The scope of a rank correlation: all slices at once, or the mean over volumes of that within each volume."""
 
 
 def rank_correlations(slices: pd.DataFrame, scores: Sequence[str] = tuple(SCORES)) -> dict[str, float]:
     """Return Spearman's rank correlation of each score with the wrong voxels: `SCORE_pool` and `SCORE_volumes`.
 
-    slices: `volume wrong_voxels` and the scores, one row a slice. Within volumes it is the mean over those in which
-    neither score nor errors are all alike; NaN where there is none.
+    slices: `volume wrong_voxels` and the scores, one row per slice. The correlation within volumes is the mean over
+    volumes in which neither scores nor errors are constant; NaN if there are none.
     """
     names = slices["volume"]
     over_pool, within = (_correlations(slices, scores, groups) for groups in (pd.Series(0, index=names.index), names))
@@ -38,7 +38,7 @@ def rank_correlations(slices: pd.DataFrame, scores: Sequence[str] = tuple(SCORES
 
 
 def _correlations(slices: pd.DataFrame, scores: Sequence[str], groups: pd.Series) -> pd.DataFrame:
-    """Return Spearman's rank correlation of the scores with the wrong voxels: groups × scores, NaN where one of both is
+    """Return Spearman's rank correlation of the scores with the wrong voxels: groups × scores, NaN if either is
     constant."""
     ranks = slices[[WRONG, *scores]].groupby(groups).rank()
     centred = ranks - ranks.groupby(groups).transform("mean")
@@ -49,11 +49,12 @@ def _correlations(slices: pd.DataFrame, scores: Sequence[str], groups: pd.Series
 
 
 def error_detection(slices: pd.DataFrame, ledger: pd.DataFrame, iteration: int) -> dict[str, Any]:
-    """Return what the choice of `iteration` found of the errors of the model before it, and `rank_correlations`.
+    """Return the errors in the selection of `iteration`, for the model before it, and the `rank_correlations`.
 
-    slices: `volume slice wrong_voxels` and the scores, of that model; ledger: `volume slice iteration`. `slices`: how
-    many are left to choose from, and have a reference; `picked`: how many of them the iteration annotated; `wrong`,
-    `wrong_picked`: the wrong voxels that they hold; `wrong_best`: those of the `picked` slices with the most.
+    slices: `volume slice wrong_voxels` and the scores of that model; ledger: `volume slice iteration`. Returned are
+    `slices`, the number of slices with a reference left to choose from; `picked`, the number of them that the iteration
+    annotated; `wrong`, `wrong_picked`, their wrong voxels; `wrong_best`, the largest number of wrong voxels in
+    as many slices.
     """
     keys = ["volume", "slice"]
     known = slices[slices[WRONG].notna()].merge(ledger[[*keys, "iteration"]], on=keys, how="left", validate="1:1")
@@ -71,11 +72,11 @@ def error_detection(slices: pd.DataFrame, ledger: pd.DataFrame, iteration: int) 
 
 
 def shares(found: pd.DataFrame) -> pd.DataFrame:
-    """Return rows of `error_detection` with the shares of the wrong voxels: of the choice, a random and the best one.
+    """Return rows of `error_detection` with the shares of wrong voxels in the actual, a random and the best selection.
 
-    `share` is that of the choice; `random` that of as many slices picked at random, on average, which is their share of
-    the slices; `best` that of the slices with the most errors; `times_random` is `share` divided by `random`. NaN
-    without any slice, error or choice.
+    `share` is that of the actual selection; `random` the expected share of as many random slices, which is their share
+    of the slices; `best` that of the slices with the most errors; `times_random` is `share` divided by `random`. Shares
+    are NaN without slices, errors or a selection.
     """
     errors = found["wrong"].where(found["wrong"] > 0)
     random = found["picked"] / found["slices"].where(found["slices"] > 0)

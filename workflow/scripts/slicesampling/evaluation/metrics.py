@@ -14,16 +14,16 @@ TOLERANCES = (1.0, 2.0, 3.0)
 """Distances in mm within which the surface Dice counts a surface voxel as found."""
 
 DENSE_SURFACE = 0.05
-"""Share of surface voxels in the box above which a distance transform is faster than a search tree; speed alone."""
+"""Share of surface voxels in the box above which a distance transform is faster than a search tree."""
 
 
 class SegmentationMetrics(NamedTuple):
-    """How well a predicted mask agrees with the reference.
+    """The agreement of a predicted mask with the reference.
 
-    The paper's: dice (0 to 1), rve (relative volume error, %), msd and hd (mean surface and Hausdorff distance, mm).
-    Beyond it: hd95 (the larger of both surfaces' 95th percentile of the distance, mm), surface_dice_1mm to _3mm (share
-    of both surfaces within that distance of the other), jaccard, the volumes (ml), and the number of face-connected
-    components of the prediction. degenerate: the prediction is empty.
+    The paper's metrics: dice (0 to 1), rve (relative volume error, %), msd and hd (mean surface distance and Hausdorff
+    distance, mm). Further metrics: hd95 (the larger of both surfaces' 95th percentile of the distance, mm),
+    surface_dice_1mm to _3mm (the share of both surfaces within that distance of the other), jaccard, the volumes (ml),
+    and the number of face-connected components of the prediction. degenerate: whether the prediction is empty.
     """
 
     dice: float
@@ -46,12 +46,12 @@ def segmentation_metrics(
 ) -> SegmentationMetrics:
     """Compare a predicted with a reference mask (equations 3 to 6).
 
-    prediction, reference: (z, y, x), non-zero is the object; spacing: (z, y, x) in mm. Distances are taken between the
-    centres of surface voxels: voxels of the object with a face neighbour outside it, and outside the array is outside.
+    prediction, reference: (z, y, x), non-zero is the object; spacing: (z, y, x) in mm. Distances are measured
+    between the centres of surface voxels: object voxels with a face neighbour outside the object or the array.
 
-    An empty prediction is degenerate: overlaps 0, RVE 100 %, and all distances the diagonal of the whole array (its
-    shape times spacing), which no distance between two of its voxels reaches. Raises ValueError where the reference is
-    empty, the shapes differ, or a spacing is not positive.
+    An empty prediction is degenerate: its overlaps are 0, its RVE is 100 %, and all its distances are the diagonal of
+    the whole array (shape times spacing), which exceeds any distance between two of its voxels. Raise ValueError if the
+    reference is empty, the shapes differ, or a spacing is not positive.
     """
     prediction, reference = np.asarray(prediction, dtype=bool), np.asarray(reference, dtype=bool)
     size = np.asarray(spacing, dtype=float)
@@ -75,7 +75,7 @@ def segmentation_metrics(
     else:
         there, back = np.array([diagonal]), np.array([diagonal])
     both = np.concatenate([there, back])
-    # A distance that is a tolerance but for its last bit is within it.
+    # A distance that exceeds a tolerance only by rounding is within it.
     within = [float((both <= tolerance * (1 + 1e-9)).mean()) if predicted else 0.0 for tolerance in TOLERANCES]
     millilitres = float(size.prod()) / 1000
     return SegmentationMetrics(
@@ -96,7 +96,7 @@ def segmentation_metrics(
 
 
 def _bounding_box(mask: Mask) -> tuple[slice, ...]:
-    """Return the smallest box that holds `mask`; an empty one where it is empty."""
+    """Return the smallest box that holds `mask`; an empty box for an empty mask."""
     box = []
     for axis in range(mask.ndim):
         others = tuple(other for other in range(mask.ndim) if other != axis)
@@ -118,11 +118,11 @@ def _surface(mask: Mask) -> Mask:
 
 def _distances(surface: Mask, target: Mask, spacing: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return for each voxel of `surface` the distance in mm to the nearest voxel of `target`."""
-    # Where the surfaces coincide, the distance is known.
+    # The distance is 0 where the surfaces coincide.
     points = np.nonzero(surface & ~target)
     distances = np.zeros(int(surface.sum()))
-    # A search tree asks for surface voxels alone, a distance transform for the whole box; the one is faster for smooth
-    # objects, the other bounds the time for predictions that are noise.
+    # A search tree visits only surface voxels, and is faster for smooth objects. A distance transform visits the whole
+    # box, and bounds the time for noisy predictions.
     if len(points[0]) > DENSE_SURFACE * surface.size:
         nearest = ndimage.distance_transform_edt(~target, sampling=spacing, return_distances=False, return_indices=True)
         offsets = [nearest[axis][points] - points[axis] for axis in range(surface.ndim)]

@@ -1,4 +1,4 @@
-"""Predicted masks against the references of a run, whoever has made them."""
+"""Evaluation of predicted masks, of this or any other model, against the references of a run."""
 
 from pathlib import Path
 
@@ -11,13 +11,14 @@ from ..cohort.volumes import load_native_mask, load_preprocessed
 from .metrics import SegmentationMetrics, segmentation_metrics
 
 NATIVE, PREPROCESSED = GRIDS = ("native", "preprocessed")
-"""Where metrics are computed: on the grid of the reference's file, or on the common one (evaluation.grid)."""
+"""The grid of the metrics: that of the reference's file, or the common one (evaluation.grid)."""
 
 
 def evaluated(folder: Path, prediction: np.ndarray | None, grid: str) -> SegmentationMetrics:
     """Return the metrics of a prediction, bool (z, y, x) on the common grid, for the preprocessed volume in `folder`.
 
-    Without one, the reference on the common grid takes its place: what a perfect model would reach. grid: of `GRIDS`.
+    Without a prediction, return the limit of the grid: the metrics of the reference on the common grid. grid: one of
+    `GRIDS`.
     """
     volume = load_preprocessed(folder)
     if prediction is None:
@@ -29,9 +30,10 @@ def evaluated(folder: Path, prediction: np.ndarray | None, grid: str) -> Segment
 
 
 def evaluated_file(path: Path, folder: Path, grid: str) -> SegmentationMetrics:
-    """Return the metrics of the mask in a file, 1 where the structure is, on the common grid or that of the reference.
+    """Return the metrics of the mask in a file (1 is the structure), on the common grid or that of the reference.
 
-    `folder`: of the preprocessed volume. A mask on the reference's own grid is compared there. Raises UserError.
+    folder: the preprocessed volume. A mask on the reference's own grid is compared there. Raise UserError if the mask
+    has other values or another grid.
     """
     stored = read_file(path)
     turned, own = upright(stored.values, stored.grid)

@@ -1,15 +1,15 @@
-"""Quantile regression of weighted rows, as often as a bootstrap asks for it."""
+"""Quantile regression of weighted rows, fast enough for a bootstrap."""
 
 import numpy as np
 import numpy.typing as npt
 
 BISECTIONS = 40
-"""Halvings of a range of at most twice the sum of weights; optima change at steps of a hundredth or more."""
+"""Bisections of a range of at most twice the sum of weights; optima change at steps of a hundredth or more."""
 
 Array = npt.NDArray[np.float64]
 
 ROUNDING = 1e-6
-"""Of a weight: where a level falls on a sum of weights, the optimum is an interval, of which the middle is taken."""
+"""Tolerance for a weight: if a level equals a sum of weights, the optimum is an interval; its middle is used."""
 
 
 def weighted_regressions(
@@ -18,10 +18,10 @@ def weighted_regressions(
     """Return the coefficients (replicates, covariates) of a quantile regression for each row of weights.
 
     outcome: (rows,); design: (rows, covariates), of full rank, an intercept and up to two covariates of 0 or 1;
-    weights: (replicates, rows). Rows of equal covariates form a cell. As many cells as covariates have each their
-    quantile. Four cells with three covariates leave one condition, that both effects add up; its multiplier moves the
-    levels of the cells' quantiles (Koenker and Bassett 1978, doi:10.2307/1913643, the dual programme), and is found by
-    bisection.
+    weights: (replicates, rows). Rows with equal covariates form a cell. With as many cells as covariates, the solution
+    is the quantile of each cell. Four cells with three covariates leave one constraint, the additivity of both effects.
+    Its multiplier shifts the levels of the cells' quantiles (Koenker and Bassett 1978, doi:10.2307/1913643, the dual
+    programme), and is found by bisection.
     """
     values = np.asarray(outcome, dtype=float)
     cells, cell = np.unique(np.asarray(design, dtype=float), axis=0, return_inverse=True)
@@ -30,7 +30,7 @@ def weighted_regressions(
     if len(cells) == cells.shape[1]:
         heights = (_heights(samples, middle - ROUNDING) + _heights(samples, middle + ROUNDING)) / 2
         return np.linalg.solve(cells, heights.T).T
-    from scipy.linalg import null_space  # only table 9 comes here, and every table imports this module
+    from scipy.linalg import null_space  # imported late: every table imports this module, and only table 9 needs it
 
     signs = np.sign(null_space(cells.T)[:, 0])
     upper = np.max([sample.weight for sample in samples], axis=0).astype(float)
@@ -47,7 +47,7 @@ def weighted_regressions(
 
 
 class _Cell:
-    """Rows that share their covariates, sorted; beyond them values so far out that the condition can always be met."""
+    """The sorted rows of a cell, between two sentinels so far out that the constraint can always be met."""
 
     def __init__(self, own: Array, weights: npt.NDArray[np.int64], values: Array) -> None:
         order, beyond = np.argsort(own), 2 * np.ptp(values) + 1

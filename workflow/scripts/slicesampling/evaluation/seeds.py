@@ -1,4 +1,4 @@
-"""What several seeds tell: one strategy trained twice, the spread between trainings, and who beats whom over the seeds.
+"""Analyses of several seeds: one strategy trained twice, the spread between trainings, and pairwise penalties.
 
 All functions read the table of metrics (see `statistics`).
 """
@@ -17,7 +17,7 @@ from ..query.strategies import by_strategies, is_upper_bound, strategies_in
 from .statistics import SIGNIFICANCE, holm, signed_rank_p
 
 LEVEL = SIGNIFICANCE[-1][0]
-"""Of the pairwise penalties."""
+"""The significance level of the pairwise penalties."""
 
 TRAININGS = ["metric", "strategy", "iteration", "converged", "first_seed", "second_seed", "p_value"]
 SPREADS = ["metric", "strategy", "iteration", "converged", "seeds", "cases", "rest"]
@@ -25,7 +25,7 @@ PENALTIES = ["metric", "iteration", "first", "second", "difference", "t", "p_val
 
 
 class Spread(NamedTuple):
-    """Standard deviations of a model's values: between seeds, between cases, and what neither explains."""
+    """Standard deviations of a model's values: between seeds, between cases, and the residual."""
 
     seeds: float
     cases: float
@@ -33,10 +33,10 @@ class Spread(NamedTuple):
 
 
 def same_strategy_twice(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Test every two trainings of one model that differ in nothing but the seed, as the paper tests two strategies.
+    """Test each pair of trainings of a model that differ only in the seed, as the paper tests two strategies.
 
-    The worse of the two is tested against the one with the better mean, over the test volumes (section V-C). Returns
-    the columns `TRAININGS`.
+    The worse of the two is tested against the one with the better mean over the test volumes (section V-C). Return a
+    table with the columns `TRAININGS`.
     """
     records = []
     for (strategy, iteration, converged), rows in metrics.groupby(["strategy", "iteration", "converged"]):
@@ -52,11 +52,12 @@ def same_strategy_twice(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def spread(values: npt.ArrayLike) -> Spread:
-    """Return the components of variance of values (seeds, cases), as standard deviations; NaN with one seed or case.
+    """Return the variance components of values (seeds, cases) as standard deviations; NaN with one seed or case.
 
-    Each value is a mean, plus an effect of its seed, plus one of its case, plus a rest, all random and independent.
-    Mean squares M of the two-way analysis of variance: rest² = M_rest, seeds² = (M_seeds - M_rest) / cases,
-    cases² = (M_cases - M_rest) / seeds; a negative one is 0 (Searle, Casella and McCulloch, Variance components, 1992).
+    Each value is the sum of a mean and of independent random effects of its seed, its case, and a residual. With the
+    mean squares M of the two-way analysis of variance, rest² = M_rest, seeds² = (M_seeds - M_rest) / cases and
+    cases² = (M_cases - M_rest) / seeds; negative values are set to 0 (Searle, Casella and McCulloch, Variance
+    components, 1992).
     """
     table = np.asarray(values, dtype=float)
     seeds, cases = table.shape
@@ -79,18 +80,18 @@ def spreads(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def factors_of_a_spread(seeds: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return between what factors a standard deviation of normal values is known from so many of them."""
+    """Return the confidence factors of a standard deviation that is estimated from `seeds` normal values."""
     tail = (1 - confidence) / 2
     lower, upper = np.sqrt((seeds - 1) / special.chdtri(seeds - 1, [tail, 1 - tail]))
     return float(lower), float(upper)
 
 
 def penalties(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Compare every two strategies in every iteration over the seeds; columns `PENALTIES`, p two-sided.
+    """Compare each pair of strategies in each iteration over the seeds; columns `PENALTIES`, p two-sided.
 
-    As Ash et al. 2020 (arXiv:1906.03671, section 5) and nnActive (arXiv:2511.19183): a paired t-test of the models'
-    means over the test volumes, one a seed. `p_holm` is corrected for all pairs and iterations of a metric. A positive
-    difference says that the first has the larger mean.
+    The test is a paired t-test of the models' means over the test volumes, one per seed, as in Ash et al. 2020
+    (arXiv:1906.03671, section 5) and nnActive (arXiv:2511.19183). `p_holm` is corrected for all pairs and iterations of
+    a metric. The difference is positive if the first strategy has the larger mean.
     """
     limited = metrics[~metrics["converged"] & by_strategies(metrics)]
     tables = []
@@ -109,7 +110,7 @@ def penalties(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def _paired_t(differences: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """Return t and its two-sided p-value; without any spread p is 1 (no difference) or 0."""
+    """Return t and its two-sided p-value; for equal differences p is 1 if they are zero, otherwise 0."""
     mean, error = differences.mean(), differences.std(ddof=1) / np.sqrt(len(differences))
     if not error:
         return (0.0, 1.0) if not mean else (float(np.sign(mean) * np.inf), 0.0)
@@ -118,9 +119,9 @@ def _paired_t(differences: npt.NDArray[np.float64]) -> tuple[float, float]:
 
 
 def penalty_matrix(tests: pd.DataFrame, metric: str, strategies: Sequence[str], p_column: str) -> pd.DataFrame:
-    """Return in what share of the iterations the strategy of a row beats that of a column; NaN on the diagonal.
+    """Return the share of iterations in which the row's strategy beats the column's; NaN on the diagonal.
 
-    tests: as from `penalties`; p_column: `p_value` or `p_holm`.
+    tests: from `penalties`; p_column: `p_value` or `p_holm`.
     """
     rows = tests[tests["metric"] == metric]
     matrix = pd.DataFrame(0.0, index=list(strategies), columns=list(strategies))
@@ -132,5 +133,5 @@ def penalty_matrix(tests: pd.DataFrame, metric: str, strategies: Sequence[str], 
 
 
 def beaten(matrix: pd.DataFrame) -> pd.Series:
-    """Return how often each strategy is beaten: the mean of each column of a `penalty_matrix`, without upper bounds."""
+    """Return the mean of each column of a `penalty_matrix`, over rows that are not upper bounds."""
     return matrix.loc[[not is_upper_bound(name) for name in matrix.index]].mean()

@@ -1,7 +1,7 @@
 """Statistics of the evaluation (section V): percentiles, signed-rank tests, quantile regression, and the bootstrap.
 
-All functions read the table of metrics: one row a model and test volume, with the columns `seed`, `strategy`,
-`iteration`, `converged`, `volume`, `patient`, and one a metric. A case is one test volume of one seed.
+All functions read the table of metrics: one row per model and test volume, with the columns `seed`, `strategy`,
+`iteration`, `converged`, `volume`, `patient`, and one per metric. A case is one test volume of one seed.
 """
 
 import warnings
@@ -18,16 +18,16 @@ from .regression import weighted_regressions
 
 CONFIDENCE = 0.95
 REPLICATES = 2000
-"""Bootstrap samples; the ends of an interval then lie 50 samples from the extreme ones."""
+"""The number of bootstrap samples; the ends of a 95 % interval are then 50 samples from the extreme ones."""
 
 CASES_FOR_PERCENTILE = 100 // LOWER_PERCENTILE
-"""With fewer cases the 5th and 95th percentiles lie between the extreme case and the one next to it."""
+"""With fewer cases, the 5th and 95th percentiles lie between the extreme case and its neighbour."""
 
 SIGNIFICANCE = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
-"""A p-value below the level earns the mark; the first that fits counts (footnote of tables 4 to 8)."""
+"""The mark of p-values below each level; the first match counts (footnote of tables 4 to 8)."""
 
 EXACT = 50
-"""Differences up to which the distribution of their signed ranks is counted exactly."""
+"""The largest number of differences for which the distribution of the signed ranks is computed exactly."""
 
 COVARIATES = ("intercept", "uncertainty_sampling", "slice_sampling")
 
@@ -41,11 +41,10 @@ class Summary(NamedTuple):
 
 
 class Regression(NamedTuple):
-    """Coefficients of a quantile regression, and what to know about them.
+    """The coefficients of a quantile regression.
 
-    coefficients: one row each of `COVARIATES`, columns `coefficient`, `lower`, `upper` (95 % interval), `p_value`; NaN
-    what could not be estimated. cases: how many rows of the table went in. note: empty, or why an estimate is missing
-    or weak.
+    coefficients: a row for each of `COVARIATES`, columns `coefficient`, `lower`, `upper` (95 % interval), `p_value`;
+    NaN if not estimable. cases: the number of rows used. note: the reason for a missing or weak estimate, or empty.
     """
 
     coefficients: pd.DataFrame
@@ -54,7 +53,7 @@ class Regression(NamedTuple):
 
 
 def summarise(values: npt.ArrayLike) -> Summary:
-    """Return mean, 5th and 95th percentile (linear between cases); raises ValueError without cases or with a NaN."""
+    """Return mean, 5th and 95th percentile (linear interpolation). Raise ValueError without cases or with a NaN."""
     cases = np.asarray(values, dtype=float)
     if cases.size == 0 or np.isnan(cases).any():
         raise ValueError(f"values must hold at least one number and no NaN, got {cases.tolist()}")
@@ -63,14 +62,14 @@ def summarise(values: npt.ArrayLike) -> Summary:
 
 
 def paired(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return one metric as cases × strategies, from rows that hold at most one model a strategy and seed.
+    """Return one metric as cases × strategies, from rows with at most one model per strategy and seed.
 
-    The index is (seed, volume); a case that a strategy lacks is NaN. Raises ValueError where one has a case twice.
+    The index is (seed, volume); missing cases are NaN. Raise ValueError if a strategy has a case twice.
     """
     twice = metrics.duplicated(["seed", "volume", "strategy"])
     if twice.any():
         seed, volume, strategy = metrics.loc[twice, ["seed", "volume", "strategy"]].iloc[0]
-        raise ValueError(f"{metric}: {strategy} has volume {volume} of seed {seed} twice; give one model a strategy")
+        raise ValueError(f"{metric}: {strategy} has volume {volume} of seed {seed} twice; give one model per strategy")
     return metrics.pivot(index=["seed", "volume"], columns="strategy", values=metric).astype(float)  # noqa: PD010
 
 
@@ -79,10 +78,10 @@ def wilcoxon_against_best(
 ) -> pd.DataFrame:
     """Test whether each strategy is worse than the one with the best mean (one-sided Wilcoxon signed-rank test).
 
-    values: cases × strategies, paired by row. Returns one row a strategy with `mean`, `best`, `p_value` (NaN for the
-    strategy that the others are tested against: the first of the best), `stars` and `equal`, the number of cases
-    without a difference, which the test leaves out; without any p is 1. With `patients`, one a case, the test takes the
-    mean of each patient's cases, over volumes and seeds, as one case. Raises ValueError where a value is missing.
+    values: cases × strategies, paired by row. Return one row per strategy with `mean`, `best`, `p_value` (NaN for the
+    strategy that the others are tested against, the first of the best), `stars`, and `equal`, the number of cases
+    without a difference, which the test leaves out. Without any difference p is 1. With `patients`, one per case, the
+    mean of each patient's cases, over volumes and seeds, counts as one case. Raise ValueError if a value is missing.
     """
     if values.empty or values.isna().any(axis=None):
         missing = [f"{case} of {name}" for name in values for case in values.index[values[name].isna()]]
@@ -102,10 +101,10 @@ def wilcoxon_against_best(
 
 
 class Comparison(NamedTuple):
-    """A two-sided Wilcoxon signed-rank test of paired differences, one a patient.
+    """A two-sided Wilcoxon signed-rank test of paired differences, one per patient.
 
-    rank_biserial: the matched-pairs effect size, -1 (all differences negative) to 1; NaN where there is no difference.
-    equal: how many patients show none; tied: how many of the others share the size of theirs with another.
+    rank_biserial: the matched-pairs effect size, from -1 (all differences negative) to 1; NaN without any difference.
+    equal: the number of patients without a difference; tied: the number of others with a tied absolute difference.
     """
 
     p_value: float
@@ -116,10 +115,10 @@ class Comparison(NamedTuple):
 
 
 def compare(differences: npt.ArrayLike, patients: npt.ArrayLike) -> Comparison:
-    """Test whether paired differences (cases,) are centred at zero, without any choice made by the data.
+    """Test whether paired differences (cases,) are centred at zero; the data do not select the comparison.
 
-    Cases of one patient, several volumes or seeds, are no independent witnesses: their mean counts once. Without any
-    difference p is 1.
+    Cases of one patient (several volumes or seeds) are not independent: their mean counts once. Without any difference
+    p is 1.
     """
     each = pd.Series(np.asarray(differences, dtype=float)).groupby(np.asarray(patients)).mean().to_numpy()
     sizes = np.abs(each[each != 0])
@@ -143,11 +142,11 @@ def holm(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:
 def bootstrap_weights(
     seeds: npt.ArrayLike, patients: npt.ArrayLike, random: np.random.Generator, replicates: int = REPLICATES
 ) -> npt.NDArray[np.int64]:
-    """Return how often each case counts in each bootstrap sample: (replicates, cases).
+    """Return the weight of each case in each bootstrap sample: (replicates, cases).
 
-    Patients are drawn with replacement, with all their volumes, and, where there are several, seeds as well, each on
-    its own: a case counts as often as its patient times its seed (the pigeonhole bootstrap, Owen 2007,
-    doi:10.1214/07-AOAS122). One set of weights serves all models, so that differences are paired.
+    Patients, with all their volumes, are drawn with replacement; several seeds are too, independently. The weight of a
+    case is the count of its patient times that of its seed (the pigeonhole bootstrap, Owen 2007,
+    doi:10.1214/07-AOAS122). All models share one set of weights, so that differences are paired.
     """
     weights = np.ones((replicates, np.size(patients)), dtype=np.int64)
     for names in (patients, seeds):
@@ -159,9 +158,9 @@ def bootstrap_weights(
 
 
 class Samples(NamedTuple):
-    """Bootstrap samples of a run's cases, sorted by seed and volume: one set for all its models.
+    """Bootstrap samples of a run's cases, sorted by seed and volume, which all its models share.
 
-    weights: (replicates, cases), how often each case counts; seeds: (replicates, seeds), the share of each seed in it.
+    weights: (replicates, cases), the weight of each case; seeds: (replicates, seeds), the share of each seed.
     """
 
     weights: npt.NDArray[np.int64]
@@ -169,9 +168,9 @@ class Samples(NamedTuple):
 
 
 def bootstrap(metrics: pd.DataFrame, random: np.random.Generator) -> Samples:
-    """Return bootstrap samples of a run's cases, by `bootstrap_weights`.
+    """Return bootstrap samples of a run's cases, see `bootstrap_weights`.
 
-    metrics: `seed volume patient`, any number of rows a case.
+    metrics: `seed volume patient`, any number of rows per case.
     """
     cases = metrics[["seed", "volume", "patient"]].drop_duplicates().sort_values(["seed", "volume"])
     weights = bootstrap_weights(cases["seed"], cases["patient"], random)
@@ -188,7 +187,7 @@ def weighted_means(values: npt.ArrayLike, weights: npt.NDArray[np.int64]) -> npt
 def weighted_quantiles(
     values: npt.ArrayLike, weights: npt.NDArray[np.int64], quantile: float
 ) -> npt.NDArray[np.float64]:
-    """Return the quantile, linear between cases, of values (cases,) that count as often as each row of weights says."""
+    """Return the quantile (linear interpolation) of values (cases,), weighted by each row of weights."""
     order = np.argsort(np.asarray(values, dtype=float))
     ordered, counted = np.asarray(values, dtype=float)[order], weights[:, order].cumsum(axis=1)
     place = quantile * (counted[:, -1] - 1)
@@ -202,8 +201,8 @@ def interval(
 ) -> tuple[float, float]:
     """Return the ends of the 95 % bootstrap interval (percentile method) of estimates (replicates,), which may be inf.
 
-    seeds: as in `Samples`; by them the interval is widened, see `_widening`. comparisons: of how many intervals all
-    shall hold (Bonferroni). An end is always one of the estimates.
+    seeds: see `Samples`; they widen the interval, see `_widening`. comparisons: the number of simultaneous intervals
+    (Bonferroni). Each end is one of the estimates.
     """
     values = np.asarray(estimates, dtype=float)
     factor, freedom = _widening(values, seeds)
@@ -213,8 +212,7 @@ def interval(
 
 
 class Difference(NamedTuple):
-    """What one model's values are larger by than another's: in the mean and in the percentile at the bad end, each with
-    its interval."""
+    """The difference between two models' values: of the mean and of the percentile at the bad end, with intervals."""
 
     mean: float
     mean_bounds: tuple[float, float]
@@ -223,7 +221,7 @@ class Difference(NamedTuple):
 
 
 def difference(metric: Metric, first: npt.ArrayLike, second: npt.ArrayLike, samples: Samples) -> Difference:
-    """Return `first` minus `second`, values (cases,) of a metric in the cases of `samples`."""
+    """Return the difference `first` minus `second` of values (cases,) of a metric, for the cases of `samples`."""
     one, two = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     tails = [weighted_quantiles(values, samples.weights, metric.tail_quantile) for values in (one, two)]
     return Difference(
@@ -235,9 +233,10 @@ def difference(metric: Metric, first: npt.ArrayLike, second: npt.ArrayLike, samp
 
 
 def bootstrap_p(estimates: npt.ArrayLike, seeds: npt.NDArray[np.float64] | None = None) -> float:
-    """Return the two-sided p-value of zero, given bootstrap estimates (replicates,): below 0.05 outside `interval`.
+    """Return the two-sided p-value of zero from bootstrap estimates (replicates,): below 0.05 outside `interval`.
 
-    Twice the smaller share of samples on one side of zero, the data counted as one more of them; `seeds` as there.
+    It is twice the smaller share of samples on one side of zero, with the data counted as one more sample, and widened
+    by `seeds` as in `interval`.
     """
     values = np.asarray(estimates, dtype=float)
     factor, freedom = _widening(values, seeds)
@@ -246,12 +245,13 @@ def bootstrap_p(estimates: npt.ArrayLike, seeds: npt.NDArray[np.float64] | None 
 
 
 def _widening(estimates: npt.NDArray[np.float64], seeds: npt.NDArray[np.float64] | None) -> tuple[float, float]:
-    """Return the factor and the degrees of freedom by which an interval of few seeds is to be wider than its samples.
+    """Return the factor and the degrees of freedom by which an interval of few seeds is widened.
 
-    A sample of n seeds has n - 1 degrees of freedom, and its bootstrap a variance too small by (n - 1)/n: the expanded
-    percentile interval (Hesterberg 2015, doi:10.1080/00031305.2015.1089789) makes up for both. Here only a part of the
-    variance is due to the seeds, namely what the shares of the seeds explain of the estimates, as normal scores; the
-    degrees of freedom are those of the sum (Satterthwaite 1946, doi:10.2307/3002019), patients being many.
+    A sample of n seeds has n - 1 degrees of freedom, and the variance of its bootstrap is too small by the factor
+    (n - 1)/n. The expanded percentile interval (Hesterberg 2015, doi:10.1080/00031305.2015.1089789) corrects both. Here
+    only a part of the variance is due to the seeds: the part of the estimates, as normal scores, that the shares of the
+    seeds explain. The degrees of freedom are those of the sum (Satterthwaite 1946, doi:10.2307/3002019), assuming many
+    patients.
     """
     if seeds is None or seeds.shape[1] < 2:
         return 1.0, np.inf
@@ -266,27 +266,27 @@ def _widening(estimates: npt.NDArray[np.float64], seeds: npt.NDArray[np.float64]
 
 
 def signed_rank_p(differences: pd.Series, larger_is_better: bool) -> float:
-    """Return the probability of such differences to a better model, or worse ones, where neither is the worse."""
+    """Return the one-sided signed-rank p-value that a model is not worse, from its `differences` to a better one."""
     return _signed_ranks((-1 if larger_is_better else 1) * np.asarray(differences, dtype=float))[0]
 
 
 def _signed_ranks(differences: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """Return p of the one-sided Wilcoxon signed-rank test that differences are above zero, and of the two-sided one.
+    """Return the p-values of the one-sided (differences above zero) and the two-sided Wilcoxon signed-rank test.
 
     Zeros are left out; without any other difference p is 1. Up to `EXACT` differences the distribution is exact, with
-    mean ranks for ties; scipy would enumerate all signs then, seconds a test, or for more than 13 approximate.
+    mean ranks for ties. With ties, scipy would enumerate all signs, which takes seconds, or approximate above 13.
     """
     some = differences[differences != 0]
     if not len(some):
         return 1.0, 1.0
     if len(some) > EXACT:
-        from scipy.stats import wilcoxon  # takes a second, and most jobs that import this module test nothing
+        from scipy.stats import wilcoxon  # the import takes a second, and most jobs need no test
 
         tests = (wilcoxon(differences, alternative=side) for side in ("greater", "two-sided"))
         above, both = (float(test.pvalue) for test in tests)
         return above, both
     doubled = np.rint(2 * pd.Series(np.abs(some)).rank().to_numpy()).astype(int)  # mean ranks are halves
-    ways = np.ones(1)  # of having each sum of ranks above zero
+    ways = np.ones(1)  # the number of sign patterns for each sum of positive ranks
     for rank in doubled:
         ways = np.pad(ways, (0, rank)) + np.pad(ways, (rank, 0))
     tail = [float(ways[doubled[side].sum() :].sum() / ways.sum()) for side in (some > 0, some < 0)]
@@ -294,7 +294,7 @@ def _signed_ranks(differences: npt.NDArray[np.float64]) -> tuple[float, float]:
 
 
 def stars(p_value: float) -> str:
-    """Return the mark of a p-value: `***` below 0.001, `**` below 0.01, `*` below 0.05, else (and for NaN) nothing."""
+    """Return the mark of a p-value: `***` below 0.001, `**` below 0.01, `*` below 0.05, otherwise (and for NaN) ""."""
     return next((mark for level, mark in SIGNIFICANCE if p_value < level), "")
 
 
@@ -306,12 +306,14 @@ def quantile_regression(
 ) -> Regression:
     """Regress a quantile of the converged models' cases on uncertainty vs. random and slice vs. volume sampling.
 
-    The paper's table 9: value = intercept + uncertainty sampling (UVS, USS) + slice sampling (USS, RSS); an effect that
-    the paper's strategies in the run cannot tell is NaN, and the note says why. Other strategies are left out: controls
-    are neither the one nor the other. Intervals and p-values are the paper's asymptotic ones; with
-    several seeds and `random`, those of the bootstrap over patients and seeds.
+    The model is that of table 9: value = intercept + uncertainty sampling (UVS, USS) + slice sampling (USS,
+    RSS). Only the paper's strategies are used. An effect that those in the run do not identify is NaN, and the note
+    gives the reason. Intervals and p-values are asymptotic, as in the paper; with several seeds and `random`, they are
+    those of the bootstrap over patients and seeds.
     """
-    from statsmodels.regression.quantile_regression import QuantReg  # seconds, for one table of nine
+    from statsmodels.regression.quantile_regression import (
+        QuantReg,
+    )  # the import takes seconds, and only one table needs it
 
     rows = metrics[metrics["converged"] & metrics["strategy"].isin(list(STRATEGIES))]
     outcome = rows[metric].to_numpy(dtype=float)
@@ -330,7 +332,7 @@ def quantile_regression(
         return Regression(coefficients, len(outcome), f"{len(outcome)} cases are too few for a regression")
     smallest = round(1 / min(quantile, 1 - quantile))
     if rows["strategy"].value_counts().min() < smallest:
-        notes.append(f"fewer than {smallest} cases a strategy: the {quantile:g} quantile rests on the extreme cases")
+        notes.append(f"fewer than {smallest} cases per strategy: the {quantile:g} quantile depends on extreme cases")
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -341,11 +343,11 @@ def quantile_regression(
     if random is not None and len(rows["seed"].unique()) > 1:
         estimates[:, 1:] = _bootstrapped(rows, outcome, design[names].to_numpy(), quantile, random)
         complete = True
-    # A division by zero on the way to a missing interval is told by that; all other warnings are passed on.
+    # The note below covers a division by zero that leads to a missing interval; all other warnings are passed on.
     told = [warning for warning in caught if complete or not issubclass(warning.category, RuntimeWarning)]
     notes += dict.fromkeys(str(warning.message).strip().rstrip(".") for warning in told)
     if not complete:
-        notes.append("no interval or p-value: too few cases, or too many alike")
+        notes.append("no interval or p-value: too few cases, or too many equal values")
     coefficients.loc[names] = np.where(np.isfinite(estimates), estimates, np.nan)
     return Regression(coefficients, len(outcome), "; ".join(notes))
 
@@ -357,7 +359,7 @@ def _bootstrapped(
     quantile: float,
     random: np.random.Generator,
 ) -> npt.NDArray[np.float64]:
-    """Return both ends of the interval and the p-value of each coefficient, by the bootstrap."""
+    """Return both ends of the bootstrap interval and the p-value of each coefficient: (coefficient, 3)."""
     weights, seeds = bootstrap(rows, random)
     place = rows.groupby(["seed", "volume"]).ngroup().to_numpy()  # the column of each row's case
     drawn = weighted_regressions(outcome, design, weights[:, place], quantile)
@@ -365,10 +367,10 @@ def _bootstrapped(
 
 
 def _estimable(design: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """Return the covariates whose effect the strategies of the run can tell, and a note on each other one."""
+    """Return the covariates whose effect the run's strategies identify, and a note on each other one."""
     constant = [name for name in COVARIATES[1:] if design[name].nunique() < 2]
     varied = [name for name in COVARIATES[1:] if name not in constant]
     notes = [f"{name.replace('_', ' ')} is the same for all strategies of the run: no effect" for name in constant]
     if len(varied) > 1 and np.linalg.matrix_rank(design.to_numpy()) < len(COVARIATES):
-        return [], [*notes, "uncertainty and slice sampling cannot be told apart by the strategies of the run"]
+        return [], [*notes, "the strategies of the run do not separate uncertainty and slice sampling"]
     return varied, notes

@@ -1,4 +1,4 @@
-"""The run's own records, put into the tables that statistics, tables and figures are made from."""
+"""Conversion of a run's records to the input of statistics, tables and figures."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,9 +11,9 @@ from ..domain.models import POOL, seed_and_model
 
 
 def model_columns(path: str | Path, last: int) -> dict[str, Any]:
-    """Return what the path of a model's folder says: seed, model, strategy, iteration, converged.
+    """Return the seed, model, strategy, iteration and converged of the path of a model's folder.
 
-    The data pool counts as of iteration `last`.
+    The model of the data pool gets the iteration `last`.
     """
     seed, model = seed_and_model(path)
     iteration = last if model.strategy == POOL else model.iteration
@@ -21,14 +21,16 @@ def model_columns(path: str | Path, last: int) -> dict[str, Any]:
 
 
 def ledger_columns(path: str | Path) -> dict[str, Any]:
-    """Return what the path of a ledger, such as seed1/uss-5.tsv or seed1/pool.tsv, says: seed and strategy."""
+    """Return the seed and strategy of the path of a ledger, such as seed1/uss-5.tsv or seed1/pool.tsv."""
     seed, model = seed_and_model(path)
     return {"seed": seed, "strategy": model.strategy}
 
 
 def training_row(history: pd.DataFrame) -> dict[str, Any]:
-    """Return the step whose state was chosen for the model, the steps in all, and on what device and in what precision,
-    several where a training went on elsewhere."""
+    """Return the step of the chosen state, the number of steps, the device and the precision of a training.
+
+    Several devices or precisions are joined by " + ".
+    """
     (best,) = history.loc[history["chosen"], "step"]
     computed = {name: " + ".join(history[name].astype(str).unique()) for name in ("device", "precision")}
     return {"best_step": int(best), "steps": int(history["step"].iloc[-1]), **computed}
@@ -37,7 +39,7 @@ def training_row(history: pd.DataFrame) -> dict[str, Any]:
 def annotation_counts(
     ledger: pd.DataFrame, patients: dict[str, str], iterations: Iterable[int]
 ) -> list[dict[str, int]]:
-    """Return for each iteration the annotated slices, those with liver, and the patients they come from (Table 2)."""
+    """Return the numbers of annotated slices, slices with liver, and patients in each iteration (Table 2)."""
     rows = []
     for iteration in iterations:
         state = ledger[ledger["iteration"] <= iteration]

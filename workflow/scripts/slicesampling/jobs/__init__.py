@@ -1,1 +1,1 @@
-"""What every job of the workflow needs, whatever it computes: files, logs, the cluster, randomness."""
+"""Infrastructure of all jobs of the workflow: files, logs, the cluster, and random numbers."""

@@ -1,4 +1,4 @@
-"""What this workflow asks of SLURM, beside what Snakemake does: where a job is, once more, and what still runs here."""
+"""Requests to SLURM beyond Snakemake's: the place of a job, its requeueing, and jobs left by an earlier run."""
 
 import logging
 import os
@@ -12,44 +12,44 @@ from pathlib import Path
 from .. import UserError
 
 POLL_SECONDS = 30
-"""Between two looks at the jobs of an earlier run; as often as Snakemake itself asks, at most."""
+"""Polling interval for jobs of an earlier run; Snakemake itself polls at least as often."""
 
 logger = logging.getLogger(__name__)
 
 
 def place() -> str:
-    """Return where this process runs: the SLURM job, if it is one, its id, and the node."""
+    """Return the place of this process as text: the SLURM job, if any, the process id, and the node."""
     job = os.environ.get("SLURM_JOB_ID")
     node = os.environ.get("SLURMD_NODENAME") or platform.node()
     return f"{f'SLURM job {job}, ' if job else ''}process {os.getpid()} on {node}"
 
 
 def requeue() -> None:
-    """Have SLURM start this job again, if it is SLURM that has asked it to end because its time limit is near.
+    """Requeue this SLURM job if SLURM is terminating it because its time limit is near.
 
-    A job that was cancelled or preempted is no longer running in SLURM's eyes, even while its processes still are.
+    SLURM no longer lists a cancelled or preempted job as running, even if its processes still run.
     """
     job = os.environ.get("SLURM_JOB_ID")
     if job is None or _ask("squeue", "--noheader", "--format=%T", f"--jobs={job}").strip() != "RUNNING":
         return
-    logger.info("the time limit is near: SLURM job %s goes into the queue again", job)
+    logger.info("the time limit is near: SLURM job %s is requeued", job)
     done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
     if done.returncode:
         logger.warning("scontrol requeue %s: %s", job, done.stderr.strip())
 
 
 def require_slurm() -> None:
-    """Raise UserError where jobs cannot be submitted to SLURM at all."""
+    """Raise UserError if this machine has no command to submit SLURM jobs."""
     if shutil.which("sbatch") is None:
         raise UserError(
-            "--profile slurm: there is no sbatch here; start on a login node of a SLURM cluster, or take --cores N"
+            "--profile slurm: there is no sbatch here; start on a login node of a SLURM cluster, or use --cores N"
         )
 
 
 def jobs_of(folder: str | Path) -> list[str]:
-    """Return the ids of this user's SLURM jobs, running or not yet, that a Snakemake in `folder` has submitted.
+    """Return the ids of this user's pending and running SLURM jobs that Snakemake has submitted in `folder`.
 
-    They are told by where their output goes, which is where Snakemake's executor puts it unless told otherwise.
+    They are recognised by the default path to which Snakemake's executor writes their output.
     """
     logs = f"{Path(folder).resolve()}/.snakemake/slurm_logs/"
     lines = _ask("squeue", "--noheader", f"--user={os.getuid()}", "--Format=JobID:20,STDOUT:4096").splitlines()
@@ -57,21 +57,21 @@ def jobs_of(folder: str | Path) -> list[str]:
 
 
 def wait_for_earlier_jobs(folder: str | Path, say: Callable[[str], None]) -> None:
-    """Return when no SLURM job of a Snakemake that was killed in `folder` is left, having said what is waited for."""
+    """Wait until no SLURM job of a killed Snakemake in `folder` is left; report the jobs by `say`."""
     told: list[str] = []
     while jobs := jobs_of(folder):
         if jobs != told:
             say(
-                f"An earlier run in this folder was killed, and has left {len(jobs)} SLURM jobs: {' '.join(jobs)}. "
-                "Waiting for them, so that nothing is done twice. To go on at once: "
-                f"scancel {' '.join(jobs)} (trainings keep what they have)"
+                f"An earlier run in this folder was killed and left {len(jobs)} SLURM jobs: {' '.join(jobs)}. "
+                "Waiting for them, so that no work is repeated. To continue at once: "
+                f"scancel {' '.join(jobs)} (trainings keep their checkpoints)"
             )
             told = jobs
         time.sleep(POLL_SECONDS)
 
 
 def _ask(*command: str) -> str:
-    """Return what a command of SLURM prints; nothing where there is no SLURM, or it does not know."""
+    """Return the output of a SLURM command; empty if there is no SLURM or the command fails."""
     if shutil.which(command[0]) is None:
         return ""
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout

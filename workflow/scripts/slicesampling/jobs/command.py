@@ -1,4 +1,4 @@
-"""How a command ends that a person has typed."""
+"""Error handling of commands."""
 
 import sys
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from .. import UserError
 
 @contextmanager
 def faults_in_one_line() -> Iterator[None]:
-    """End the program with `error: `, what is wrong, and exit code 1, where the user can mend what a block meets."""
+    """Exit with code 1 and one line, `error: ` and the message, if the block raises UserError or OSError."""
     try:
         yield
     except UserError as error:

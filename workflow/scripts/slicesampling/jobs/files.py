@@ -1,4 +1,4 @@
-"""Writing files so that nothing half-written ever stands under its final name."""
+"""Write files atomically: no incomplete file ever has its final name."""
 
 import fcntl
 import logging
@@ -16,10 +16,10 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder, and rename it to `path` when the block has ended without an error.
+    """Yield a temporary path in the same folder; rename it to `path` if the block ends without an error.
 
     The temporary name keeps the suffixes of `path`, because writers choose their format by them. The block may create
-    a file or a folder; a folder takes the place of an older folder of that name.
+    a file or a folder; a folder replaces an existing folder of that name.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,12 +35,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
                     os.fsync(written.fileno())
             temporary.replace(path)
         except OSError as error:
-            error.filename = error.filename or str(path)  # a full disk does not say which file it was
+            error.filename = error.filename or str(path)  # the error of a full disk names no file
             raise
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Let `target` be the file `source`, which is only ever replaced as a whole; a copy where there are no links."""
+    """Make `target` a hard link to `source`, which is only replaced as a whole; copy it where links fail."""
     try:
         os.link(source, target)
     except OSError:
@@ -48,9 +48,9 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def require_new(folder: Path, why: str = "") -> None:
-    """Raise UserError, which ends with `why`, where a folder holds anything, or its name is that of a file."""
+    """Raise UserError unless `folder` is new or an empty folder; the message ends with `why`."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: is there already; accepted: a new or an empty folder{why}")
+        raise UserError(f"{folder}: exists already; accepted: a new or an empty folder{why}")
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -60,10 +60,10 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def own(path: str | Path, owner: str) -> int:
-    """Make this process the only one that owns `path`, after waiting for one that does, and return the descriptor.
+    """Lock `path` for this process, after waiting for another owner to end, and return the file descriptor.
 
-    The file holds the owner's name. It is free as soon as its owner has ended in any way: it is locked with the kernel,
-    or with the server of a file system that is shared. Where a file system has no locks, a warning is all.
+    The file holds the owner's name. The kernel, or the server of a shared file system, releases the lock when its owner
+    ends in any way. On a file system without locks, only a warning is logged.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def own(path: str | Path, owner: str) -> int:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logger.info("waiting for %s, which does the same", os.read(descriptor, 1000).decode())
+            logger.info("waiting for %s, which runs the same job", os.read(descriptor, 1000).decode())
             fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError as error:
         logger.warning("%s cannot be locked (%s): do not start the same job twice", path, error.strerror)

@@ -1,4 +1,4 @@
-"""What each script of the workflow does first: its log, and one line instead of a traceback for faults of the user."""
+"""Start-up of each script of the workflow: its log, and one line instead of a traceback for user errors."""
 
 import errno
 import logging
@@ -12,12 +12,12 @@ from .cluster import place
 
 
 def start(snakemake: Any) -> TextIO:
-    """Send all output of this process to the job's log file, and report a UserError as one line there and on stderr.
+    """Redirect all output of this process to the job's log; report a UserError as one line there and on stderr.
 
-    Returns the stream that stderr was.
+    Return the original stderr.
     """
     terminal = sys.stderr
-    mode = "a" if os.environ.get("RANK", "0") != "0" else "w"  # one log for all processes of a training
+    mode = "a" if os.environ.get("RANK", "0") != "0" else "w"  # the processes of a training share a log
     log = open(snakemake.log[0], mode, buffering=1, encoding="utf-8")  # noqa: SIM115, PTH123 - stays open to the end
     sys.stdout = sys.stderr = log
     logging.basicConfig(

@@ -7,10 +7,10 @@ import numpy as np
 def nifti_image(
     array: np.ndarray, affine: np.ndarray, orientation: str | None = None, perpendicular: bool = True
 ) -> nibabel.Nifti1Image:
-    """Wrap an array (z, y, x) so that any viewer lays it where it belongs: one affine in sform and qform, in mm.
+    """Return an array (z, y, x) as a NIfTI image, with the same affine in sform and qform, in mm.
 
-    affine: from indices (x, y, z) to mm towards right, front and head, as NIfTI has it (RAS). The stored axes are
-    turned until they grow as `orientation` says, such as "LPS". A qform cannot hold axes that are not `perpendicular`.
+    affine: from indices (x, y, z) to mm towards right, front and head (RAS), as NIfTI defines it. The stored axes are
+    reordered to `orientation`, such as "LPS". A qform cannot represent axes that are not `perpendicular`.
     """
     image = nibabel.Nifti1Image(array.T, affine)
     if orientation:

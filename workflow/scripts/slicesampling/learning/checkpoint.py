@@ -1,4 +1,4 @@
-"""The state of a training on disk, and the wish to end it: so that nothing is lost whenever a job is stopped."""
+"""Checkpoints and graceful termination: a job that is stopped loses no finished work."""
 
 import io
 import logging
@@ -20,13 +20,13 @@ logger = logging.getLogger(__name__)
 
 
 class Terminated(BaseException):
-    """The process has been asked to end (SIGTERM)."""
+    """The process has received SIGTERM."""
 
 
 class Termination:
-    """While it is entered, SIGTERM only makes the next `check` raise Terminated; so a step is not cut in its middle.
+    """Graceful termination: within this context, SIGTERM makes the next `check` raise Terminated, between two steps.
 
-    Where several processes train, `check` raises it in all of them if any has been asked.
+    If several processes train, `check` raises in all of them if any has received the signal.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -34,7 +34,7 @@ class Termination:
 
     def __enter__(self) -> "Termination":
         self.requested = False
-        self.main = threading.current_thread() is threading.main_thread()  # only there signals can be handled
+        self.main = threading.current_thread() is threading.main_thread()  # only the main thread can handle signals
         if self.main:
             self.before = signal.signal(signal.SIGTERM, lambda *_: setattr(self, "requested", True))
         return self
@@ -49,17 +49,17 @@ class Termination:
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
-    """Write what torch saves, by way of memory: where torch writes the file itself, a full disk is an obscure error."""
+    """Save by torch via memory, because torch itself reports a full disk by an obscure error."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     path.write_bytes(buffer.getbuffer())
 
 
 class Checkpoint:
-    """The state of a training in a file, and the one before it beside it, in case the file cannot be read.
+    """The state of a training in a file, with the previous state beside it in case the file is unreadable.
 
-    `fingerprint` tells whether it belongs to this training set and these settings; `minutes` is the time between two;
-    `begun` is the file of a training that may have made the first steps of this one, and only read; by default `path`.
+    fingerprint: identifies the training set and the settings; minutes: the interval between two checkpoints; begun: the
+    file of a training that may have performed the first steps of this one; it is only read; by default `path`.
     """
 
     def __init__(self, path: Path, fingerprint: str, minutes: float, begun: Path | None = None) -> None:
@@ -71,7 +71,7 @@ class Checkpoint:
         return time.monotonic() - self.written >= 60 * self.minutes
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write `state` by rename; what stood there becomes the one before."""
+        """Write `state` by rename; the existing state becomes the previous one."""
         with replacing(self.path) as temporary:
             write_state(temporary, {"fingerprint": self.fingerprint, **state})
             if self.path.exists():
@@ -79,7 +79,7 @@ class Checkpoint:
         self.written = time.monotonic()
 
     def states(self) -> Iterator[dict[str, Any]]:
-        """Yield the states that can be read and have the same fingerprint, the newest first."""
+        """Yield the readable states with the same fingerprint, the newest first."""
         for path in dict.fromkeys((self.path, self.before, self.begun)):
             try:
                 state = torch.load(path, map_location="cpu", weights_only=True)
@@ -95,8 +95,8 @@ class Checkpoint:
                 logger.info("%s belongs to another training set or other settings", path)
 
     def settle(self) -> None:
-        """Remove the state before the last one, once the training has ended.
+        """Remove the previous state after the end of the training.
 
-        The last one stays: a model whose file is lost is made from it, and a longer training goes on from it.
+        The last state remains, to restore a lost model file, and for a longer training to continue.
         """
         self.before.unlink(missing_ok=True)

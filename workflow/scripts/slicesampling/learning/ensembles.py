@@ -1,7 +1,7 @@
-"""Probability maps of any ensemble, as files: one folder a member or sample, one file a volume.
+"""Files of probability maps of any ensemble: one folder per member or sample, one file per volume.
 
-A file is NIfTI (NRRD, MetaImage) with the probability of the structure, or what nnU-Net saves as .npz, an array
-`probabilities` (class, z, y, x). Slices are numbered from 0 as the file stores them.
+A file is NIfTI, NRRD or MetaImage with the probability of the structure, or .npz of nnU-Net with an array
+`probabilities` (class, z, y, x). Slices are numbered from 0 in the order of the file.
 """
 
 import zipfile
@@ -35,36 +35,39 @@ from .uncertainty import (
 NPZ = ".npz"
 PROBABILITIES = "probabilities"
 TOLERANCE = 1e-3
-"""How far beyond 0 and 1 a probability may lie, by rounding and resampling."""
+"""Tolerance for probabilities outside [0, 1], due to rounding and resampling."""
 READERS = 2
-"""Threads that read maps, because reading one takes longer than working on it."""
+"""Threads that read maps, because reading takes longer than the computation."""
 
 
 class Scores(NamedTuple):
-    """What an ensemble says of its volumes, as in the workflow's uncertainty tables: a row a slice (volume, slice,
-    structure_voxels, and each measure's columns), and a row a volume (volume, and each measure's columns)."""
+    """The scores of an ensemble, as in the workflow's uncertainty tables.
+
+    slices: a row per slice, with volume, slice, structure_voxels and the columns of each measure. volumes: a row per
+    volume, with volume and the columns of each measure.
+    """
 
     slices: pd.DataFrame
     volumes: pd.DataFrame
 
 
 def members_of(folder: Path) -> dict[str, list[Path]]:
-    """Return the maps of each volume, by its name: one of each member, all members in order of their names.
+    """Return the maps of each volume by its name: one of each member, in the order of the members' names.
 
-    Raises UserError where there are fewer than two members, or a member lacks a volume or has two maps of one.
+    Raise UserError if there are fewer than two members, or if a member lacks a volume or has two maps of one.
     """
     members = sorted(path for path in folder.iterdir() if path.is_dir())
     maps = {member: found for member in members if (found := _maps_in(member))}
     if len(maps) < 2:
         raise UserError(
-            f"{folder}: has {len(maps)} folders with maps; accepted are two or more, one a member or sample"
+            f"{folder}: has {len(maps)} folders with maps; accepted are two or more, one per member or sample"
         )
     volumes = sorted({name for found in maps.values() for name in found})
     for member, found in maps.items():
         missing = [name for name in volumes if name not in found]
         if missing:
             raise UserError(
-                f"{member}: has no map of {missing[0]} ({len(missing)} missing), others have; all must have all"
+                f"{member}: has no map of {missing[0]} ({len(missing)} missing); accepted: all volumes in all folders"
             )
     return {name: [found[name] for found in maps.values()] for name in volumes}
 
@@ -72,7 +75,7 @@ def members_of(folder: Path) -> dict[str, list[Path]]:
 def _maps_in(member: Path) -> dict[str, Path]:
     """Return the maps of a member by the names of their volumes.
 
-    Beside .npz, files of other kinds are what nnU-Net made of them: masks, not maps.
+    If there are .npz files, other files are ignored: they are the masks that nnU-Net derived from the maps.
     """
     files = [path for path in sorted(member.iterdir()) if _name(path)]
     packed = [path for path in files if path.name.endswith(NPZ)]
@@ -80,14 +83,14 @@ def _maps_in(member: Path) -> dict[str, Path]:
     for path in packed or files:
         other = found.setdefault(_name(path), path)
         if other != path:
-            raise UserError(f"{path}: {other.name} is there as well; accepted is one map a volume")
+            raise UserError(f"{path}: {other.name} exists as well; accepted is one map per volume")
     return found
 
 
 def read_map(path: Path, channel: int | None) -> tuple[np.ndarray, Grid | None]:
-    """Read the probability of the structure, float32 (z, y, x), and where its voxels lie, which .npz does not say.
+    """Read the probability of the structure, float32 (z, y, x), and its grid, None for .npz, which has none.
 
-    channel: of several classes, the structure's; None: there are two. Raises UserError.
+    channel: the structure's class; None: there are two classes. Raise UserError if the file is not such a map.
     """
     grid = None
     if path.name.endswith(NPZ):
@@ -111,9 +114,10 @@ def ensemble_scores(
     measures: Collection[str] = tuple(MEASURES),
     said: Callable[[str], None] = lambda line: None,
 ) -> Scores:
-    """Return what an ensemble says of each volume, by some `measures`; maps are read ahead of their turn.
+    """Return the scores of an ensemble by `measures`; the next maps are read during the computation.
 
-    maps: of `members_of`; dilation: see `structure_region`; said: is told each volume that is done. Raises UserError.
+    maps: from `members_of`; dilation: see `structure_region`; said: called with the name of each finished volume. Raise
+    UserError if a map is not valid.
     """
     slices, volumes = [], []
     stream = _read_all(list(maps.values()), channel)
@@ -130,7 +134,7 @@ def ensemble_scores(
 
 
 def mean_mask(paths: Sequence[Path], channel: int | None) -> tuple[np.ndarray, Grid | None]:
-    """Return where the mean probability of a volume's maps says structure, bool (z, y, x), and its grid if known."""
+    """Return the mask of a volume by the mean of its maps, bool (z, y, x), and its grid if known."""
     total, grid = np.zeros(()), None
     for path in paths:
         values, grid = read_map(path, channel)
@@ -139,9 +143,9 @@ def mean_mask(paths: Sequence[Path], channel: int | None) -> tuple[np.ndarray, G
 
 
 def sampled(maps: Iterable[Tensor], keep_mean: bool = False, measures: Collection[str] = tuple(MEASURES)) -> Sampled:
-    """Return what maps of a volume's probability of the structure, float32 (z, y, x), say together, on the CPU.
+    """Return the measures of several maps of a volume's probability of the structure, float32 (z, y, x), on the CPU.
 
-    One after the other, and of each a few slices at a time, whose intermediate results stay in the processor's cache.
+    Maps are processed one by one, a few slices at a time, so that intermediate results stay in the processor's cache.
     """
     running: list[RunningMoments] = []
     shape = torch.Size()
@@ -165,7 +169,7 @@ def sampled(maps: Iterable[Tensor], keep_mean: bool = False, measures: Collectio
 
 
 def _of_volume(name: str, paths: Sequence[Path], stream: Iterator[np.ndarray]) -> Iterator[Tensor]:
-    """Yield the next maps of a stream, those of one volume, which must have the same number of voxels."""
+    """Yield the maps of one volume, the next of a stream; raise UserError if their shapes differ."""
     shape: tuple[int, ...] = ()
     for path in paths:
         values = next(stream)
@@ -176,7 +180,7 @@ def _of_volume(name: str, paths: Sequence[Path], stream: Iterator[np.ndarray]) -
 
 
 def _read_all(groups: Sequence[Sequence[Path]], channel: int | None) -> Iterator[np.ndarray]:
-    """Yield all maps in turn, of which the next ones are read meanwhile."""
+    """Yield all maps in turn, while the next ones are read."""
     paths = [path for group in groups for path in group]
     for _, values in read_ahead(paths, lambda path: read_map(path, channel)[0], ahead=READERS):
         yield values
@@ -202,6 +206,6 @@ def _of_class(path: Path, channel: int | None) -> np.ndarray:
 
 
 def _name(path: Path) -> str:
-    """Return the name of the volume of which a file is a map; empty where it is none."""
+    """Return the name of the volume of a map; empty if the file is not a map."""
     name = path.name.removesuffix(NPZ) if path.name.endswith(NPZ) else image_name(path)
     return name if path.is_file() else ""

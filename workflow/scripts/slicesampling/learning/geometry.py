@@ -1,4 +1,4 @@
-"""The geometry of the anisotropic u-net: what its valid convolutions and poolings do to sizes, level by level."""
+"""The geometry of the anisotropic u-net: the sizes of its feature maps after valid convolutions and poolings."""
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -9,7 +9,7 @@ import numpy as np
 Axes = tuple[int, int, int]
 
 CONVOLUTIONS = 2
-"""Convolution blocks a level, before and after each skip connection (Fig. 1)."""
+"""Convolution blocks per level, before and after each skip connection (Fig. 1)."""
 
 
 def axes(values: Iterable[int]) -> Axes:
@@ -24,19 +24,19 @@ class _Levels(NamedTuple):
 
 
 class Geometry(_Levels):
-    """Sizes in voxels, (z, y, x), of a u-net with `levels` levels of which the first `in_plane_levels` leave z alone.
+    """Sizes in voxels, (z, y, x), of a u-net with `levels` levels, of which the first `in_plane_levels` are in-plane.
 
     In an in-plane level the convolutions are 3 wide along y and x only, and the pooling below it halves y and x only.
     """
 
     @cached_property
     def pooling(self) -> list[Axes]:
-        """The factors between each level and the next."""
+        """The pooling factors (z, y, x) between each level and the next."""
         return [(1 if level < self.in_plane_levels else 2, 2, 2) for level in range(self.levels - 1)]
 
     @cached_property
     def lost(self) -> list[Axes]:
-        """The voxels that each level loses on a side to the convolutions of one way: a 3-wide kernel loses one."""
+        """The voxels that each level loses per side on the way down or up: one for each 3-wide kernel."""
         return [
             (0 if level < self.in_plane_levels else CONVOLUTIONS, CONVOLUTIONS, CONVOLUTIONS)
             for level in range(self.levels)
@@ -44,7 +44,7 @@ class Geometry(_Levels):
 
     @cached_property
     def crops(self) -> list[Axes]:
-        """The voxels cut from each side of each skip connection: all that is lost below it."""
+        """The voxels cropped from each side of each skip connection, which are those lost below it."""
         crops: list[Axes] = []
         below = np.array(self.lost[-1])
         for pooling, lost in zip(reversed(self.pooling), reversed(self.lost[:-1]), strict=True):
@@ -59,13 +59,13 @@ class Geometry(_Levels):
 
     @cached_property
     def stride(self) -> Axes:
-        """The distance of two voxels at which the network sees the same phase of all its poolings."""
+        """The period of the poolings' phase in voxels (z, y, x)."""
         return axes(np.prod([(1, 1, 1), *self.pooling], axis=0))
 
     def output_size(self, at_least: Sequence[int]) -> Axes:
-        """Return the smallest output (z, y, x) that all poolings divide evenly and that holds `at_least` an axis.
+        """Return the smallest output (z, y, x) of at least `at_least` voxels for which all poolings divide evenly.
 
-        Such outputs lie one `stride` apart: 180 and 196 in plane, 4 and 8 along z for the paper's network.
+        Valid outputs are one `stride` apart: 180 and 196 in plane, 4 and 8 along z for the paper's network.
         """
         lost = np.zeros(3, dtype=int)  # an output of the top level is stride × (a size of the deepest level) - lost
         for pooling, margin in zip(reversed(self.pooling), reversed(self.lost[:-1]), strict=True):
@@ -74,7 +74,7 @@ class Geometry(_Levels):
         return axes(-(-(np.maximum(at_least, 1) + lost) // stride) * stride - lost)
 
     def level_sizes(self, output: Axes) -> list[tuple[Axes, Axes]]:
-        """Return for each level the sizes of its feature maps on the way down and up, for an output of the network."""
+        """Return the sizes of each level's feature maps on the way down and up, for an output size of the network."""
         sizes: list[tuple[Axes, Axes]] = []
         encoder, decoder = np.add(output, 2 * np.array(self.margin)), np.array(output)
         for level in range(self.levels):

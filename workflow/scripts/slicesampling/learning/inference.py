@@ -22,33 +22,33 @@ from .unet import AnisotropicUNet, Encoded, keep_mask
 logger = logging.getLogger(__name__)
 
 LIVER = 0.5
-"""A voxel is liver where its probability is above."""
+"""The threshold of the probability of liver."""
 
 DROPOUT_BLOCK = 4
-"""Slices whose dropout is drawn from one seed, at least: fewer cost more in seeding than in drawing."""
+"""The least number of slices per dropout seed: with fewer, seeding takes longer than drawing."""
 
 Result = TypeVar("Result")
 
 
 class Predictor:
-    """Segments volumes without dropout, in `compute.prediction_dtype`; weights are folded once for all volumes."""
+    """Predicts volumes without dropout, in `compute.prediction_dtype`; weights are folded once for all volumes."""
 
     def __init__(self, network: AnisotropicUNet, window: tuple[float, float], compute: Compute) -> None:
-        """Take a network in the state in which it shall predict. `window` (HU) is scaled to [-1, 1]."""
+        """Use the current weights of `network`; `window` (HU) is scaled to [-1, 1]."""
         self.network, self.window, self.compute = network, window, compute
         self.dtype = compute.prediction_dtype
         self.deployed = network.deployed(self.dtype, sampling=False)
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray | Tensor) -> Tensor:
-        """Return the probability of liver, float32 (z, y, x) on the device, in a volume of HU (z, y, x).
+        """Return the probability of liver, float32 (z, y, x) on the device, for a volume of HU (z, y, x).
 
-        From the first volume on whose scores are not finite in float16, all are computed in float32. Raises UserError
-        where the device's memory does not suffice.
+        When the scores of a volume are not finite in float16, it and all later ones are computed in float32. Raise
+        UserError if the device's memory does not suffice.
         """
         probability = self._probability(image)
         if probability is None:
-            logger.warning("not finite in float16: predicts in float32 from here on")
+            logger.warning("scores are not finite in float16: predicting in float32 from now on")
             self.dtype = torch.float32
             self.deployed = self.network.deployed(self.dtype, sampling=False)
             probability = self._probability(image)
@@ -56,10 +56,10 @@ class Predictor:
         return probability
 
     def _probability(self, image: np.ndarray | Tensor) -> Tensor | None:
-        """Return the probability, or None where float16 does not hold the feature maps.
+        """Return the probability, or None if the feature maps overflow float16.
 
-        An overflow reaches the scores: each of the many products that read it is infinite or no number, and ReLU would
-        have to cut off all of them.
+        An overflow reaches the scores: each of the many products of the value is infinite or NaN, and ReLU would have
+        to remove all of them to hide it.
         """
         volume = torch.as_tensor(image).to(self.compute.device)
 
@@ -78,8 +78,11 @@ class Predictor:
 
 
 class Sampled(NamedTuple):
-    """What the Monte Carlo samples of a volume say: each measure, float32 (z, y, x); where the mean probability
-    (eq. 1) says liver, bool (z, y, x); and, where asked for, the mean itself, float32 (class, z, y, x)."""
+    """The result of Monte Carlo sampling of a volume.
+
+    measures: each measure, float32 (z, y, x); liver: the segmentation by the mean probability (eq. 1), bool (z, y, x);
+    mean_probability: the mean itself, float32 (class, z, y, x), if requested.
+    """
 
     measures: dict[str, Tensor]
     liver: Tensor
@@ -96,12 +99,12 @@ def sample(
     key: Sequence[str | int],
     keep_mean: bool = False,
 ) -> Sampled:
-    """Return what `samples` Monte Carlo dropout samples of a volume of HU (z, y, x) make of it, on the device.
+    """Return the measures of `samples` Monte Carlo dropout samples of a volume of HU (z, y, x), on the device.
 
-    Only dropout is stochastic: batch norm stays in inference mode. What lies before the first dropout is computed once
-    a tile, and the samples' moments are running sums, so that memory does not grow with the number of samples. What is
-    dropped depends on `key`, the sample and the place in the volume alone, not on the tiles: other tiles give the same
-    result to rounding. Raises UserError where the device's memory does not suffice.
+    Only dropout is stochastic: batch norm stays in inference mode. The layers before the first dropout are computed
+    once per tile, and the samples' moments are running sums, so that memory does not grow with the number of samples.
+    The dropped features depend only on `key`, the sample and the position in the volume, so that another tiling gives
+    the same result up to rounding. Raise UserError if the device's memory does not suffice.
     """
     deployed = network.deployed(compute.dtype, sampling=True)
     volume = torch.as_tensor(image).to(compute.device)
@@ -139,11 +142,11 @@ def sample(
 def slice_features(
     network: AnisotropicUNet, image: np.ndarray | Tensor, window: tuple[float, float], compute: Compute
 ) -> np.ndarray:
-    """Return the network's deepest features, averaged over each axial slice, float32 (z, channel), of HU (z, y, x).
+    """Return the network's deepest features, averaged over each axial slice of HU (z, y, x): float32 (z, channel).
 
-    No dropout lies before them, so they need no samples. They are computed in float32. A slice has those of the deepest
-    level at its place, interpolated linearly between the centres of its voxels, because that level has fewer of them
-    than the volume has slices. Raises UserError where the device's memory does not suffice.
+    There is no dropout before them, so that no samples are needed. They are computed in float32. The deepest level has
+    fewer voxels along z than the volume has slices, so that features are interpolated linearly between the centres of
+    its voxels. Raise UserError if the device's memory does not suffice.
     """
     deployed = network.deployed(torch.float32, sampling=False)
     volume = torch.as_tensor(image).to(compute.device)
@@ -152,7 +155,7 @@ def slice_features(
     def attempt(memory: float) -> np.ndarray:
         plan = plan_tiles(volume.shape, network.architecture, memory, samples=0)
         depth = np.array(network.geometry.level_sizes(plan.shape)[-1][0])  # of a tile at the deepest level
-        beyond = (depth * stride - plan.shape) // 2  # voxels that it sees before and behind the tile
+        beyond = (depth * stride - plan.shape) // 2  # voxels of context on either side of the tile
         size = [starts[-1] // step + deep for starts, step, deep in zip(plan.starts, stride, depth, strict=True)]
         whole = torch.empty((network.filters[-1], *size), device=compute.device)
         for start in tile_starts(plan):
@@ -179,7 +182,7 @@ def _encode(
     start: Axes,
 ) -> Encoded:
     """Return the deterministic part of the tile whose first voxel (z, y, x) is `start`."""
-    # Nothing but the call holds the block, so that it is gone when samples are drawn.
+    # Only the call holds the block, so that it is freed before samples are drawn.
     return network.encode(_block(network, volume, window, dtype, plan, start))
 
 
@@ -191,15 +194,17 @@ def _block(
     plan: TilePlan,
     start: Axes,
 ) -> Tensor:
-    """Return what the network reads of a tile (1, 1, z, y, x): the voxels around it too, scaled."""
+    """Return the network's input for a tile, including its context: scaled intensities (1, 1, z, y, x)."""
     first = [voxel - side for voxel, side in zip(start, network.margin, strict=True)]
     shape = [size + 2 * side for size, side in zip(plan.shape, network.margin, strict=True)]
     return scale_intensities(extract(volume, first, shape, volume.device), window)[None, None].to(dtype)
 
 
 def _put(tile: Tensor, volume: Tensor, start: Axes) -> None:
-    """Write a tile (..., z, y, x) to its place, less what lies beyond the volume. Valid convolutions need no blending:
-    each voxel has been computed with its full context."""
+    """Write a tile (..., z, y, x) into the volume, cropped to it.
+
+    Valid convolutions need no blending: each voxel has been computed with its full context.
+    """
     sizes = zip(start, tile.shape[-3:], volume.shape[-3:], strict=True)
     depth, height, width = (min(size, end - first) for first, size, end in sizes)
     z, y, x = start
@@ -207,7 +212,7 @@ def _put(tile: Tensor, volume: Tensor, start: Axes) -> None:
 
 
 class _Dropout:
-    """What each sample drops, drawn for whole planes of the volume, block by block along z: the same for any tiles."""
+    """Dropout masks of samples, drawn for whole planes of the volume in blocks along z, independent of the tiling."""
 
     def __init__(self, network: AnisotropicUNet, shape: Axes, key: Sequence[str | int], compute: Compute) -> None:
         geometry = network.geometry
@@ -215,12 +220,12 @@ class _Dropout:
         self.dtype, self.generator = compute.dtype, torch.Generator(device=compute.device)
         self.scales = np.cumprod([(1, 1, 1), *geometry.pooling], axis=0).tolist()
         sizes = geometry.level_sizes(geometry.output_size(shape))
-        # The voxels that a level joins for the whole volume in one tile; more has no influence on the volume.
+        # The size of a level's joined features for the whole volume in one tile; the rest does not affect the volume.
         self.whole = [axes(np.add(up, 2 * np.array(lost))) for (_, up), lost in zip(sizes, geometry.lost, strict=True)]
         self.block = -(-DROPOUT_BLOCK // geometry.stride[0]) * geometry.stride[0]
 
     def of(self, samples: range, start: Axes) -> Callable[[int, torch.Size], Tensor]:
-        """Return the function that gives what these samples keep in the tile whose first voxel is `start`."""
+        """Return the function that gives the dropout masks of these samples in the tile with first voxel `start`."""
 
         def keep(level: int, shape: torch.Size) -> Tensor:
             _, channels, depth, height, width = shape
@@ -248,12 +253,12 @@ class _Dropout:
 
 
 def _with_smaller_tiles(attempt: Callable[[float], Result], compute: Compute) -> Result:
-    """Return what `attempt` makes with tiles of the memory that they may take or, where that was too much, of half."""
+    """Return the result of `attempt` with the memory for tiles, or with half of it if that was too much."""
     whole = compute.memory_for_tiles()
     for memory in (whole, whole / 2):
         try:
             return attempt(memory)
-        except RuntimeError as error:  # of which OutOfMemoryError is one
+        except RuntimeError as error:  # the base class of OutOfMemoryError
             if not ran_out_of_memory(error):
                 raise
             logger.warning("%s ran out of memory with tiles of %.1f GiB", compute.device, memory / 2**30)

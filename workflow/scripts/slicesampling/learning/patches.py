@@ -1,4 +1,4 @@
-"""Training patches with reflected context, and which of them an epoch takes (section II-E)."""
+"""Training patches with reflected context, and their selection in an epoch (section II-E)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -12,16 +12,16 @@ from .geometry import Axes
 
 
 def scale_intensities(hounsfield: Tensor, window: tuple[float, float] = (-1000, 1000)) -> Tensor:
-    """Return float32 intensities: `window` (HU) mapped to [-1, 1], values outside clipped."""
+    """Return float32 intensities with `window` (HU) mapped to [-1, 1] and values outside clipped."""
     low, high = window
     return hounsfield.float().clamp_(low, high).mul_(2 / (high - low)).sub_((high + low) / (high - low))
 
 
 def reflected(start: int, length: int, size: int) -> np.ndarray | None:
-    """Return the `length` indices from `start` on of an axis of `size` voxels, reflected at both ends, (length,).
+    """Return `length` indices from `start`, (length,), of an axis of `size` voxels, reflected at both ends.
 
-    As numpy's "reflect" padding the end voxel is not repeated, and a context longer than the axis runs to and fro.
-    None where nothing is reflected.
+    As in numpy's "reflect" padding, the end voxel is not repeated, and a context longer than the axis is reflected
+    several times. Return None if nothing is reflected.
     """
     if start >= 0 and start + length <= size:
         return None
@@ -31,10 +31,10 @@ def reflected(start: int, length: int, size: int) -> np.ndarray | None:
 
 
 def extract(volume: Tensor, start: Sequence[int], shape: Sequence[int], device: torch.device) -> Tensor:
-    """Return on `device` the block (z, y, x) of `shape` from `start` on, reflected where it leaves the volume.
+    """Return the block (z, y, x) of `shape` at `start` on `device`, reflected where it leaves the volume.
 
-    volume: (z, y, x), may be a map of a file: only the voxels of the block are read, and those that are to go to a GPU
-    go as they are, from pinned memory, to be reflected there.
+    volume: (z, y, x), may be memory-mapped: only the voxels of the block are read. For a GPU, they are copied from
+    pinned memory in their stored type, and reflected there.
     """
     indices = [reflected(*along) for along in zip(start, shape, volume.shape, strict=True)]
     read = tuple(
@@ -61,7 +61,7 @@ class AnnotatedVolume(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """A patch to train on: index of its volume, first output voxel (z, y, x), whether it holds annotated liver."""
+    """A training patch: index of its volume, first output voxel (z, y, x), and whether it holds annotated liver."""
 
     volume: int
     start: Axes
@@ -69,35 +69,35 @@ class Tile(NamedTuple):
 
 
 class TrainingSet:
-    """The annotated slices, cut into tiles.
+    """The annotated slices, divided into tiles.
 
-    In plane each slice is covered by a fixed, centred grid of tiles. Along z a volume is cut into blocks of the patch's
-    depth whose phase is drawn anew each epoch, and a block is taken where it holds an annotated slice: a fully
-    annotated volume is covered once, and a slice annotated alone gets one block, lying at any position within it.
+    In plane, a fixed, centred grid of tiles covers each slice. Along z, a volume is divided into blocks of the patch's
+    depth, with a random phase in each epoch, and only blocks with an annotated slice are used. So a fully annotated
+    volume is covered once, and a single annotated slice is in one block, at a random position within it.
     """
 
     def __init__(self, volumes: Iterable[AnnotatedVolume], patch: Axes) -> None:
-        """Take volumes as they are, such as maps of files."""
+        """Use the volumes without a copy; they may be memory-mapped."""
         self.volumes = list(volumes)
         self.images = [torch.as_tensor(volume.image) for volume in self.volumes]
         self.masks = [torch.as_tensor(volume.mask) for volume in self.volumes]
         self.patch = patch
-        # Where annotated liver lies, found once: for each volume (annotated slice, tile along y, tile along x).
+        # For each volume, whether liver is annotated: (annotated slice, tile along y, tile along x).
         self._liver = [self._liver_tiles(index) for index in range(len(self.volumes))]
         if not any(liver.any() for liver in self._liver):
             raise ValueError("no annotated slice holds liver; the loss needs at least one")
 
     @property
     def nbytes(self) -> int:
-        """What all images and masks take."""
+        """The size of all images and masks in bytes."""
         return sum(tensor.nbytes for tensor in [*self.images, *self.masks])
 
     def move_to(self, device: torch.device) -> None:
-        """Copy all volumes to `device`, from where patches are then taken."""
+        """Copy all volumes to `device`; patches are extracted there from then on."""
         self.images, self.masks = ([tensor.to(device) for tensor in each] for each in (self.images, self.masks))
 
     def _grid(self, volume: int, axis: int) -> tuple[int, int]:
-        """Return the first start and the number of the tiles that cover an in-plane axis, centred."""
+        """Return the first start and the number of the centred tiles that cover an in-plane axis."""
         size, side = self.masks[volume].shape[axis], self.patch[axis]
         count = -(-size // side)
         return -((count * side - size) // 2), count
@@ -115,7 +115,7 @@ class TrainingSet:
         return liver
 
     def tiles(self, generator: np.random.Generator) -> list[Tile]:
-        """Return the tiles of one epoch, volume by volume; `generator` gives each volume's phase along z."""
+        """Return the tiles of one epoch, volume by volume; `generator` draws each volume's phase along z."""
         depth = self.patch[0]
         tiles = []
         for index, (volume, liver) in enumerate(zip(self.volumes, self._liver, strict=True)):
@@ -134,16 +134,16 @@ class TrainingSet:
         return tiles
 
     def epoch(self, generator: np.random.Generator, batch_size: int) -> Iterator[list[Tile]]:
-        """Yield the mini-batches of one epoch, as many as hold the epoch's tiles once.
+        """Yield the mini-batches of one epoch; their number is the one needed to hold all tiles once.
 
-        The first patch of each holds annotated liver (stratified sampling): the liver tiles in random order, again from
-        the start when they run out. The others are drawn from all tiles, without replacement as far as these suffice,
-        so that a mini-batch may hold liver twice.
+        The first patch of each mini-batch holds annotated liver (stratified sampling): it cycles through the liver
+        tiles in random order. The others are drawn from all tiles, without replacement as far as these suffice, so
+        that several patches of a mini-batch may hold liver.
         """
         tiles = self.tiles(generator)
         liver = [tile for tile in tiles if tile.liver]
         steps = -(-len(tiles) // batch_size)
-        first = np.resize(generator.permutation(len(liver)), steps)  # resize begins anew when they run out
+        first = np.resize(generator.permutation(len(liver)), steps)  # resize repeats them if there are too few
         others = np.resize(generator.permutation(len(tiles)), (steps, batch_size - 1))
         for one, more in zip(first, others, strict=True):
             yield [liver[one], *(tiles[other] for other in more)]
@@ -153,8 +153,8 @@ class TrainingSet:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return image (batch, 1, z, y, x) with its margin, label and weight (batch, z, y, x), all float32 on `device`.
 
-        The context is the image itself, reflected where it ends. The weight is 1 on annotated slices within the volume
-        and 0 elsewhere (w of eq. 2).
+        The context is that of the image, reflected at its borders. The weight is 1 on annotated slices within the
+        volume and 0 elsewhere (w of eq. 2).
         """
         shape = [size + 2 * side for size, side in zip(self.patch, margin, strict=True)]
         images, labels, weights = [], [], []

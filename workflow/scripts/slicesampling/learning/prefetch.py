@@ -1,4 +1,4 @@
-"""Reading what is needed next while the present item is worked on."""
+"""Read the next items during the work on the current one."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -14,17 +14,17 @@ Loaded = TypeVar("Loaded")
 def read_ahead(
     items: Iterable[Item], load: Callable[[Item], Loaded], device: torch.device | None = None, ahead: int = 1
 ) -> Iterator[tuple[Item, Loaded]]:
-    """Yield each item with what `load` makes of it, in order; meanwhile `ahead` threads load one of the next each.
+    """Yield each item with the result of `load`, in order, while `ahead` threads load the next items.
 
-    Where `device` is a GPU, what `load` does there runs beside the computation, on a stream of its own; it returns a
-    tensor or a tuple in which some are. An error in `load` is raised when its item is due.
+    If `device` is a GPU, the work of `load` there runs on its own stream, beside the computation; `load` then returns a
+    tensor or a tuple with tensors. An error in `load` is raised when its item is due.
     """
     side = torch.cuda.Stream(device) if device is not None and device.type == "cuda" else None
 
     def beside(item: Item) -> tuple[Loaded, torch.cuda.Event | None]:
         if side is None:
             return load(item), None
-        with torch.cuda.stream(side):  # of this thread, which otherwise has the first GPU as its own
+        with torch.cuda.stream(side):  # also selects the GPU in this thread, whose default is the first one
             return load(item), side.record_event()
 
     def waited_for(due: "Future[tuple[Loaded, torch.cuda.Event | None]]") -> Loaded:
@@ -34,7 +34,7 @@ def read_ahead(
             computing.wait_event(done)
             for part in loaded if isinstance(loaded, tuple) else (loaded,):
                 if isinstance(part, torch.Tensor) and part.is_cuda:
-                    part.record_stream(computing)  # else its memory could be filled anew while it is still read
+                    part.record_stream(computing)  # otherwise its memory could be reused during reading
         return loaded
 
     with ThreadPoolExecutor(max_workers=ahead) as threads:

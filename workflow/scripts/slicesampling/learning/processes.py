@@ -1,4 +1,4 @@
-"""One training in several processes, a GPU each: the mini-batch is split, and what it sums up is summed over all."""
+"""One training in several processes, one GPU each: they split the mini-batch and add up its sums."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ Value = TypeVar("Value")
 
 
 class Group(NamedTuple):
-    """This process's number among those of a training, and how many they are; 0 and 1 for one on its own."""
+    """The rank of this process and the number of processes of a training; 0 and 1 for a single process."""
 
     rank: int
     size: int
@@ -24,19 +24,19 @@ def group() -> Group:
 
 
 def launched() -> bool:
-    """Return whether this process is one of those that `launch` has started."""
+    """Return whether `launch` has started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def local_rank() -> int:
-    """Return this process's number among those on its node, and so that of its GPU; 0 for one on its own."""
+    """Return the rank of this process on its node, which is the number of its GPU; 0 for a single process."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def launch(script: str, processes: int) -> None:
-    """Run `script` with torchrun in so many processes, in place of this one; returns in each of those, or for one.
+    """Replace this process by torchrun with `processes` processes of `script`; return in each of them.
 
-    Takes the place of this process, so that signals and the exit status are torchrun's.
+    With one process, return at once. Signals and the exit status are those of torchrun.
     """
     if processes == 1:
         return
@@ -55,7 +55,7 @@ def launch(script: str, processes: int) -> None:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes, whose gradient is that of all of them."""
+    """The sum over all processes, with the gradient summed over all processes."""
 
     @staticmethod
     def forward(context: Any, values: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ class _Sum(torch.autograd.Function):
 
 
 def total(values: Tensor) -> Tensor:
-    """Return the sum of `values` over all processes; each backpropagates through its own part alone."""
+    """Return the sum of `values` over all processes; each backpropagates only through its own part."""
     if group().size == 1:
         return values
     everywhere = values.detach().clone()
@@ -89,7 +89,7 @@ def anywhere(flag: bool, device: torch.device) -> bool:
 
 
 def gathered(values: list[Value]) -> list[Value]:
-    """Return the values of a list that was dealt to the processes like cards, each having worked off its hand."""
+    """Return the values of all processes in the original order, where each process had every n-th item."""
     size = group().size
     if size == 1:
         return values

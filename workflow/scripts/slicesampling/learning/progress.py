@@ -1,4 +1,4 @@
-"""How far a training is, told in its log and on a terminal."""
+"""Reports of the progress of a training, in its log and on a terminal."""
 
 import logging
 import time
@@ -7,11 +7,11 @@ from typing import Any, NamedTuple, TextIO
 import tqdm
 
 LOG_INTERVAL = 30
-"""Seconds between two lines of progress in a log."""
+"""Interval of progress lines in a log, in seconds."""
 
 
 class Progress(NamedTuple):
-    """How far a training is: `of` is the number of steps it takes at most or, without epochs, as it looks now."""
+    """The progress of a training; `of` is its largest number of steps or, without epochs, the current estimate."""
 
     step: int
     of: int
@@ -21,13 +21,13 @@ class Progress(NamedTuple):
 
 
 class ProgressReport:
-    """Says how far a training is: lines with the time left in the log and, where `terminal` is one, a bar there."""
+    """Reports the progress of a training: lines with the time left in the log and, if `terminal` is a tty, a bar."""
 
     def __init__(self, name: str, terminal: TextIO) -> None:
         self.name, self.terminal = name, terminal
         self.bar: tqdm.tqdm | None = None
         self.logged = time.monotonic()
-        self.first: tuple[int, float] | None = None  # step and time at which this process began
+        self.first: tuple[int, float] | None = None  # step and time at the start of this process
 
     def __call__(self, now: Progress) -> None:
         if self.first is None:

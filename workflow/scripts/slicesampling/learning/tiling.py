@@ -1,4 +1,4 @@
-"""What a tile costs in multiply-accumulates and memory, and which tiles a volume is cut into."""
+"""The cost of a tile in multiply-accumulates and memory, and the tiling of a volume."""
 
 import itertools
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ import numpy as np
 from .geometry import CONVOLUTIONS, Axes, Geometry, axes
 
 SAMPLES_AT_ONCE = 4
-"""Monte Carlo samples in one pass over a tile, at most: small tiles gain half of their time, more samples nothing."""
+"""The most Monte Carlo samples per pass over a tile: small tiles take half the time; more samples gain nothing."""
 
 MOST_ELEMENTS = 2**31 - 1
-"""Elements of a feature map, at most, whatever the memory: beyond, 32-bit indices in CUDA kernels overflow."""
+"""The most elements of a feature map: with more, 32-bit indices in CUDA kernels overflow."""
 
 
 class Architecture(NamedTuple):
-    """What fixes sizes and work of a network: channels of each level from the top down, levels without z, classes."""
+    """The sizes of a network: channels of each level from the top down, number of in-plane levels, and classes."""
 
     filters: tuple[int, ...]
     in_plane_levels: int
@@ -29,8 +29,8 @@ class Architecture(NamedTuple):
 
 
 class _Tensor(NamedTuple):
-    """A feature map: its channels, and its size along each axis: that of the way down (0) or up (1) at a level, and so
-    much more on both sides."""
+    """A feature map: its channels, the way down (0) or up (1), and for each axis its level and the additional voxels on
+    each side."""
 
     channels: int
     way: int
@@ -39,10 +39,10 @@ class _Tensor(NamedTuple):
 
 
 class _Steps(NamedTuple):
-    """The passage of a tile through a network, as matrices over its feature maps.
+    """The pass of a tile through a network, as matrices over its feature maps.
 
-    `tensors`; `channels`, (tensor,); `decode`, whether each belongs to the stochastic part, (tensor,); `work`,
-    multiply-accumulates a voxel, (tensor,); `held`, the bytes a voxel that are held at each moment, (moment, tensor).
+    tensors: the feature maps; channels: (tensor,); decode: whether each belongs to the stochastic part, (tensor,);
+    work: multiply-accumulates per voxel, (tensor,); held: bytes per voxel in memory at each moment, (moment, tensor).
     """
 
     tensors: list[_Tensor]
@@ -54,7 +54,7 @@ class _Steps(NamedTuple):
 
 @cache
 def _steps(architecture: Architecture, bytes_a_value: int) -> _Steps:
-    """Walk through the network as `AnisotropicUNet.encode` and `decode` do, and note what is computed and held."""
+    """Follow `AnisotropicUNet.encode` and `decode`, and record the computed and the held feature maps."""
     filters, geometry = architecture.filters, architecture.geometry
     tensors: list[_Tensor] = []
     work: list[int] = []
@@ -84,7 +84,7 @@ def _steps(architecture: Architecture, bytes_a_value: int) -> _Steps:
         features = blocks(features, tensors[features].channels, 0, level)
         skip = add(filters[level], 1, level, geometry.lost[level], 0, [features])
         held.append(skip)
-        # Pooling halves one axis after the other, x first; what it is given stays until the end.
+        # Pooling halves one axis after the other, x first; its input is held until the end.
         given, halved = features, features
         for axis in (2, 1, 0):
             if geometry.pooling[level][axis] == 2:
@@ -119,7 +119,7 @@ def _steps(architecture: Architecture, bytes_a_value: int) -> _Steps:
 
 
 def _sizes(architecture: Architecture, bytes_a_value: int, axis: int, outputs: Sequence[int]) -> np.ndarray:
-    """Return the size of each feature map along one axis, (output, tensor), for each size of the network's output."""
+    """Return the size of each feature map along one axis, (output, tensor), for several sizes of the output."""
     geometry, steps = architecture.geometry, _steps(architecture, bytes_a_value)
     levels = [geometry.level_sizes((size, size, size)) for size in outputs]
     return np.array(
@@ -129,8 +129,8 @@ def _sizes(architecture: Architecture, bytes_a_value: int, axis: int, outputs: S
 
 
 class TileCost(NamedTuple):
-    """Multiply-accumulates of the deterministic part and of one Monte Carlo sample, bytes held at the worst, and the
-    elements of the largest feature map."""
+    """Multiply-accumulates of the deterministic part and of one Monte Carlo sample, peak bytes, and the elements of the
+    largest feature map."""
 
     encode: float
     decode: float
@@ -139,7 +139,7 @@ class TileCost(NamedTuple):
 
 
 def tile_cost(architecture: Architecture, tile: Axes, bytes_a_value: int = 4, samples_at_once: int = 1) -> TileCost:
-    """Return what one tile of output size (z, y, x) costs; memory without the workspace of a convolution."""
+    """Return the cost of a tile of output size (z, y, x); its memory excludes workspaces of convolutions."""
     z, y, x = (_sizes(architecture, bytes_a_value, axis, [tile[axis]])[0] for axis in range(3))
     steps = _steps(architecture, bytes_a_value)
     work, copies = z * y * x * steps.work, np.where(steps.decode, samples_at_once, 1)
@@ -162,12 +162,11 @@ class TilePlan(NamedTuple):
 def plan_tiles(
     shape: Sequence[int], architecture: Architecture, memory: float, samples: int = 1, bytes_a_value: int = 4
 ) -> TilePlan:
-    """Return the tiles of a volume (z, y, x) that cost the least for `samples` samples and fit into `memory` bytes.
+    """Return the cheapest tiling of a volume (z, y, x) for `samples` samples that fits into `memory` bytes.
 
-    No feature map has more than `MOST_ELEMENTS` elements. Where even the smallest tiles do not fit, the smallest are
-    taken.
-    The starts are multiples of the network's stride, so that each voxel is seen at the same phase of the poolings
-    whatever the tiling: the result does not depend on it.
+    No feature map has more than `MOST_ELEMENTS` elements. If no tiles fit, the smallest are used. The starts are
+    multiples of the network's stride, so that each voxel has the same phase of the poolings in any tiling, and the
+    result does not depend on the tiling.
     """
     geometry, steps = architecture.geometry, _steps(architecture, bytes_a_value)
     options: list[
@@ -180,7 +179,7 @@ def plan_tiles(
             step = tile // stride * stride
             if tile >= size:
                 counts[tile] = 1
-            elif step:  # what is smaller than a stride cannot be laid side by side in phase
+            elif step:  # tiles smaller than a stride cannot be adjacent and in phase
                 counts[tile] = 1 + -(-(size - tile) // step)
         options.append((sorted(counts), np.array([counts[tile] for tile in sorted(counts)])))
 

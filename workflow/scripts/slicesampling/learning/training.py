@@ -1,4 +1,4 @@
-"""Training: the weighted soft Dice loss and one loop that reads from top to bottom (section II-E)."""
+"""Training: the weighted soft Dice loss and the training loop (section II-E)."""
 
 import contextlib
 import itertools
@@ -28,18 +28,18 @@ from .unet import AnisotropicUNet
 logger = logging.getLogger(__name__)
 
 WARM_UP = 3
-"""Steps after which a training holds all the memory that it will: gradients, moments, workspaces of convolutions."""
+"""Steps after which a training has allocated all its memory: gradients, moments, workspaces of convolutions."""
 INFERENCE_BYTES = 8 * 2**30
-"""Memory that training volumes leave to a validation on a GPU. Its tiles then cost at most 25 % more than with all of a
-card of 80 GB, by `plan_tiles` for volumes of up to 350 × 420 × 420 voxels; with half of it up to 60 % more."""
+"""GPU memory reserved for validation when training volumes are moved to the GPU. By `plan_tiles`, for volumes of up to
+350 × 420 × 420 voxels, tiles then cost at most 25 % more than with all of 80 GB; with half of it, up to 60 % more."""
 
 
 def weighted_soft_dice_loss(probability: Tensor, label: Tensor, weight: Tensor) -> Tensor:
     """Return the weighted soft Dice loss of eq. 2, a scalar in [0, 1].
 
-    probability: of the liver class, label: 1 liver and 0 background, weight: 1 on annotated voxels and 0 elsewhere; all
-    of one shape. The sums run over the whole mini-batch, also where processes share it, in float32. Where neither holds
-    any weighted liver, nothing is wrong and the loss is 0.
+    probability: of the liver class; label: 1 liver, 0 background; weight: 1 on annotated voxels, 0 elsewhere; all of
+    the same shape. The sums run over the whole mini-batch, even if several processes share it, in float32. If neither
+    probability nor label has any weighted liver, the loss is 0.
     """
     probability, label, weight = probability.float(), label.float(), weight.float()
     overlap = total((weight * label * probability).sum())
@@ -48,10 +48,10 @@ def weighted_soft_dice_loss(probability: Tensor, label: Tensor, weight: Tensor) 
 
 
 class Settings(NamedTuple):
-    """What a training needs to know: `patch` in voxels (z, y, x), `window` in HU.
+    """The settings of a training; `patch` in voxels (z, y, x), `window` in HU.
 
-    It ends after `epochs`, after `steps`, or after `patience` validations without a better one, whichever comes first;
-    None: never.
+    The training ends after `epochs`, after `steps`, or after `patience` validations without improvement, whichever
+    comes first; None: no such limit.
     """
 
     patch: Axes
@@ -65,7 +65,7 @@ class Settings(NamedTuple):
 
 
 class ValidationVolume(NamedTuple):
-    """A volume to validate on: HU and liver mask, (z, y, x); slices of `NOT_ANNOTATED` do not count."""
+    """A validation volume: HU and liver mask, (z, y, x); slices of `NOT_ANNOTATED` are ignored."""
 
     image: np.ndarray
     mask: np.ndarray
@@ -80,8 +80,8 @@ def validate(
 ) -> tuple[float, float]:
     """Return the Jaccard index and the Dice index, each averaged over the validation volumes, without dropout.
 
-    `between` is called before each volume, and may end it with an exception. The next volume goes to the device
-    meanwhile.
+    between: called before each volume; it may raise to end the validation. The next volume is copied to the device
+    during each prediction.
     """
     rank, size = group()
     predict = Predictor(network, window, compute)
@@ -101,14 +101,14 @@ def validate(
 
 @dataclass
 class Run:
-    """How far a training has come: all of its state beside that of network, optimizer and gradient scaler.
+    """The state of a training, beside those of network, optimizer and gradient scaler.
 
-    losses, seconds, data_wait: since the last validation, the latter of these waiting for patches. state: of the best
-    model by the validation Jaccard index, the earliest of equals, `best_step` its step. history: rows of step, epoch,
-    loss (mean since the row before), validation_jaccard, validation_dice, steps_per_second, seconds (of training since
-    the row before, of these data_wait waiting for patches), validation_seconds, memory_mib and validation_memory_mib
-    (the most held in the training since the row before, and in the validation; of the GPU where there is one), device
-    and precision.
+    losses, seconds, data_wait: since the last validation; data_wait is the part of the seconds spent waiting for
+    patches. state: of the best model by the validation Jaccard index, the earliest of equals; best_step: its step.
+    history: rows of step, epoch, loss (mean since the last row), validation_jaccard, validation_dice, steps_per_second,
+    seconds (of training since the last row), data_wait (part of these), validation_seconds, memory_mib and
+    validation_memory_mib (the peaks of training since the last row and of validation, on the GPU if there is one),
+    device and precision.
     """
 
     steps: int = 0
@@ -124,8 +124,7 @@ class Run:
 
 @dataclass
 class Training:
-    """A training under way: what is trained, by which settings, and how far it has come. shared: the network, or what
-    shares it between processes."""
+    """A training in progress. shared: the network, or its wrapper that synchronises several processes."""
 
     network: AnisotropicUNet
     shared: torch.nn.Module
@@ -138,7 +137,7 @@ class Training:
     run: Run
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write the whole state; of several processes one does."""
+        """Write the whole state; of several processes only the first writes."""
         if group().rank == 0:
             checkpoint.save(
                 {
@@ -162,22 +161,22 @@ def train(
 ) -> Run:
     """Train `network` from scratch and return its best state and the history of its validations.
 
-    Every random number follows from `key`, the epoch and the step, so the same key gives the same model, and no state
-    of a generator needs to be kept. The whole state is written to `checkpoint` at each validation, from time to time
-    between them, at the end, and on SIGTERM, which then raises Terminated; a training that finds one continues there
-    and ends with the model of an undisturbed run. That may be the state in which a shorter training with the same key
-    ended, such as that of the last iteration for a converged model. Feature maps are of `compute.dtype`, weights and
-    loss float32.
+    Every random number follows from `key`, the epoch and the step, so that the same key gives the same model, and no
+    state of a generator needs to be stored. The whole state is written to `checkpoint` at each validation, at intervals
+    between them, at the end, and on SIGTERM, which then raises Terminated. A training that finds a checkpoint continues
+    there, with the result of an uninterrupted run. The checkpoint may be the final state of a shorter training with the
+    same key, such as that of the last iteration for a converged model. Feature maps have `compute.dtype`, weights and
+    loss are float32.
 
-    Where several processes call it (see `processes`), they share each mini-batch and the validation volumes. Raises
-    UserError when the loss is not finite, or the device's memory does not suffice.
+    Several processes (see `processes`) share each mini-batch and the validation volumes. Raise UserError if the loss is
+    not finite, or the device's memory does not suffice.
     """
     training = begun(network, settings, compute, key, checkpoint)
     run, device = training.run, compute.device
     if compute.training_data == "device":
         training_set.move_to(device)
     first = run.steps
-    measured = compute.training_data != "auto" or device.type == "cpu"  # on a CPU files are as near as memory
+    measured = compute.training_data != "auto" or device.type == "cpu"  # on a CPU, files need no copy
     reset_peak_memory(device)
     steps_per_epoch = sum(1 for _ in training_set.epoch(generator(*key, "epoch", 0), settings.batch_size))
 
@@ -212,9 +211,9 @@ def train(
                 if checkpoint.due():
                     training.save(checkpoint)
             if run.steps == first:
-                logger.info("this training had ended already")
+                logger.info("this training had already ended")
             if run.losses:  # the steps after the last full interval
-                training.save(checkpoint)  # before their validation, which a longer training does not make
+                training.save(checkpoint)  # before their validation, which a longer training skips
                 row = close_interval(training, validation, termination)
                 tell(row["loss"], row)
         except Terminated:
@@ -228,7 +227,7 @@ def train(
 def begun(
     network: AnisotropicUNet, settings: Settings, compute: Compute, key: Sequence[str | int], checkpoint: Checkpoint
 ) -> Training:
-    """Return a training at its first step, or where a state in `checkpoint` left it that it would have come by."""
+    """Return a training at its first step, or at a state in `checkpoint` that it would pass through."""
     network.initialise(torch.Generator().manual_seed(seed_of(*key, "initial weights")))
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
     scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.dtype == torch.float16)
@@ -251,7 +250,7 @@ def begun(
 def make_step(
     training: Training, training_set: TrainingSet, tiles: Sequence[Tile], batch: tuple[Tensor, Tensor, Tensor]
 ) -> float:
-    """Make one step on a mini-batch (image, label, weight) of `tiles`, and return its loss."""
+    """Perform one step on a mini-batch (image, label, weight) of `tiles`, and return its loss."""
     (image, label, weight), compute, settings = batch, training.compute, training.settings
     step = training.run.steps + 1
     training.network.train()
@@ -262,7 +261,7 @@ def make_step(
         loss = weighted_soft_dice_loss(logits.float().softmax(dim=1)[:, 1], label, weight)
         training.optimizer.zero_grad(set_to_none=True)
         training.scaler.scale(loss * group().size).backward()  # processes average their gradients
-    except RuntimeError as error:  # of which OutOfMemoryError is one
+    except RuntimeError as error:  # the base class of OutOfMemoryError
         if not ran_out_of_memory(error):
             raise
         raise UserError(
@@ -285,7 +284,7 @@ def close_interval(
     run, compute = training.run, training.compute
     started, training_memory = time.monotonic(), peak_memory(compute.device)
     reset_peak_memory(compute.device)
-    # Ranks validate unequal numbers of volumes, so that several must not wait for each other between two of them.
+    # Ranks validate unequal numbers of volumes, so that they must not synchronise between volumes.
     between = termination.check if group().size == 1 else lambda: None
     jaccard, dice = validate(training.network, validation, training.settings.window, compute, between)
     row = {
@@ -313,13 +312,13 @@ def close_interval(
 
 
 def out_of_patience(history: Sequence[dict[str, Any]], settings: Settings) -> bool:
-    """Return whether so many validations in a row brought no better model that the training ends."""
+    """Return whether the last `patience` validations brought no improvement."""
     scores = [row["validation_jaccard"] for row in history]
     return bool(scores) and settings.patience is not None and len(scores) > settings.patience + int(np.argmax(scores))
 
 
 def passes(settings: Settings, run: Run) -> bool:
-    """Return whether a training with `settings` comes by the state `run`, which one with other ends may have left."""
+    """Return whether a training with `settings` passes through the state `run`, perhaps of one of another length."""
     validated = run.history[-1]["step"] if run.history else 0
     before = run.history if run.steps > validated else run.history[:-1]
     return (
@@ -332,7 +331,7 @@ def passes(settings: Settings, run: Run) -> bool:
 def steps_after(
     done: int, training_set: TrainingSet, settings: Settings, key: Sequence[str | int]
 ) -> Iterator[tuple[int, list[Tile]]]:
-    """Yield epoch and tiles of each step after the first `done`; the same steps whatever that number."""
+    """Yield epoch and tiles of each step after the first `done`; the steps themselves do not depend on it."""
     step = 0
     for epoch in itertools.count() if settings.epochs is None else range(settings.epochs):
         for tiles in training_set.epoch(generator(*key, "epoch", epoch), settings.batch_size):
@@ -352,8 +351,8 @@ def prepared_batches(
 ) -> Generator[tuple[int, list[Tile], tuple[Tensor, Tensor, Tensor]], None, None]:
     """Yield epoch, tiles and patches (image, label, weight) of each step, on the device.
 
-    For a GPU a thread prepares the next ones while it computes. On a CPU that thread would take from the computation
-    more than it saves.
+    For a GPU, a thread prepares the next patches during the computation. On a CPU, that thread would cost the
+    computation more than it saves.
     """
 
     def batch(step: tuple[int, list[Tile]]) -> tuple[Tensor, Tensor, Tensor]:
@@ -367,7 +366,7 @@ def prepared_batches(
 
 
 def keep_near(training_set: TrainingSet, device: torch.device) -> None:
-    """Move the volumes to a GPU where they fit beside what the training was seen to take, and a validation."""
+    """Move the volumes to a GPU if they fit beside the measured memory of the training and that of validation."""
     free = free_memory(device) - INFERENCE_BYTES
     fits = training_set.nbytes <= free
     logger.info(
@@ -379,7 +378,7 @@ def keep_near(training_set: TrainingSet, device: torch.device) -> None:
 
 
 def expected_steps(run: Run, settings: Settings, steps_per_epoch: int) -> int:
-    """Return how many steps a training takes if it never gets better than it is, up to a few in all its epochs."""
+    """Return the number of steps of a training without further improvement, up to a few over all its epochs."""
     ends = []
     if settings.epochs is not None:
         ends.append(settings.epochs * steps_per_epoch)

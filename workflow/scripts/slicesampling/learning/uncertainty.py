@@ -1,7 +1,7 @@
-"""What Monte Carlo samples say of a voxel, and what is made of it: slice profiles and volume scores (section II-C).
+"""Measures of uncertainty of Monte Carlo samples, slice profiles and volume scores (section II-C).
 
-A measure is a function of `Moments`: means over the samples, for which no sample has to be kept. `MEASURES` lists them
-all; each has its columns in the uncertainty tables.
+A measure is a function of `Moments`, which are means over the samples, so that samples need not be stored. `MEASURES`
+lists all measures; each has its columns in the uncertainty tables.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,14 +16,17 @@ from torch import Tensor
 from .. import MAXIMUM, NOT_ANNOTATED, SELECTIVE
 
 SLICES_AT_ONCE = 2
-"""Of 380 x 380 voxels: their intermediate results stay in the cache of a core."""
+"""Slices per step: the intermediate results of two slices of 380 x 380 voxels stay in the cache of a core."""
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Means over the Monte Carlo samples of a voxel: of the class probabilities (class, ...), which sum to one; of each
-    sample's entropy (...); and of each sample's p·(1 - p), p its probability of liver (...). The latter two have no
-    element where nothing of single samples was asked for."""
+    """Means over the Monte Carlo samples of each voxel.
+
+    probability: of the class probabilities (class, ...), which sum to one; entropy: of each sample's entropy (...);
+    doubt: of each sample's p·(1 - p), where p is its probability of liver (...). The latter two are empty if only
+    measures of the mean are computed.
+    """
 
     probability: Tensor
     entropy: Tensor
@@ -31,15 +34,14 @@ class Moments:
 
     @cached_property
     def entropy_of_mean(self) -> Tensor:
-        """The predictive entropy (...), which more than one measure needs."""
+        """The predictive entropy (...), which several measures use."""
         return predictive_entropy(self.probability)
 
 
 class RunningMoments:
-    """The moments of samples that come one after the other. No sample is kept: memory does not grow with their number.
+    """Running moments of samples in float32, so that memory does not grow with the number of samples.
 
-    Sums run in float32. More than half of the work are the moments of single samples, which measures of the mean do not
-    need.
+    More than half of the work is due to the moments of single samples, which measures of the mean do not need.
     """
 
     def __init__(self, of_single_samples: bool = True) -> None:
@@ -47,7 +49,7 @@ class RunningMoments:
         self._total, self._count = torch.empty(0), 0
 
     def add(self, probability: Tensor) -> None:
-        """Take a sample into account: probabilities (class, ...) of background and liver, float32."""
+        """Add a sample: probabilities (class, ...) of background and liver, float32."""
         classes = len(probability)
         if not self._count:
             sums = classes + 2 * self._of_single_samples
@@ -59,7 +61,7 @@ class RunningMoments:
             self._total[classes + 1] += probability[0] * probability[1]
 
     def result(self) -> Moments:
-        """Return the moments of all samples so far, one at least, and end with it."""
+        """Return the moments of at least one sample; no sample may be added afterwards."""
         total = self._total.div_(self._count)
         if not self._of_single_samples:
             return Moments(total, total.new_empty(0), total.new_empty(0))
@@ -67,7 +69,7 @@ class RunningMoments:
 
 
 def moments(samples: Iterable[Tensor]) -> Moments:
-    """Return the moments of samples, given as scores (class, ...) of background and liver, one after the other."""
+    """Return the moments of samples, given as scores (class, ...) of background and liver."""
     running = RunningMoments()
     for scores in samples:
         running.add(scores.float().softmax(dim=0))
@@ -77,8 +79,8 @@ def moments(samples: Iterable[Tensor]) -> Moments:
 def predictive_entropy(mean_probability: Tensor) -> Tensor:
     """Return the entropy (natural logarithm) of mean class probabilities, eq. 1.
 
-    mean_probability: (class, ...), mean over the Monte Carlo samples, sums to one along the first axis. Returns (...)
-    values between 0 and ln(classes), where 0·ln 0 counts as 0.
+    mean_probability: (class, ...), the mean over the Monte Carlo samples, which sums to one along the first axis. The
+    result (...) is between 0 and ln(classes); 0·ln 0 counts as 0.
     """
     # xlogy is not vectorised on a CPU: it took twice as long.
     logarithm = mean_probability.clamp_min(torch.finfo(mean_probability.dtype).tiny).log_()
@@ -88,8 +90,8 @@ def predictive_entropy(mean_probability: Tensor) -> Tensor:
 def mutual_information(known: Moments) -> Tensor:
     """Return the mutual information of class and weights (...), or BALD (Houlsby et al. 2011, arXiv:1112.5745, eq. 2).
 
-    It is the entropy of the mean less the mean of the entropies: what the samples disagree on, without what each is
-    unsure of. Rounding below zero counts as 0.
+    It is the entropy of the mean less the mean of the entropies: the disagreement of the samples without the
+    uncertainty of each sample. Values below zero, due to rounding, are set to 0.
     """
     return (known.entropy_of_mean - known.entropy).clamp_min_(0)
 
@@ -97,8 +99,8 @@ def mutual_information(known: Moments) -> Tensor:
 def variance(known: Moments) -> Tensor:
     """Return the variance (...) over the samples of the probability of liver, between 0 and 1/4.
 
-    By m·(1 - m) less the mean of p·(1 - p), m the mean of p. Unlike the mean of p² less m², it loses no digits where p
-    is close to one. Rounding below zero counts as 0.
+    It is computed as m·(1 - m) less the mean of p·(1 - p), where m is the mean of p. Unlike the mean of p² less m²,
+    this loses no digits for p close to one. Values below zero, due to rounding, are set to 0.
     """
     return (known.probability[0] * known.probability[1] - known.doubt).clamp_min_(0)
 
@@ -109,7 +111,7 @@ MEASURES: dict[str, Callable[[Moments], Tensor]] = {
     "variance": variance,
 }
 OF_THE_MEAN = frozenset({"predictive_entropy"})
-"""Measures that need nothing of single samples."""
+"""Measures that need no moments of single samples."""
 
 
 def slice_uncertainty(values: Tensor) -> np.ndarray:
@@ -118,21 +120,21 @@ def slice_uncertainty(values: Tensor) -> np.ndarray:
 
 
 def _sums(values: Tensor) -> Tensor:
-    """Return the sum of each axial slice (z,) of (z, y, x). In float64 all along it took thirteen times as long."""
+    """Return the sum of each axial slice (z,) of (z, y, x). Sums in float64 throughout take thirteen times as long."""
     return values.sum(dim=2).sum(dim=1, dtype=torch.float64)
 
 
 def _counts(mask: Tensor) -> Tensor:
     """Return the number of voxels that are not zero in each axial slice (z,) of (z, y, x).
 
-    Slice by slice: the sum of a whole mask took fifteen times as long on a CPU.
+    It counts slice by slice, because the sum of a whole mask takes fifteen times as long on a CPU.
     """
     return torch.stack([plane.count_nonzero() for plane in mask])
 
 
 class Region(NamedTuple):
-    """The predicted structure, dilated: the box around it, the mask inside that box, bool (z, y, x), and its voxels in
-    each of the box's slices, (z,)."""
+    """The dilated predicted structure: its bounding box, the mask within the box, bool (z, y, x), and the number of its
+    voxels in each slice of the box, (z,)."""
 
     box: tuple[slice, slice, slice]
     mask: Tensor
@@ -140,9 +142,9 @@ class Region(NamedTuple):
 
 
 def structure_region(liver: Tensor, dilation: int = 11) -> Region | None:
-    """Return the predicted liver (z, y, x), dilated by a box (section II-C); None where there is none.
+    """Return the predicted liver (z, y, x), dilated by a box (section II-C); None if it is empty.
 
-    `dilation`: side of the box in voxels, odd.
+    dilation: side of the box in voxels, odd.
     """
     box = []
     for axis in range(3):
@@ -157,7 +159,7 @@ def structure_region(liver: Tensor, dilation: int = 11) -> Region | None:
 
 
 def selective_slice_uncertainty(values: Tensor, region: Region | None) -> np.ndarray:
-    """Return the mean over the region's voxels of each axial slice (z,) of (z, y, x); a slice without any scores 0."""
+    """Return the mean over the region's voxels in each axial slice (z,) of (z, y, x); 0 for a slice without any."""
     profile = np.zeros(len(values))
     if region is not None:
         parts = zip(values[region.box].split(SLICES_AT_ONCE), region.mask.split(SLICES_AT_ONCE), strict=True)
@@ -167,7 +169,7 @@ def selective_slice_uncertainty(values: Tensor, region: Region | None) -> np.nda
 
 
 def volume_uncertainty(whole: np.ndarray, selective: np.ndarray, region: Region | None) -> float:
-    """Return the volume-level uncertainty: the mean over the region (section II-C), or over all voxels without one.
+    """Return the volume-level uncertainty: the mean over the region (section II-C), without one over all voxels.
 
     whole, selective: the means over whole slices and over the region's voxels of each slice, (z,).
     """
@@ -177,14 +179,14 @@ def volume_uncertainty(whole: np.ndarray, selective: np.ndarray, region: Region 
 
 
 COUNTS = ("structure_voxels", "wrong_voxels")
-"""Columns of the slices' table beside the measures, as `slice_counts` names them."""
+"""Columns of the table of slices beside the measures, see `slice_counts`."""
 
 
 def slice_counts(liver: Tensor, reference: Tensor | None) -> dict[str, list[int | None]]:
-    """Return for each axial slice the voxels of the predicted liver, and those in which it differs from the reference.
+    """Return the numbers of predicted liver voxels and of wrong voxels in each axial slice.
 
-    liver, reference: (z, y, x), not zero where liver is. The second count is None for slices of the reference that are
-    not annotated (`NOT_ANNOTATED`), and for all of a volume without one.
+    liver, reference: (z, y, x), not zero in the liver. The number of wrong voxels is None for slices that are not
+    annotated (`NOT_ANNOTATED`), and for all slices without a reference.
     """
     predicted = liver != 0
     wrong: list[int | None] = [None] * len(liver)
@@ -196,17 +198,17 @@ def slice_counts(liver: Tensor, reference: Tensor | None) -> dict[str, list[int 
 
 
 def slice_columns() -> list[str]:
-    """Return the columns of a volume's slice profiles, as `slice_profiles` names them."""
+    """Return the names of the columns of `slice_profiles`."""
     return [f"{name}{suffix}" for name in MEASURES for suffix in ("", SELECTIVE)]
 
 
 def volume_columns() -> list[str]:
-    """Return the columns of the volumes' scores, as `volume_scores` names them."""
+    """Return the names of the columns of `volume_scores`."""
     return [*MEASURES, *(name + MAXIMUM for name in slice_columns())]
 
 
 def slice_profiles(measures: dict[str, Tensor], region: Region | None) -> dict[str, np.ndarray]:
-    """Return each measure's slice profiles (z,), over the whole slice and over the region. measures: (z, y, x) each."""
+    """Return the slice profiles (z,) of each measure (z, y, x), over the whole slice and over the region."""
     columns = {}
     for name, values in measures.items():
         columns[name] = slice_uncertainty(values)
@@ -215,16 +217,17 @@ def slice_profiles(measures: dict[str, Tensor], region: Region | None) -> dict[s
 
 
 def volume_scores(profiles: dict[str, np.ndarray], region: Region | None) -> dict[str, float]:
-    """Return each measure's volume-level uncertainty, and the largest value of each of the volume's `profiles`."""
+    """Return each measure's volume-level uncertainty, and the maximum of each of the volume's `profiles`."""
     measures = [name for name in MEASURES if name in profiles]
     means = {name: volume_uncertainty(profiles[name], profiles[name + SELECTIVE], region) for name in measures}
     return means | {name + MAXIMUM: float(profile.max()) for name, profile in profiles.items()}
 
 
 def dilated(mask: Tensor, side: int) -> Tensor:
-    """Return a bool mask (z, y, x) dilated by a box of `side` voxels, odd, one axis after the other.
+    """Return a bool mask (z, y, x), dilated by a box of `side` voxels, odd, one axis after the other.
 
-    Along an axis windows of 1, 2, 4, … voxels are joined, the last two overlapping: log2(side) passes instead of side.
+    Along an axis, windows of 1, 2, 4, … voxels are joined, of which the last two may overlap: log2(side) passes instead
+    of side.
     """
     for axis in range(3):
         length = mask.shape[axis]

@@ -36,7 +36,7 @@ class ConvolutionBlock(nn.Module):
         return functional.relu(self.norm(features), inplace=True)
 
     def fold_norm(self) -> None:
-        """Let the last convolution do what the batch norm does in inference mode, in place."""
+        """Fold the batch norm in inference mode into the last convolution, in place."""
         convolution = self.convolutions[-1]
         assert isinstance(convolution, nn.Conv3d)
         assert isinstance(self.norm, nn.BatchNorm3d)
@@ -53,9 +53,9 @@ def level_blocks(channels_in: int, channels_out: int, in_plane: bool) -> nn.Modu
 class AnisotropicUNet(nn.Module):
     """The au-net: valid convolutions, in-plane kernels in the upper levels, separable 3D kernels below (Fig. 1).
 
-    `filters` holds the channels of each level from the top down; the first `in_plane_levels` levels convolve along y
-    and x only and are followed by a pooling that leaves z alone. The defaults have 4 975 206 trainable parameters; the
-    paper's figure with the filter counts is not available, and it states 4 975 346.
+    `filters` holds the channels of each level from the top down. The first `in_plane_levels` levels convolve and pool
+    along y and x only. The defaults have 4 975 206 trainable parameters; the paper states 4 975 346, but its figure
+    with the filter counts is not available.
 
     Attributes: `margin`, the voxels (z, y, x) lost on each side, and `geometry`, from which it follows.
     """
@@ -78,7 +78,7 @@ class AnisotropicUNet(nn.Module):
         self.in_plane_levels = in_plane_levels
         self.dropout = dropout
         self.classes = classes
-        self.scale = 1 / (1 - dropout)  # of what dropout keeps, so that the expectation stays
+        self.scale = 1 / (1 - dropout)  # of kept features, so that dropout preserves the expectation
 
         self.architecture = Architecture(self.filters, in_plane_levels, classes)
         self.geometry = self.architecture.geometry
@@ -99,9 +99,9 @@ class AnisotropicUNet(nn.Module):
         self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw all weights anew from `generator` (He et al. 2015 for the ReLU layers), so that a seed gives a model.
+        """Draw all weights from `generator` (He et al. 2015 for the ReLU layers), so that a seed determines them.
 
-        generator: of the CPU, wherever the network is, so that every device starts from the same weights.
+        generator: of the CPU for any device of the network, so that all devices start from the same weights.
         """
         for module in self.modules():
             if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
@@ -115,7 +115,7 @@ class AnisotropicUNet(nn.Module):
                 module.reset_parameters()
 
     def encode(self, image: Tensor) -> "Encoded":
-        """Compute all that lies before the first dropout, the same in every Monte Carlo sample.
+        """Compute the layers before the first dropout, which all Monte Carlo samples share.
 
         image: (batch, 1, z, y, x), scaled intensities.
         """
@@ -124,16 +124,16 @@ class AnisotropicUNet(nn.Module):
         def keep(level: int, features: Tensor) -> None:
             (z, y, x), (dz, dy, dx) = features.shape[2:], self.geometry.crops[level]
             crop = features[:, :, dz : z - dz, dy : y - dy, dx : x - dx]
-            # A copy, so that what was cut off is freed, and every sample reads it fast.
+            # A copy, so that the cropped voxels are freed, and every sample reads it fast.
             skips.append(crop.contiguous(memory_format=torch.channels_last_3d))
 
         features = self.deepest(image, keep)
         return Encoded(skips, self.upsampling[-1](features) if skips else features)
 
     def deepest(self, image: Tensor, keep: Callable[[int, Tensor], None] | None = None) -> Tensor:
-        """Compute the features of the deepest level (batch, channel, z, y, x) of an image as `encode` takes it.
+        """Compute the features of the deepest level (batch, channel, z, y, x) of an image, see `encode`.
 
-        keep: is given each other level, and its features before they are pooled.
+        keep: called with each other level and its features before pooling.
         """
         features = image.contiguous(memory_format=torch.channels_last_3d)  # a fifth faster than channels first
         for level, blocks in enumerate(self.encoder[:-1]):
@@ -149,9 +149,9 @@ class AnisotropicUNet(nn.Module):
     def decode(self, encoded: "Encoded", keep: Callable[[int, torch.Size], Tensor] | None) -> Tensor:
         """Compute the class scores (logits) from what `encode` returned: (batch, class, z, y, x).
 
-        keep: returns for a decoder level, and the shape (batch, channel, z, y, x) of what it joins, which of it stays;
-        the rest is dropped. A batch larger than the image's gives as many samples. None: nothing is dropped. The mask
-        is bool or, in inference, of the type of the features, and is then overwritten.
+        keep: returns the dropout mask for a decoder level and the shape (batch, channel, z, y, x) of its joined
+        features. A batch larger than the image's gives as many samples. None: no dropout. The mask is bool or, in
+        inference, of the type of the features; it is then overwritten.
         """
         features = encoded.below
         for level in reversed(range(len(self.decoder))):
@@ -165,11 +165,11 @@ class AnisotropicUNet(nn.Module):
         return self.classifier(features)
 
     def forward(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return the class scores (batch, class, z, y, x) of an image (batch, 1, z, y, x) that holds the margin too.
+        """Return the class scores (batch, class, z, y, x) of an image (batch, 1, z, y, x), which includes the margin.
 
-        With a generator each decoder level drops its joined features with probability `dropout`, and scales the others
-        up to keep the expectation; without one nothing is dropped. Where several processes share a mini-batch, each
-        draws for all of it and takes its part.
+        With a generator, each decoder level drops its joined features with probability `dropout`, and scales up the
+        others to preserve the expectation; without one, there is no dropout. If several processes share a mini-batch,
+        each draws masks for all of it and uses its part.
         """
         rank, size = group()
 
@@ -180,9 +180,9 @@ class AnisotropicUNet(nn.Module):
         return self.decode(self.encode(image), keep if generator is not None else None)
 
     def deployed(self, dtype: torch.dtype, sampling: bool) -> "AnisotropicUNet":
-        """Return a copy for inference: batch norms, and for `sampling` the scaling by dropout, folded into the weights.
+        """Return a copy for inference, with batch norms and, if `sampling`, the scaling of dropout folded into weights.
 
-        The result is the same to rounding, for fewer passes over memory.
+        Results are the same up to rounding, with fewer passes over memory.
         """
         network = copy.deepcopy(self).eval()
         for block in network.modules():
@@ -197,19 +197,19 @@ class AnisotropicUNet(nn.Module):
 
 
 class Encoded(NamedTuple):
-    """The deterministic part of a tile: cropped skip connections from the top down, and what comes up to the last."""
+    """The deterministic part of a tile: cropped skip connections from the top down, and the features to join last."""
 
     skips: list[Tensor]
     below: Tensor
 
 
 def joined(skip: Tensor, below: Tensor, keep: Tensor | None, scale: float) -> Tensor:
-    """Return skip connection and features from below, joined along the channels, and what `keep` says of them."""
+    """Return skip connection and features from below, joined along the channels, with the dropout mask `keep`."""
     if keep is None:
         return torch.cat([skip, below], dim=1)
     if torch.is_grad_enabled():
         return torch.where(keep, torch.cat([skip, below], dim=1) * scale, 0)
-    # In inference the mask itself becomes the result: a quarter of the time of joining, then dropping.
+    # In inference the mask itself becomes the result: a quarter of the time of joining and then dropping.
     result = keep.to(skip.dtype)
     for part, channels in ((skip, slice(skip.shape[1])), (below, slice(skip.shape[1], None))):
         torch.mul(part, result[:, channels], out=result[:, channels])
@@ -219,8 +219,8 @@ def joined(skip: Tensor, below: Tensor, keep: Tensor | None, scale: float) -> Te
 def pooled(features: Tensor, factors: Axes) -> Tensor:
     """Return the maximum of each block of `factors` (z, y, x), 1 or 2 each, of (batch, channel, z, y, x).
 
-    In inference the maximum of two strided views an axis: `max_pool3d` also returns where each maximum was, in 64 bits,
-    which nobody wants, and on CUDA counts elements in 32 bits. With a gradient it takes half the time of the views.
+    In inference it is the maximum of two strided views per axis, because `max_pool3d` also computes 64-bit indices, and
+    counts elements in 32 bits on CUDA. With gradients, `max_pool3d` takes half the time of the views.
     """
     if torch.is_grad_enabled():
         return functional.max_pool3d(features, factors)
@@ -232,10 +232,10 @@ def pooled(features: Tensor, factors: Axes) -> Tensor:
 
 
 def keep_mask(shape: Sequence[int], probability: float, generator: torch.Generator) -> Tensor:
-    """Return bool (batch, channel, z, y, x), channels last in memory: false with `probability`, for each alone.
+    """Return a mask, bool (batch, channel, z, y, x), channels last in memory; each element is False with `probability`.
 
-    The decision takes 8 or 16 random bits an element, cut from 64-bit draws: five to ten times as fast as Bernoulli
-    draws in float. 8 bits serve where they are exact, as for the paper's 0.25; others are rounded to 2^-16.
+    Each element uses 8 or 16 bits of 64-bit draws, five to ten times as fast as Bernoulli draws in float. 8 bits are
+    used if they are exact, as for the paper's 0.25; other probabilities are rounded to 2^-16.
     """
     batch, channels, *sizes = shape
     kind, width = (torch.int8, 8) if (probability * 2**8).is_integer() else (torch.int16, 16)

@@ -1,1 +1,1 @@
-"""The page on which people annotate, and on which a finished run is looked at."""
+"""The annotation page, and the page that shows a finished run."""

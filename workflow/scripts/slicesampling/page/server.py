@@ -1,8 +1,8 @@
-"""The page over HTTP, on this machine alone: who asks is checked before anything else, and no answer names a file.
+"""The HTTP server of the page, on this machine only: each request is authorised first, and no response names a file.
 
-Each request needs the token of the printed address, which the first one turns into a cookie; comes from the page
-itself, not from another site or port; and has a bounded body of known fields. Volumes and slices are looked up in the
-work list, so that nothing that a client sends becomes a path.
+Each request needs the token of the printed address, which the first request stores as a cookie. It must come from the
+page itself, not from another site or port, and its body has a limited size and known fields. Volumes and slices are
+looked up in the work list, so that no text of a client becomes a path.
 """
 
 import errno
@@ -30,9 +30,9 @@ logger = logging.getLogger(__name__)
 
 PORT = 8422
 LARGEST_BODY = 4_000_000
-"""Bytes of a request: the mask of 1024 x 1024 pixels in the worst case, a checkerboard, is half of it."""
+"""The most bytes of a request; the largest mask of 1024 x 1024 pixels, a checkerboard, takes half of it."""
 LARGEST_PLANE = 4_000_000
-"""Bytes of an answer that goes out at once: a plane of 1024 x 1024 pixels is half of it."""
+"""The most bytes of a response that is sent at once; a plane of 1024 x 1024 pixels takes half of it."""
 LONGEST_COMMENT = 2000
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 HEADERS = {
@@ -90,7 +90,7 @@ NAME = jsonschema.Draft202012Validator(_NAME)
 
 
 def guarded_app(token: str, start: str, pictures: Pictures, volumes: Callable[[], Collection[str]]) -> Flask:
-    """Return an application that serves the page `start` and planes of `volumes` to whoever knows `token`."""
+    """Return an application that serves the page `start` and planes of `volumes` to clients with `token`."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     folder = resources.files(__package__) / "static"
@@ -101,7 +101,7 @@ def guarded_app(token: str, start: str, pictures: Pictures, volumes: Callable[[]
         host = request.host.rsplit(":", 1)[0] if not request.host.endswith("]") else request.host
         if host not in ("localhost", "127.0.0.1", "[::1]"):
             raise Refused(403, "open the page as localhost")
-        cookie = f"slicesampling-{_port()}"  # cookies do not tell ports apart, but two servers must not share one
+        cookie = f"slicesampling-{_port()}"  # cookies ignore the port, but two servers must not share one
         given = request.args.get("token", "") if request.path == "/" else ""
         if given and secrets.compare_digest(given.encode(), token.encode()):
             answer = redirect("/")
@@ -131,10 +131,10 @@ def guarded_app(token: str, start: str, pictures: Pictures, volumes: Callable[[]
         cause = error.__cause__ if isinstance(error, UserError) else error
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
             logger.error("%s", error)
-            return jsonify(error="the disk of the answers is full: nothing is saved until there is room"), 507
-        # What went wrong may name a file, which is for the terminal alone.
+            return jsonify(error="the disk of the answers is full: nothing is saved until there is space"), 507
+        # The error may name a file, so that it is only shown in the terminal.
         logger.error("%s: %s", request.path, error, exc_info=not isinstance(error, UserError | OSError))
-        return jsonify(error="the server could not do that; its terminal says why"), 500
+        return jsonify(error="the server failed; see its terminal"), 500
 
     @app.get("/")
     def page() -> Response:
@@ -155,13 +155,15 @@ def guarded_app(token: str, start: str, pictures: Pictures, volumes: Callable[[]
             content = pictures.plane(volume, axis, _whole(request.args.get("index", "")))
         except IndexError:
             raise Refused(404, "no volume here has this plane") from None
-        return Response(content, mimetype="application/octet-stream")  # as it is: packing takes longer than sending
+        return Response(
+            content, mimetype="application/octet-stream"
+        )  # uncompressed, because compression takes longer than sending
 
     return app
 
 
 def make_app(work: Work, token: str) -> Flask:
-    """Return the application that serves the page over `work` to whoever knows `token`."""
+    """Return the application that serves the page of `work` to clients with `token`."""
     app = guarded_app(token, "index.html", work.pictures, work.volumes)
 
     @app.get("/api/round")
@@ -221,38 +223,38 @@ def _whole(text: str) -> int:
 
 
 def _body(kind: jsonschema.Draft202012Validator) -> Any:
-    """Return the JSON of a request, checked, whatever its Content-Type."""
+    """Return the checked JSON of a request, independently of its Content-Type."""
 
     def no_number(name: str) -> None:
-        raise ValueError(name)  # NaN and the infinite ones, which Python would read
+        raise ValueError(name)  # NaN and infinities, which Python would accept
 
     try:
         given = json.loads(request.get_data(), parse_constant=no_number)
     except (ValueError, RecursionError):
-        raise Refused(400, "the request is no JSON, or incomplete") from None
+        raise Refused(400, "the request is not JSON, or incomplete") from None
     _checked(kind, given)
     return given
 
 
 def _checked(kind: jsonschema.Draft202012Validator, given: Any) -> None:
-    """Raise `Refused` unless a value is of its kind; runs are checked by their number alone here."""
+    """Raise `Refused` unless a value is valid; of runs, only the number and types are checked here."""
     error = next(kind.iter_errors(given), None)
     if error:
         where = ".".join(str(part) for part in error.absolute_path) or "the request"
-        raise Refused(400, f"{where} is not as it must be ({error.validator})")
+        raise Refused(400, f"{where} is invalid ({error.validator})")
     if not isinstance(given, dict):
         return
     try:
         datetime.fromisoformat(given.get("opened", "2000-01-01"))
     except ValueError:
-        raise Refused(400, "opened is not as it must be (a moment)") from None
+        raise Refused(400, "opened is invalid (a time)") from None
     runs = given.get("runs", [])
     if not all(type(length) is int and 0 <= length < 2**31 for length in runs):
-        raise Refused(400, "runs are not as they must be (whole numbers)")
+        raise Refused(400, "runs are invalid (whole numbers)")
 
 
 def kept_token(folder: Path) -> str:
-    """Return the token of the servers of these answers, so that the address stays when one is started again."""
+    """Return the token of the servers of these answers, so that a restarted server keeps its address."""
     path = folder / "token"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -264,32 +266,35 @@ def kept_token(folder: Path) -> str:
             file.truncate()
             file.write(token := secrets.token_urlsafe(32))
             return token
-    except OSError:  # of somebody else, who has one of their own
+    except OSError:  # a folder of another user, who has their own token
         return secrets.token_urlsafe(32)
 
 
 def serve(work: Work, answers: Path, port: int | None = None) -> None:
-    """Serve the page on `port`, else on `PORT` or a free one, until interrupted, and print its address.
+    """Serve the page on `port`, by default on `PORT` or a free one, until interrupted, and print its address.
 
-    Raises UserError where `port` is in use.
+    Raise UserError if `port` is in use.
     """
     token = kept_token(answers)
     listen(make_app(work, token), token, port, work.start)
 
 
 def listen(app: Flask, token: str, port: int | None, begin: Callable[[], None] = lambda: None) -> None:
-    """Serve an application as `serve` does; `begin` is called once its address is printed."""
+    """Serve an application like `serve`; `begin` is called after its address is printed."""
     options = {"host": "127.0.0.1", "threads": 8, "max_request_body_size": LARGEST_BODY + 1000, "ident": None}
-    options |= {"send_bytes": LARGEST_PLANE, "outbuf_overflow": LARGEST_PLANE}  # else in pieces of 18 kB, over the disk
+    options |= {
+        "send_bytes": LARGEST_PLANE,
+        "outbuf_overflow": LARGEST_PLANE,
+    }  # otherwise in pieces of 18 kB, via the disk
     try:
         server = create_server(app, port=PORT if port is None else port, **options)
     except OSError as error:
         if port is not None:
-            raise UserError(f"--port {port}: {os.strerror(error.errno or 0)}; accepted: a port that is free") from error
+            raise UserError(f"--port {port}: {os.strerror(error.errno or 0)}; accepted: a free port") from error
         server = create_server(app, port=0, **options)
     port = server.effective_port  # type: ignore[union-attr]
     print(f"Open in a browser:          http://localhost:{port}/?token={token}")
     print(f"From another machine first: ssh -C -L {port}:localhost:{port} {os.uname().nodename}", flush=True)
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # which tells of each request that waits for a thread
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it logs each request that waits for a thread
     begin()
     server.run()

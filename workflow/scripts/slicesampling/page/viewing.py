@@ -1,4 +1,4 @@
-"""The page over a run that has ended, to look at alone: volumes, references, predictions, queries and uncertainty."""
+"""The read-only page of a finished run: volumes, references, predictions, queries and uncertainty."""
 
 import logging
 import math
@@ -25,19 +25,19 @@ from .work import Refused
 logger = logging.getLogger(__name__)
 
 REFERENCE = "reference"
-"""What the mask of the cohort is called beside the masks of models."""
+"""The name of the cohort's mask beside the masks of models."""
 MEASURE = "predictive_entropy"
-"""The column of the uncertainty tables that is shown as a profile: the paper's."""
+"""The column of the uncertainty tables that is shown as a profile, the paper's measure."""
 HIGHEST_ENTROPY = math.log(2)
-"""Nats, of two classes of equal probability; shown as 255."""
+"""Nats; the entropy of two equally probable classes, shown as 255."""
 KEPT_MAPS = 4
-"""Maps kept in memory, a byte for each voxel."""
+"""The number of maps in memory, of one byte per voxel."""
 
 
 class Maps:
-    """Uncertainty of whole volumes by `make(model, volume)`, nats (z, y, x), one at a time in the background.
+    """Uncertainty maps of whole volumes by `make(model, volume)`, nats (z, y, x), one at a time in the background.
 
-    What is asked for last is made next; what nobody asks for any more is not made. For several threads at once.
+    The last request is computed next, and older requests are dropped. Thread-safe.
     """
 
     def __init__(self, make: Callable[[str, str], np.ndarray]) -> None:
@@ -45,19 +45,19 @@ class Maps:
         self._kept: dict[tuple[str, str], np.ndarray | None] = {}
         self._wanted: tuple[str, str] | None = None
         self._changed = threading.Condition()
-        threading.Thread(target=self._work, daemon=True).start()  # ends with the server, also in the middle of a map
+        threading.Thread(target=self._work, daemon=True).start()  # ends with the server, even during a map
 
     def get(self, model: str, volume: str) -> np.ndarray | None:
-        """Return a map as bytes, `HIGHEST_ENTROPY` as 255; None while it is made. Raises Refused if it cannot be."""
+        """Return a map as bytes, with `HIGHEST_ENTROPY` as 255; None while it is computed. Raise Refused on failure."""
         key = model, volume
         with self._changed:
             if key not in self._kept:
                 self._wanted = key
                 self._changed.notify()
                 return None
-            found = self._kept[key] = self._kept.pop(key)  # the last that goes
+            found = self._kept[key] = self._kept.pop(key)  # move to the end, to be removed last
         if found is None:
-            raise Refused(500, "the model could not be sampled; the terminal of the server says why")
+            raise Refused(500, "the model could not be sampled; see the terminal of the server")
         return found
 
     def _work(self) -> None:
@@ -82,10 +82,10 @@ class Maps:
 
 
 class Run:
-    """A run in the folder `results`, as it was when it was opened. Raises UserError where nothing is preprocessed.
+    """A run in the folder `results`, as it was when it was opened. Raise UserError if no volume is preprocessed.
 
-    Models are called as their folders are: seed1/uss-2-converged. entropy: what `Maps` needs, where models can be
-    sampled.
+    Models are named like their folders, such as seed1/uss-2-converged. entropy: the function for `Maps`, if models can
+    be sampled.
     """
 
     def __init__(self, results: str | Path, entropy: Callable[[str, str], np.ndarray] | None = None) -> None:
@@ -115,10 +115,10 @@ class Run:
 
     @lru_cache(maxsize=16)  # noqa: B019 - there is one run
     def volume(self, volume: str) -> dict[str, Any]:
-        """Return what there is of a volume: masks, slices by the seed, strategy and iteration that asked for them.
+        """Return the shape and spacing, masks, and queried slices by seed, strategy and iteration of a volume.
 
-        Raises KeyError where there is no such volume. models: whose uncertainty is known of some volumes;
-        sampled: those that can be sampled for a map.
+        models: those with known uncertainty of some volumes; sampled: those that can be sampled for a map. Raise
+        KeyError for an unknown volume.
         """
         asked = []
         for (seed, round), table in self._queries.items():
@@ -133,19 +133,19 @@ class Run:
         return {"shape": shape, "spacing": spacing} | known
 
     def profile(self, volume: str, model: str) -> list[float]:
-        """Return the uncertainty of each slice; empty where this model has not looked at the volume.
+        """Return the uncertainty of each slice; empty if it was not computed for this model and volume.
 
-        Raises KeyError where there is no such model.
+        Raise KeyError for an unknown model.
         """
         table = self._profiles(model)
         return table.loc[table["volume"] == volume].sort_values("slice")[MEASURE].tolist()
 
-    @lru_cache(maxsize=4)  # noqa: B019 - there is one run; the tables of all its models would be long to read
+    @lru_cache(maxsize=4)  # noqa: B019 - there is one run; reading the tables of all models takes long
     def _profiles(self, model: str) -> pd.DataFrame:
         return pd.concat([read_table(path) for path in self._uncertainty[model]])[["volume", "slice", MEASURE]]
 
     def mask(self, volume: str, name: str) -> list[tuple[int, ...]]:
-        """Return the runs (see `store.to_runs`) of each slice of a mask. Raises KeyError where it is not there."""
+        """Return the runs (see `store.to_runs`) of each slice of a mask. Raise KeyError for an unknown mask."""
         mask = self._reference(volume) if name == REFERENCE else read_canonical_mask(self._masks[volume][name])
         return [to_runs(plane) for plane in mask]
 
@@ -154,7 +154,7 @@ class Run:
 
 
 def make_viewer(run: Run, token: str) -> Flask:
-    """Return the application that serves the page over `run` to whoever knows `token`. Nothing can be changed by it."""
+    """Return the read-only application that serves the page of `run` to clients with `token`."""
     app = guarded_app(token, "run.html", run.pictures, lambda: run.splits)
 
     @app.get("/api/run")
@@ -186,7 +186,7 @@ def make_viewer(run: Run, token: str) -> Flask:
             raise Refused(404, "there is no such map")
         found = run.maps.get(model, volume)
         if found is None:
-            return Response(status=202)  # samples are being drawn: ask again
+            return Response(status=202)  # being computed: the client asks again
         return Response(found[index].tobytes(), mimetype="application/octet-stream")
 
     def _known() -> str:

@@ -1,7 +1,7 @@
-"""Who annotates which slice now: the work list of the open round, reservations, drafts, answers, and the round's end.
+"""The work of annotators: work list of the open round, reservations, drafts, answers, and the end of the round.
 
-A slice that somebody has opened is theirs until `reserved_minutes` after their last stroke. The drafts in the folder of
-answers are the reservations: whoever else serves the same folder sees them, and a server that was killed finds them.
+An opened slice is reserved for its annotator until `reserved_minutes` after their last stroke. The drafts in the folder
+of answers are the reservations, so that other servers of the same folder see them, and they survive a killed server.
 """
 
 import fcntl
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class Refused(Exception):  # noqa: N818 - it is an answer
-    """What an annotator asked for is not done; a line that says why, which names no file, and the HTTP status."""
+    """A refused request, with a line for the annotator, which names no file, and the HTTP status."""
 
     def __init__(self, status: int, line: str, **more: Any) -> None:
         super().__init__(line)
@@ -35,7 +35,7 @@ class Refused(Exception):  # noqa: N818 - it is an answer
 
 
 class Item(NamedTuple):
-    """A row of a work list: a slice that `people` annotators are asked for, from the model's mask or from nothing."""
+    """A row of a work list: a slice for `people` annotators, which starts from the model's mask or empty."""
 
     round: str
     volume: str
@@ -47,9 +47,10 @@ class Item(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """How things stand: all answers by record; by (volume, slice) each annotator's newest record, and who is at work.
+    """The state of a round.
 
-    drafts: what one annotator has begun.
+    log: all answers by their index; done: each annotator's newest index by (volume, slice); reserved: the annotators at
+    work by (volume, slice); drafts: the slices that one annotator has begun.
     """
 
     log: dict[int, Answer]
@@ -59,12 +60,12 @@ class Scene(NamedTuple):
 
 
 def now() -> datetime:
-    """Return this moment in UTC, to the second's thousandth."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 class Work:
-    """The work of a run: its folder `results`, the folder of the answers, and minutes; for several threads at once."""
+    """The work on a run in the folder `results`, with the folder of answers; thread-safe."""
 
     def __init__(
         self, results: str | Path, answers: str | Path, reserved_minutes: float, clock: Callable[[], datetime] = now
@@ -79,11 +80,13 @@ class Work:
         self._unwritten: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def start(self) -> None:
-        """Begin, in the background, to read proposals ahead of their being asked for and to write masks for others."""
+        """Start a background thread that reads proposals in advance, and writes masks for other tools."""
         threading.Thread(target=self._in_background, daemon=True).start()
 
     def _in_background(self) -> None:
-        answers = Answers(self._answers.folder)  # an own one, so that nobody waits for a mask to be compressed
+        answers = Answers(
+            self._answers.folder
+        )  # a separate one, so that no request waits for the compression of a mask
         log = answers.folder / "log.jsonl"
         try:
             for item in self.items(self.rounds()[-1]).values() if self.rounds() else ():
@@ -92,7 +95,7 @@ class Work:
             for volume in {answer.volume for answer in answers.all.values()}:
                 mask = answers.folder / "masks" / f"{volume}.nii.gz"
                 if not mask.exists() or mask.stat().st_mtime_ns < log.stat().st_mtime_ns:
-                    self._unwritten.put(volume)  # a server was killed before it wrote this one
+                    self._unwritten.put(volume)  # a server was killed before it wrote this mask
         except (UserError, OSError) as error:
             logger.error("%s", error)  # noqa: TRY400 - a line is enough
         while True:
@@ -108,7 +111,7 @@ class Work:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Let nobody else reserve or answer, in this process or another; read what others have answered."""
+        """Exclude other threads and processes from reservations and answers, and read the answers of others."""
         with self._lock:
             self._answers.folder.mkdir(parents=True, exist_ok=True)
             with (self._answers.folder / "reservations.lock").open("w") as file:
@@ -116,14 +119,14 @@ class Work:
                 self._answers.refresh()
                 yield
 
-    # -- what there is to do ---------------------------------------------------------------------------------------
+    # -- rounds and their state ------------------------------------------------------------------------------------
 
     def rounds(self) -> list[str]:
-        """Return the rounds that have a work list, the oldest first."""
+        """Return the rounds with a work list, the oldest first."""
         return sorted((path.stem for path in self._lists.glob("*.tsv")), key=lambda name: Model.parse(name).iteration)
 
     def items(self, round: str) -> dict[tuple[str, int], Item]:
-        """Return the work list of a round by (volume, slice), as the file is now."""
+        """Return the current work list of a round by (volume, slice)."""
         path = self._lists / f"{round}.tsv"
         changed = path.stat().st_mtime_ns
         if self._read.get(round, (None,))[0] != changed:
@@ -139,16 +142,16 @@ class Work:
         return self._read[round][1]
 
     def open_round(self) -> str | None:
-        """Return the round whose work list waits for answers: the newest, unless it is closed."""
+        """Return the newest round with a work list; None if it is closed."""
         return open_round(self._lists, self._answers)
 
     def volumes(self) -> set[str]:
-        """Return the volumes of all work lists, whose images may be seen."""
+        """Return the volumes of all work lists, whose images the page may show."""
         with self._lock:
             return {volume for round in self.rounds() for volume, _ in self.items(round)}
 
     def _scene(self, round: str, annotator: str) -> Scene:
-        """Return how things stand in a round, for an annotator."""
+        """Return the state of a round for an annotator."""
         scene = Scene(self._answers.all, self._answers.by_slice(), {}, set())
         for draft in self._answers.drafts():
             if draft["round"] != round:
@@ -161,9 +164,9 @@ class Work:
         return scene
 
     def state(self, annotator: str) -> dict[str, Any]:
-        """Return the open round as an annotator may see it: slices, who has done what, seconds; and earlier answers.
+        """Return the newest round as an annotator may see it: slices with their state, people, and earlier answers.
 
-        A slice that two people annotate is shown to neither with the other's answer before both have answered.
+        If two people annotate a slice, neither sees the other's answer before both have answered.
         """
         with self._alone():
             round = self._finish_round()
@@ -201,7 +204,7 @@ class Work:
             }
 
     def _row(self, item: Item, annotator: str, scene: Scene) -> dict[str, Any]:
-        """Return what an annotator may know of a slice of a work list."""
+        """Return the state of a slice of a work list, as an annotator may see it."""
         key = item.volume, item.slice
         by = scene.done.get(key, {})
         others = scene.reserved.get(key, set()) - {annotator} - set(by)
@@ -229,16 +232,16 @@ class Work:
 
     @staticmethod
     def _visible(item: Item, annotator: str, by: Mapping[str, int]) -> dict[str, int]:
-        """Return the records of a slice that an annotator may see: all once it is done, else the own."""
+        """Return the answers of a slice that an annotator may see: all after it is done, before that their own."""
         return {name: number for name, number in by.items() if len(by) >= item.people or name == annotator}
 
     # -- working on a slice ----------------------------------------------------------------------------------------
 
     def open(self, annotator: str, tab: str, volume: str | None = None, slice: int | None = None) -> dict[str, Any]:
-        """Reserve a slice for an annotator, the next free one if none is named, and return what the page draws on.
+        """Reserve a slice for an annotator, by default the next free one, and return the data for drawing.
 
-        An own answer of this round or an earlier one may be opened again, and is where the drawing starts. What is done
-        by others is shown without being reserved. Raises `Refused`.
+        Annotators may open their own answers of this or an earlier round again, from which the drawing then starts.
+        Slices done by others are shown without a reservation. Raise `Refused` if the slice is not free.
         """
         with self._alone():
             round = self._require_open()
@@ -251,14 +254,14 @@ class Work:
             row = self._row(item, annotator, scene)
             if row["state"] == "taken":
                 who = " and ".join([*row["by"], *row["reserved"]])
-                raise Refused(409, f"{who} has this slice in work; take another one", reason="taken")
+                raise Refused(409, f"{who} is working on this slice; take another one", reason="taken")
             read_only = row["state"] == "done"
             records = self._visible(item, annotator, scene.done.get(key, {}))
             masks = {name: scene.log[number].runs for name, number in records.items()}
             draft = None if read_only else self._draft(round, item, annotator)
             if not read_only:
                 if draft and annotator in records and draft["opened"] <= scene.log[records[annotator]].saved:
-                    draft = None  # what a server that was killed had already put into the log
+                    draft = None  # a killed server had already logged this answer
                 moment = self._clock().isoformat(timespec="milliseconds")
                 draft = draft or {"opened": moment, "state": None}
                 draft |= {"round": round, "volume": item.volume, "slice": item.slice, "annotator": annotator}
@@ -280,7 +283,7 @@ class Work:
             }
 
     def keep(self, given: Mapping[str, Any]) -> None:
-        """Keep what is drawn on a slice so far, and the reservation with it. Raises `Refused`.
+        """Store the drawing on a slice so far, which renews the reservation. Raise `Refused` if it cannot be stored.
 
         given: annotator, tab, round, volume, slice, opened, and the page's state with at least runs and revision.
         """
@@ -293,18 +296,18 @@ class Work:
             moment = self._clock().isoformat(timespec="milliseconds")
             newest = self._answers.by_slice().get((volume, slice), {}).get(annotator)
             if newest is not None and self._answers.all[newest].opened == opened:
-                return  # a late one, of what has been answered meanwhile
+                return  # a late draft, whose slice has meanwhile been answered
             draft = self._draft(round, item, annotator) or {"opened": opened, "tab": given["tab"], "state": None}
             if draft["tab"] != given["tab"]:
-                raise Refused(409, "this slice was opened in another tab since; go on there", reason="tab")
+                raise Refused(409, "this slice has since been opened in another tab; continue there", reason="tab")
             if draft["state"] and draft["state"]["revision"] > state["revision"]:
-                return  # a late one, which the newer one has overtaken
+                return  # a late draft, after a newer one
             draft |= {"round": round, "volume": volume, "slice": slice, "annotator": annotator}
             draft |= {"touched": moment, "state": dict(state)}
             self._answers.keep_draft(round, volume, slice, annotator, draft)
 
     def leave(self, annotator: str, tab: str, round: str, volume: str, slice: int) -> None:
-        """Give back a slice on which nothing is drawn; what is drawn stays reserved for its time."""
+        """Release a slice on which nothing is drawn; a slice with a drawing stays reserved for its time."""
         with self._alone():
             item = self._of_open_round(annotator, round, volume, slice)
             draft = self._draft(round, item, annotator)
@@ -312,10 +315,10 @@ class Work:
                 self._answers.drop_draft(round, volume, slice, annotator)
 
     def answer(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Put an answer into the log, and close the round if it was the last one. Raises `Refused`.
+        """Log an answer, and close the round if it was the last one. Raise `Refused` if it is not accepted.
 
-        given: annotator, round, volume, slice, answer, runs, seconds, opened, start and comment, as an `Answer` has
-        them. The same answer sent once more is not logged again. also: who else has answered the slice that came back.
+        given: annotator, round, volume, slice, answer, runs, seconds, opened, start and comment, see `Answer`. An
+        answer that is sent again is not logged twice. also, in the result: who had already completed the slice.
         """
         annotator, round, volume, slice = (given[name] for name in ("annotator", "round", "volume", "slice"))
         with self._alone():
@@ -324,14 +327,14 @@ class Work:
             runs = tuple(given["runs"]) if given["answer"] == MASK else ()
             if earlier and (earlier.round, earlier.opened, earlier.answer, earlier.runs, earlier.comment) == (
                 *(round, given["opened"], given["answer"], runs, given["comment"]),
-            ):  # whoever says it again has not heard that it is in the log
+            ):  # the client sends it again, because it has not received the reply
                 self._answers.drop_draft(round, volume, slice, annotator)
                 return {"closed": self._finish_round() is None, "also": []}
             item = self._of_open_round(annotator, round, volume, slice)
             shape = self.pictures.shape(volume)[1:]
             mask = _checked_runs(runs, shape)
             if given["answer"] == MASK and not mask.any():
-                raise Refused(400, "nothing is drawn; say that there is no liver, or that you cannot tell")
+                raise Refused(400, "nothing is drawn; choose No liver here or Cannot tell instead")
             beyond = len(before) >= item.people and annotator not in before
             if beyond and self._draft(round, item, annotator) is None:
                 raise Refused(409, "this slice has been answered by others; take another one", reason="taken")
@@ -353,10 +356,10 @@ class Work:
             return {"closed": self._finish_round() is None, "also": list(before) if beyond else []}
 
     def _finish_round(self) -> str | None:
-        """Close the open round if all of it is answered, and return it if it is still open."""
+        """Close the open round if it is complete; return it if it is still open."""
         round = self.open_round()
         if round is None:
-            self._answers.write_closed()  # whoever closed it may have been killed before
+            self._answers.write_closed()  # the process that closed it may have been killed before
             return None
         done = self._answers.by_slice()
         if all(len(done.get(key, {})) >= item.people for key, item in self.items(round).items()):
@@ -365,17 +368,17 @@ class Work:
         return round
 
     def close(self, annotator: str, round: str) -> None:
-        """Close the open round, `round` to the annotator, with what has been answered so far; raises `Refused`."""
+        """Close the open round with the answers so far; raise `Refused` if it is not `round`, or has no answer."""
         with self._alone():
             if self._require_open() != round:
-                raise Refused(409, "another round is open by now; look at its list first", reason="closed")
+                raise Refused(409, "another round is open now; look at its list first", reason="closed")
             if not self._answers.begun(round):
-                raise Refused(409, "no slice of this round is answered yet, so there is nothing to go on with")
+                raise Refused(409, "no slice of this round is answered yet")
             logger.info("%s closes round %s", annotator, round)
             self._answers.close(round)
 
     def mask_of(self, annotator: str, volume: str, slice: int) -> np.ndarray | None:
-        """Return the mask, bool (y, x), that an annotator may see on a slice: the own, else another's, or None."""
+        """Return the mask, bool (y, x), that an annotator may see on a slice: their own, else another's, or None."""
         with self._lock:
             done = self._answers.by_slice()
             item = self._item(volume, slice, annotator, done, any_round=True)
@@ -384,7 +387,7 @@ class Work:
             return None if number is None else self._answers.all[number].mask
 
     def _next(self, annotator: str, round: str, scene: Scene) -> Item:
-        """Return the free slice that an annotator takes next: one that they have begun, else the first."""
+        """Return the next free slice for an annotator: one that they have begun, otherwise the first."""
         states = {item: self._row(item, annotator, scene)["state"] for item in self.items(round).values()}
         for wanted in ("begun", "open"):
             for item, state in states.items():
@@ -392,13 +395,15 @@ class Work:
                     return item
         waiting = sum(state == "taken" for state in states.values())
         if waiting:
-            raise Refused(409, f"{waiting} slices are in work by others; nothing else is left", reason="waiting")
-        raise Refused(409, "you have done all that you can; the rest waits for a second person", reason="waiting")
+            raise Refused(409, f"others are working on {waiting} slices; nothing else is left", reason="waiting")
+        raise Refused(409, "you have done all your slices; the others wait for a second person", reason="waiting")
 
     def _require_open(self) -> str:
         round = self._finish_round()
         if round is None:
-            raise Refused(409, "no round is open; run the same snakemake command again for the next", reason="closed")
+            raise Refused(
+                409, "no round is open; run the same snakemake command again for the next one", reason="closed"
+            )
         return round
 
     def _item(self, volume: str, slice: int | None, annotator: str, done: Mapping, *, any_round: bool = False) -> Item:
@@ -412,7 +417,7 @@ class Work:
     def _of_open_round(self, annotator: str, round: str, volume: str, slice: int) -> Item:
         """Return a slice that may be answered now in `round`."""
         if self.open_round() != round:
-            raise Refused(409, "the round of this slice is closed; reload the page for what is open", reason="closed")
+            raise Refused(409, "the round of this slice is closed; reload the page for the open round", reason="closed")
         return self._item(volume, slice, annotator, self._answers.by_slice())
 
     def _draft(self, round: str, item: Item, annotator: str) -> dict[str, Any] | None:
@@ -420,15 +425,15 @@ class Work:
 
 
 def _checked_runs(runs: Any, shape: tuple[int, int]) -> np.ndarray:
-    """Return the mask, bool of `shape`, of runs that a client sent. Raises `Refused`."""
+    """Return the mask, bool of `shape`, of a client's runs. Raise `Refused` if they are invalid."""
     try:
         return from_runs(tuple(runs), shape)
     except (UserError, OverflowError) as error:
-        raise Refused(400, f"the mask is not one of this slice: {error}") from error
+        raise Refused(400, f"the mask does not fit this slice: {error}") from error
 
 
 def _agreement(one: Answer, other: Answer) -> float | None:
-    """Return the Dice index of two answers, 1 where both are empty, None where one could not tell."""
+    """Return the Dice index of two answers, 1 if both are empty, None if one is inconclusive."""
     if CANNOT_TELL in (one.answer, other.answer):
         return None
     masks = one.mask, other.mask

@@ -1,1 +1,1 @@
-"""The synthetic cohort of the demo and of the tests: patients, their scans, and the files of them."""
+"""The synthetic cohort of the demo and of the tests: patients, scans and files."""

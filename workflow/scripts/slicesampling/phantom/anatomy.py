@@ -1,7 +1,8 @@
-"""A patient that never lived: what is where, how it is bent, and how bright it is in each contrast phase.
+"""Synthetic patients: anatomy, deformation, and Hounsfield units in each contrast phase.
 
 The anatomy is a list of implicit surfaces in the coordinates of a reference patient (mm; x to the left, y to the back,
-z to the head; z = 0 at the right dome of the diaphragm), bent by a smooth displacement, so that any grid can sample it.
+z to the head; z = 0 at the right dome of the diaphragm), deformed by a smooth displacement, so that it can be sampled
+on any grid.
 
 The numbers here and in `liver`, `organs` and `skeleton` are positions and half axes in mm of that reference patient,
 set by eye against clinical CT; Hounsfield units are those of `ENHANCEMENT` and of textbooks.
@@ -41,7 +42,7 @@ ENHANCEMENT: dict[str, Vector] = {
 
 @dataclass(frozen=True)
 class Anatomy:
-    """One patient: what to paint, and how the reference patient is bent, scaled and laid on the table."""
+    """One patient: the parts, and the deformation, scale and pose of the reference patient."""
 
     parts: list[Part]
     scale: Vector  # x, y, z
@@ -58,7 +59,7 @@ class Anatomy:
     metal: tuple[Vector, ...] = ()
 
 
-# z of the reference patient, half width and half depth of the muscles' surface there.
+# z in the reference patient, and half width and half depth of the muscles' surface at this z.
 TORSO = np.array(
     [
         (-480, 165, 96), (-420, 166, 101), (-370, 158, 102), (-310, 144, 98), (-250, 136, 94), (-180, 138, 96),

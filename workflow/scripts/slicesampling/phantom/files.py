@@ -1,6 +1,6 @@
-"""A synthetic multi-site abdominal CT cohort in real file formats: the data set of the demo and of the tests.
+"""Files of the synthetic multi-site abdominal CT cohort, in the formats of real data sets.
 
-No voxel of it comes from a patient. Every volume depends on (seed, volume) alone.
+No voxel is from a patient. Every volume depends only on (seed, volume).
 """
 
 from collections.abc import Mapping
@@ -23,16 +23,16 @@ from .sites import EXCLUSIONS, SITES, Row
 
 
 def reference_mask(labels: Array, exclude: str) -> Array:
-    """Return the reference mask (uint8, z, y, x; 0 outside, 1 liver, 2 tumour) that goes with `exclude`.
+    """Return the reference mask, uint8 (z, y, x): 0 outside, 1 liver, 2 tumour.
 
-    An empty reason gives the correct mask; the reasons of `EXCLUSIONS` give one that is wrong in the said way.
+    It is correct if `exclude` is empty, and has the fault that one of the `EXCLUSIONS` describes otherwise.
     """
     mask = np.where(labels == VENA_CAVA, 0, labels).astype(np.uint8)
     if exclude == EXCLUSIONS[0]:
         liver_slices = np.any(mask > 0, axis=(1, 2), keepdims=True)
         return np.where((labels == VENA_CAVA) & liver_slices, LIVER, mask).astype(np.uint8)
     if exclude == EXCLUSIONS[1]:
-        # Drawn on few slices and carried over to the next ones, cut short, with straight edges.
+        # Drawn on few slices and copied to the next ones, truncated, with straight edges.
         every = max(2, len(mask) // 12)
         held = mask[np.arange(len(mask)) // every * every]
         side = max(2, mask.shape[1] // 24)
@@ -42,10 +42,10 @@ def reference_mask(labels: Array, exclude: str) -> Array:
 
 
 def write_volume(row: Row, settings: Mapping[str, Any]) -> None:
-    """Write image and label of one row of `plan_cohort`, each by rename; the same row gives the same bytes.
+    """Write image and label of a row of `plan_cohort`, each by rename; the same row always gives the same bytes.
 
     NIfTI sites: int16 with the site's slope, intercept and orientation, label uint8. DICOM sites: a CT series with
-    file names in no order, and one PNG mask a slice; the masks' names ascend from head to feet, with InstanceNumber.
+    shuffled file names, and one PNG mask per slice; the masks' names ascend from head to feet, like InstanceNumber.
     """
     hu, labels, grid = render_row(row, settings)
     site = SITES[row["site"]]
@@ -60,7 +60,7 @@ def write_volume(row: Row, settings: Mapping[str, Any]) -> None:
             for number, plane in enumerate(mask[::-1]):
                 Image.fromarray(plane > 0).save(folder / f"liver_GT_{number:03d}.png")
         return
-    for plane in hu:  # in place: a whole-body scan is half a gigabyte
+    for plane in hu:  # in place, because a whole-body scan has half a gigabyte
         plane[:] = np.rint((plane - np.float32(site.intercept)) / np.float32(site.slope))
     for path, array, slope, intercept in (
         (row["image"], hu, site.slope, site.intercept),
@@ -71,7 +71,7 @@ def write_volume(row: Row, settings: Mapping[str, Any]) -> None:
 
 
 def _scaled_nifti(array: Array, grid: Grid, orientation: str, slope: float, intercept: float) -> nibabel.Nifti1Image:
-    """Wrap stored values (z, y, x), with the scale from them to HU."""
+    """Return stored values (z, y, x) as a NIfTI image, with the scale to HU."""
     dz, dy, dx = grid.spacing
     oz, oy, ox = grid.origin
     affine = np.array([[-dx, 0, 0, -ox], [0, -dy, 0, -oy], [0, 0, dz, oz], [0, 0, 0, 1]], float)  # NIfTI is RAS
@@ -81,7 +81,7 @@ def _scaled_nifti(array: Array, grid: Grid, orientation: str, slope: float, inte
 
 
 def _write_series(folder: Path, hu: Array, grid: Grid, row: Row, settings: Mapping[str, Any]) -> None:
-    """Write one CT Image Storage file a slice into `folder`."""
+    """Write one CT Image Storage file per slice into `folder`."""
     site = SITES[row["site"]]
     folder.mkdir()
     key = (str(settings["seed"]), str(settings["matrix"]), row["volume"])

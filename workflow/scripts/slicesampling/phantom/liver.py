@@ -27,7 +27,7 @@ from .shapes import (
 def _branches(
     rng: np.random.Generator, start: Array, direction: Array, length: float, radius: float, depth: int
 ) -> Iterator[tuple[Vector, Vector, float, float]]:
-    """A tree of vessels that halves its cross section at each of `depth` forks."""
+    """Yield the segments of a vessel tree whose branches halve their cross section at each of `depth` forks."""
     end = start + direction * length
     yield (*start,), (*end,), radius, radius * 0.8  # type: ignore[misc]
     if depth:
@@ -40,7 +40,7 @@ def _branches(
 
 
 def liver(rng: np.random.Generator, hu: Mapping[str, float], hard_case: str, tumours: int) -> list[Part]:
-    """Liver with portal and hepatic veins, lesions, gallbladder and vena cava."""
+    """Return the liver with portal and hepatic veins, lesions, gallbladder, and vena cava."""
     polycystic, resected = hard_case == "polycystic liver", hard_case == "resected liver"
     growth = rng.uniform(0.97, 1.1) * (1.12 if polycystic else 1.0)
     right, right_radii = around(rng, (-64, 2, -76), 4), (94 * growth, 92 * growth, 100 * growth)
@@ -153,7 +153,7 @@ def liver(rng: np.random.Generator, hu: Mapping[str, float], hard_case: str, tum
         for _ in range(9):
             clip = (float(cut_at + rng.normal(0, 4)), float(rng.uniform(-40, 20)), float(rng.uniform(-110, -40)))
             parts.append(blob("surgical clip", 1800.0, clip, (1.8, 1.8, 3.0), label=None))
-        if cut_side < 0:  # bowel moves up into the room of the right lobe
+        if cut_side < 0:  # bowel moves up into the space of the right lobe
             free: dict[str, Any] = {"inside": (("cavity", 2.0), ("abdomen", 5.0)), "outside": (("liver", 2.0),)}
             line = [
                 around(rng, q, 6)

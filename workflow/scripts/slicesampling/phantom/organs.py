@@ -1,4 +1,4 @@
-"""Chest and abdomen but the liver, in mm of the reference patient."""
+"""The organs of chest and abdomen, without the liver, in mm of the reference patient."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +25,7 @@ from .skeleton import spine_y
 
 
 def thorax(rng: np.random.Generator, hu: Mapping[str, float]) -> list[Part]:
-    """Lungs with vessels, heart, great vessels, oesophagus, trachea."""
+    """Return lungs with vessels, heart, great vessels, oesophagus, and trachea."""
     heart = around(rng, (24, -42, 28), 3)
     size = rng.uniform(0.93, 1.07)
     radii = (64 * size, 49 * size, 58 * size)
@@ -93,7 +93,7 @@ def thorax(rng: np.random.Generator, hu: Mapping[str, float]) -> list[Part]:
 
 
 def upper_abdomen(rng: np.random.Generator, hu: Mapping[str, float], hard_case: str) -> list[Part]:
-    """Spleen, stomach, pancreas, kidneys, aorta and its branches, portal vein, psoas muscles."""
+    """Return spleen, stomach, pancreas, kidneys, aorta with branches, portal vein, and psoas muscles."""
     free: dict[str, Any] = {"inside": (("cavity", 1.5), ("abdomen", 3.5)), "outside": (("liver", 1.5),)}
     deep: dict[str, Any] = {"inside": (("cavity", 0.0),), "outside": (("liver", 1.0),)}
     parts: list[Part] = []
@@ -210,7 +210,7 @@ def upper_abdomen(rng: np.random.Generator, hu: Mapping[str, float], hard_case: 
 
 
 def bowel(rng: np.random.Generator, hu: Mapping[str, float]) -> list[Part]:
-    """Colon with faeces and gas, loops of the small bowel, mesenteric vessels, bladder, rectum."""
+    """Return colon with faeces and gas, loops of the small bowel, mesenteric vessels, and pelvic organs."""
     free: dict[str, Any] = {"inside": (("cavity", 2.0), ("abdomen", 4.0)), "outside": (("liver", 2.0),)}
     frame: list[Vector] = [
         (-92, 18, -322),

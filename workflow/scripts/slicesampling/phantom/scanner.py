@@ -1,4 +1,4 @@
-"""A patient on the table of a scanner: Hounsfield units and labels on a grid."""
+"""Rendering of a synthetic patient: Hounsfield units and labels on a grid."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ class Grid(NamedTuple):
     origin: Vector
 
 
-CHUNK = 1 << 19  # voxels rendered at a time: a few MB an array, so that they stay in the processor's cache
+CHUNK = 1 << 19  # voxels rendered at a time: a few MB per array, so that they stay in the processor's cache
 
 
 def render(
@@ -36,9 +36,9 @@ def render(
 ) -> tuple[Array, Array]:
     """Sample `patient` on `grid`; return Hounsfield units (int16) and labels (uint8), both (z, y, x).
 
-    Labels: `LIVER`, `TUMOUR` (inside the liver), `VENA_CAVA`, else 0. `noise` in HU (standard deviation), `kernel` in
-    mm (its blur); `padding` in HU fills the corners outside the scanner's circle. Memory: the two results and a few
-    slices.
+    Labels are `LIVER`, `TUMOUR` (inside the liver), `VENA_CAVA`, and 0 elsewhere. noise: standard deviation in HU;
+    kernel: its blur in mm; padding: HU of the corners outside the scanner's circle. The memory is that of the two
+    results and a few slices.
     """
     slices, rows, columns = grid.shape
     hu = np.empty(grid.shape, np.int16)
@@ -50,7 +50,7 @@ def render(
     radius = 0.5 * columns * dx
     corners = np.hypot(*np.meshgrid(y1 - y1.mean(), x1 - x1.mean(), indexing="ij")) > radius
     sigma = kernel / dx
-    # Blurring leaves less variance: divide by the root of the sum of the squared weights, measured on an impulse.
+    # Blurring reduces the variance: divide by the root of the sum of squared weights, measured on an impulse.
     impulse = np.zeros((65, 65), np.float32)
     impulse[32, 32] = 1
     gain = noise / float(np.sqrt((ndimage.gaussian_filter(impulse, sigma) ** 2).sum()))
@@ -68,7 +68,7 @@ def render(
             previous = layer.copy()
         if sigma > 0.3:
             ndimage.gaussian_filter(fresh, (0, sigma, sigma), output=fresh, truncate=2.5)
-        # More noise where more tissue absorbs: the middle of the body; little in air.
+        # Noise is stronger where more tissue absorbs, in the middle of the body, and weak in air.
         fresh *= np.float32(gain) * (np.float32(0.45) + np.clip(depth * np.float32(-1 / 110), 0, 0.75))
         values += fresh
         np.clip(values, LOWEST_HU, HIGHEST_HU, out=values)
@@ -78,7 +78,7 @@ def render(
 
 
 def _displacement(patient: Anatomy, z: Array, y: Array, x: Array) -> tuple[Array, Array, Array]:
-    """Smooth displacement in mm, each (z, y, x): sums of products of waves, so one matrix product a component."""
+    """Return the smooth displacement (x, y, z components) in mm, each (z, y, x), as sums of products of waves."""
     components = []
     for waves in np.moveaxis(patient.waves, 1, 0):
         amplitude, kx, ky, kz, px, py, pz = waves.T[..., None].astype(np.float32)
@@ -89,7 +89,7 @@ def _displacement(patient: Anatomy, z: Array, y: Array, x: Array) -> tuple[Array
 
 
 def _render_slices(patient: Anatomy, z1: Array, y1: Array, x1: Array, spacing: Vector) -> tuple[Array, Array, Array]:
-    """Paint some slices without noise; return HU, labels and the distance to the skin."""
+    """Render some slices without noise; return HU, labels and the distance to the skin in mm."""
     shape = len(z1), len(y1), len(x1)
     # Scanner → reference patient.
     sx, sy, sz = patient.scale
@@ -102,7 +102,7 @@ def _render_slices(patient: Anatomy, z1: Array, y1: Array, x1: Array, spacing: V
     bz = (z1 + 0.6 * breath.astype(np.float32)) / sz
     ux, uy, uz = _displacement(patient, bz, y1 / sy, x1 / sx)
     x, y, z = (bx + ux).astype(np.float32), (by + uy).astype(np.float32), bz[:, None, None].astype(np.float32) + uz
-    # An edge is as wide as a voxel: partial volume instead of stairs.
+    # Edges are as wide as a voxel, for partial volume effects instead of steps.
     gap, pixel = spacing[0], spacing[2]
     edge = np.float32((sx + sy) / 2 / (1.1 * max(pixel, 0.6 * gap)))
 
@@ -131,7 +131,7 @@ def _render_slices(patient: Anatomy, z1: Array, y1: Array, x1: Array, spacing: V
     skin = wall - fat.astype(np.float32)
     thickness = FRONT_WALL + (SIDE_WALL - FRONT_WALL) * sideways * np.ones_like(front)
     inner = wall + thickness.astype(np.float32)
-    if bz[-1] > 60:  # shoulders lie around the ribs' dome
+    if bz[-1] > 60:  # the shoulders surround the dome of the ribs
         inner = np.maximum(inner, ellipsoid(Points(x, y, z, wall), (0, 2, 60), (128, 97, 165)))
     muscles = _section(x1 / sx, (-75, 75)), _section(y1 / sy, (30, 140))
     near = np.s_[:, muscles[1], muscles[0]]
@@ -190,16 +190,16 @@ def _render_slices(patient: Anatomy, z1: Array, y1: Array, x1: Array, spacing: V
 
 
 def _section(axis: Array, limits: tuple[float, float]) -> slice:
-    """The part of an increasing axis between two limits."""
+    """Return the part of an ascending axis between two limits."""
     first, last = np.searchsorted(axis, limits)
     return slice(int(first), int(last))
 
 
 def _reached(patient: Anatomy, z1: Array, y1: Array, x1: Array, blur: float) -> Iterator[tuple[Part, Any]]:
-    """Yield each part that these voxel centres (mm) reach, with the block of voxels around its box."""
+    """Yield each part that overlaps these voxel centres (mm), with the block of voxels around its box."""
     boxes = np.array([part.box for part in patient.parts], float)  # (part, low or high, x y z)
     scale = np.array(patient.scale)
-    # Boxes are given before bending and breathing: add the largest displacement, and turn them with the patient.
+    # Boxes are defined before deformation and breathing: add the largest displacement, and rotate them.
     margin = np.abs(patient.waves[..., 0]).sum(axis=0) + blur + 1 + patient.motion / scale
     middle, half = boxes.mean(axis=1) * scale, ((boxes[:, 1] - boxes[:, 0]) / 2 + margin) * scale
     cos, sin = np.cos(patient.rotation), np.sin(patient.rotation)
@@ -219,7 +219,7 @@ def _reached(patient: Anatomy, z1: Array, y1: Array, x1: Array, blur: float) -> 
 
 
 def _paint_table(values: Array, patient: Anatomy, y1: Array, x1: Array) -> None:
-    """Two curved plates with foam between, behind the patient; the table neither bends nor turns with the patient."""
+    """Paint the table: two curved plates with foam between, behind the patient, not deformed with the patient."""
     top = patient.shift[1] + 104 * patient.scale[1] + 0.5 * patient.fat + 10
     x, y = x1[None, :], y1[:, None]
     plate = top - 34 * (x / 210) ** 2
@@ -235,7 +235,7 @@ def _paint_table(values: Array, patient: Anatomy, y1: Array, x1: Array) -> None:
 
 
 def _add_streaks(values: Array, patient: Anatomy, z1: Array, y1: Array, x1: Array, skin: Array) -> None:
-    """Bright and dark rays from each piece of metal, in the slices that it crosses."""
+    """Add bright and dark rays from each piece of metal, in the slices that it crosses."""
     body = np.clip(-skin / 10, 0, 1)
     for number, (mx, my, mz) in enumerate(patient.metal):
         weight = np.exp(-(((z1 / patient.scale[2] - mz) / 7) ** 2)).astype(np.float32)
@@ -249,7 +249,7 @@ def _add_streaks(values: Array, patient: Anatomy, z1: Array, y1: Array, x1: Arra
 
 
 class Scan(NamedTuple):
-    """A patient and how the site scans it."""
+    """A patient and its acquisition."""
 
     patient: Anatomy
     grid: Grid
@@ -258,7 +258,7 @@ class Scan(NamedTuple):
 
 
 def scan_of(row: Row, settings: Mapping[str, Any]) -> Scan:
-    """Draw patient and acquisition of one row of the plan, from (seed, volume) alone."""
+    """Draw the patient and the acquisition of a row of the plan, which depend only on (seed, volume)."""
     check_settings(settings)
     site = SITES[row["site"]]
     volume = row["volume"]
@@ -276,7 +276,7 @@ def scan_of(row: Row, settings: Mapping[str, Any]) -> Scan:
     protocol = float(draw.choice(site.slice_thickness))
     top, bottom = (draw.uniform(*ends) * patient.scale[2] for ends in SCAN_RANGES[str(draw.choice(site.scan))])
     length = float(np.clip((top - bottom) / protocol, *site.slices)) * protocol
-    # A coarser matrix also means thicker slices, up to the width of a pixel.
+    # A coarser matrix also has thicker slices, up to the width of a pixel.
     thickness = max(protocol, min(protocol * FULL_MATRIX / matrix, pixel))
     slices = max(1, round(length / thickness))
     middle = field_of_view / 2 - pixel / 2
@@ -285,7 +285,7 @@ def scan_of(row: Row, settings: Mapping[str, Any]) -> Scan:
 
 
 def render_row(row: Row, settings: Mapping[str, Any]) -> tuple[Array, Array, Grid]:
-    """Render one row of the plan; return Hounsfield units, labels (see `render`) and grid."""
+    """Render a row of the plan; return Hounsfield units, labels (see `render`) and grid."""
     scan = scan_of(row, settings)
     site = SITES[row["site"]]
     draw = generator(settings["seed"], row["volume"], "noise")

@@ -1,4 +1,4 @@
-"""Implicit surfaces to paint a patient with: negative inside, about the distance in mm near the surface."""
+"""Implicit surfaces of a patient: negative inside, approximately the distance in mm near the surface."""
 
 import itertools
 from collections.abc import Callable
@@ -13,7 +13,7 @@ GAS_HU = -980.0
 
 
 class Points(NamedTuple):
-    """Places in the reference patient in mm; `wall` is the distance to the outer surface of the muscles."""
+    """Points in the reference patient in mm; `wall` is the distance to the outer surface of the muscles."""
 
     x: Array
     y: Array
@@ -25,10 +25,10 @@ Distance = Callable[[Points], Array]
 
 
 class Part(NamedTuple):
-    """One thing to paint: where `distance` is negative inside `box` ((low x, y, z), (high x, y, z)), of value `hu`.
+    """One object: the region of `box` ((low x, y, z), (high x, y, z)) with negative `distance`, and its value `hu`.
 
-    `inside` and `outside` clip it by fields made before: name, margin in mm. `shell` limits it to a range of the
-    distance to the muscles' surface. `label` is what it writes to the label volume: None leaves it, 0 erases.
+    `inside` and `outside` clip it by previous fields: name, margin in mm. `shell` limits it to a range of distances to
+    the muscles' surface. `label` is its value in the label volume; None keeps the existing labels, 0 erases them.
     """
 
     name: str
@@ -42,19 +42,19 @@ class Part(NamedTuple):
 
 
 def smooth_min(a: Array, b: Array, width: float) -> Array:
-    """Union of two surfaces, rounded over `width` mm."""
+    """Return the union of two surfaces, rounded over `width` mm."""
     overlap = np.maximum(width - np.abs(a - b), 0)
     return np.minimum(a, b) - overlap * overlap * (0.25 / width)
 
 
 def smooth_max(a: Array, b: Array, width: float) -> Array:
-    """Intersection of two surfaces, rounded over `width` mm."""
+    """Return the intersection of two surfaces, rounded over `width` mm."""
     overlap = np.maximum(width - np.abs(a - b), 0)
     return np.maximum(a, b) + overlap * overlap * (0.25 / width)
 
 
 def ellipsoid(p: Points, centre: Vector, radii: Vector, tilt: Vector = (0, 0, 0)) -> Array:
-    """Ellipsoid; `tilt` shears it: x with z, y with z, y with x."""
+    """Return the distance to an ellipsoid; `tilt` shears it: x with z, y with z, y with x."""
     dx, dy, dz = p.x - np.float32(centre[0]), p.y - np.float32(centre[1]), p.z - np.float32(centre[2])
     if tilt[2]:
         dy = dy - np.float32(tilt[2]) * dx
@@ -73,7 +73,7 @@ def ellipsoid(p: Points, centre: Vector, radii: Vector, tilt: Vector = (0, 0, 0)
 
 
 def capsule(p: Points, start: Vector, end: Vector, radius: float, end_radius: float) -> Array:
-    """Tube from `start` to `end` with round ends, its radius going from `radius` to `end_radius`."""
+    """Return the distance to a tube with round ends, whose radius changes from `radius` to `end_radius`."""
     axis = np.subtract(end, start).astype(np.float32)
     per_length = axis / np.float32(max(float(axis @ axis), 1e-6))
     dx, dy, dz = p.x - np.float32(start[0]), p.y - np.float32(start[1]), p.z - np.float32(start[2])
@@ -83,7 +83,7 @@ def capsule(p: Points, start: Vector, end: Vector, radius: float, end_radius: fl
 
 
 def box_around(centre: Vector, radii: Vector, tilt: Vector = (0, 0, 0)) -> tuple[Vector, Vector]:
-    """Box of an `ellipsoid`."""
+    """Return the bounding box of an `ellipsoid`."""
     reach = (
         radii[0] + abs(tilt[0]) * radii[2],
         radii[1] + abs(tilt[1]) * radii[2] + abs(tilt[2]) * (radii[0] + abs(tilt[0]) * radii[2]),
@@ -94,12 +94,12 @@ def box_around(centre: Vector, radii: Vector, tilt: Vector = (0, 0, 0)) -> tuple
 
 
 def blob(name: str, hu: Any, centre: Vector, radii: Vector, tilt: Vector = (0, 0, 0), **clip: Any) -> Part:
-    """An ellipsoid to paint."""
+    """Return an ellipsoid as a part."""
     return Part(name, hu, box_around(centre, radii, tilt), lambda p: ellipsoid(p, centre, radii, tilt), **clip)
 
 
 def tube(name: str, hu: Any, start: Vector, end: Vector, radius: float, end_radius: float, **clip: Any) -> Part:
-    """A capsule to paint."""
+    """Return a capsule as a part."""
     reach = max(radius, end_radius)
     (ax, ay, az), (bx, by, bz) = start, end
     box = (
@@ -110,7 +110,7 @@ def tube(name: str, hu: Any, start: Vector, end: Vector, radius: float, end_radi
 
 
 def chain(name: str, hu: Any, points: list[Vector], radii: list[float], **clip: Any) -> list[Part]:
-    """Capsules along `points`."""
+    """Return capsules along `points` as parts."""
     return [
         tube(name, hu, a, b, r, s, **clip)
         for (a, r), (b, s) in itertools.pairwise(list(zip(points, radii, strict=True)))
@@ -118,12 +118,12 @@ def chain(name: str, hu: Any, points: list[Vector], radii: list[float], **clip: 
 
 
 def above_fluid(part: Part, level: float) -> Part:
-    """The gas in a hollow organ: in front of y = `level`, because the patient lies on the back."""
+    """Return the gas in a hollow organ: in front of y = `level`, because the patient is supine."""
     content = part.distance
     return part._replace(hu=GAS_HU, distance=lambda p: np.maximum(content(p), p.y - np.float32(level)))
 
 
 def around(generator: np.random.Generator, centre: Vector, spread: float) -> Vector:
-    """A place near `centre`, with `spread` mm of standard deviation."""
+    """Return a random point near `centre`, with a standard deviation of `spread` mm."""
     x, y, z = np.asarray(centre) + spread * np.clip(generator.standard_normal(3), -2, 2)
     return float(x), float(y), float(z)

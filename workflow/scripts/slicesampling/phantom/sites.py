@@ -1,4 +1,4 @@
-"""The sites of the synthetic cohort, how they scan and store (Table 1 of the paper); its settings and its table."""
+"""The sites of the synthetic cohort with their acquisition and storage (Table 1 of the paper), settings, and table."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
@@ -9,23 +9,22 @@ from .. import UserError
 from ..jobs.randomness import generator
 from .anatomy import HARD_CASES
 
-Row: TypeAlias = Mapping[str, Any] | pd.Series  # of the table that `plan_cohort` makes
+Row: TypeAlias = Mapping[str, Any] | pd.Series  # of the table from `plan_cohort`
 
-FULL_MATRIX = 512  # pixels a side of a clinical CT slice
+FULL_MATRIX = 512  # pixels per side of a clinical CT slice
 SPLIT_LETTERS = {"pool": "p", "val": "v", "test": "t"}
 EXCLUSIONS = ("inferior vena cava included in the reference mask", "poor quality of the reference mask")
 EXCLUDED_LETTER = "x"
 
 
 class Site(NamedTuple):
-    """How a site acquires and stores its CT; lengths in mm.
+    """Acquisition and storage of a site's CT; lengths in mm.
 
     `field_of_view` (pixel size × 512), `slice_thickness`, `slices` and `pool`, `val`, `test` follow Table 1 of the
     paper; the field of view is fitted to the patient within its range. `scan` names the range in `SCAN_RANGES`, `phase`
-    the contrast phase in `PHASES`. `noise` is the standard deviation in HU in a soft-tissue organ, `kernel` that
-    of the noise's blur in mm. `orientation` is the direction in which the stored axes grow. `padding` is
-    the value in HU outside the scanner's circle. `stoutness` is the range of the patients' size, `tumours` the most
-    lesions of an ordinary liver.
+    the contrast phase in `PHASES`. `noise` is the standard deviation in HU in a soft-tissue organ, `kernel` that of the
+    noise's blur in mm. `orientation` is the direction of the stored axes. `padding` is the value in HU outside the
+    scanner's circle. `stoutness` is the range of the patients' size, `tumours` the most lesions of an ordinary liver.
     """
 
     pool: int
@@ -70,12 +69,12 @@ SITES: dict[str, Site] = {
     ),
 }  # fmt: skip
 
-# From where to where a scan reaches, in mm of the reference patient: range of the upper end, range of the lower end.
+# The extent of a scan in mm of the reference patient: range of the upper end, range of the lower end.
 SCAN_RANGES = {"abdomen": ((22.0, 50.0), (-310.0, -190.0)), "trunk": ((170.0, 215.0), (-455.0, -430.0))}
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
-    """Raise UserError naming the first setting of the phantom that is out of range."""
+    """Raise UserError with the first setting of the phantom that is out of range."""
     if not 16 <= settings["matrix"] <= 1024:
         raise UserError(f"phantom: matrix must be from 16 to 1024 pixels, got {settings['matrix']}")
     if not 0 <= settings.get("hard_cases", 0.0) <= 1:
@@ -93,13 +92,13 @@ def check_settings(settings: Mapping[str, Any]) -> None:
 
 
 def plan_cohort(settings: dict[str, Any], folder: str) -> pd.DataFrame:
-    """Return the cohort table of the phantom, one row a volume; makes no voxels.
+    """Return the cohort table of the phantom, one row per volume, without rendering.
 
-    `settings`: `seed`; `matrix`, in-plane pixels a side; `sites`, a dict of site → `pool`, `val`, `test` (number of
-    volumes); `hard_cases`, the share of pool and test volumes that are hard; `excluded`, the number of pool volumes
-    more whose reference mask is wrong on purpose (Fig. 3 of the paper). Columns: volume, patient, site, split, image,
-    label, exclude, hard_case; paths under `folder`. More volumes of a split leave the rows of the others as they are.
-    Raises UserError on an unknown site or a number out of range.
+    `settings`: `seed`; `matrix`, in-plane pixels per side; `sites`, a dict of site → `pool`, `val`, `test` (numbers of
+    volumes); `hard_cases`, the share of pool and test volumes that are hard; `excluded`, the number of additional pool
+    volumes with a deliberately wrong reference mask (Fig. 3 of the paper). Columns: volume, patient, site, split,
+    image, label, exclude, hard_case, liver_values; paths are under `folder`. Adding volumes to a split does not change
+    other rows. Raise UserError for an unknown site or a number out of range.
     """
     check_settings(settings)
     rows = []
@@ -109,7 +108,7 @@ def plan_cohort(settings: dict[str, Any], folder: str) -> pd.DataFrame:
             draw = generator(settings["seed"], site, split, "hard cases")
             offset, kind = draw.random(), int(draw.integers(len(HARD_CASES)))
             for index in range(counts.get(split, 0)):
-                # The running total of share × volumes passes a whole number: an even spread, whatever the total.
+                # Hard cases are where share × volumes passes a whole number: evenly spread for any total.
                 passed, now = int(offset + share * index), int(offset + share * (index + 1))
                 hard_case = HARD_CASES[(kind + passed) % len(HARD_CASES)] if now > passed else ""
                 rows.append(_row(folder, site, split, f"{site}-{letter}{index + 1:03d}", "", hard_case))

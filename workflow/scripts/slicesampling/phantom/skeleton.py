@@ -1,4 +1,4 @@
-"""Spine, ribs, pelvis and what else is bone, in mm of the reference patient."""
+"""Spine, ribs, pelvis and other bones, in mm of the reference patient."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ VERTEBRA_PITCH = 33.0
 
 
 def spine_y(z: Any) -> Any:
-    """Middle of the vertebral bodies: lumbar lordosis, thoracic kyphosis."""
+    """Return y of the middle of the vertebral bodies, with lumbar lordosis and thoracic kyphosis."""
     return 39 - 8 * np.cos((z + 230) / 93)
 
 
 def skeleton(rng: np.random.Generator) -> list[Part]:
-    """Spine, ribs, sternum, pelvis, femoral heads, scapulae."""
+    """Return spine, ribs, sternum, pelvis, femoral heads, and scapulae, with layers of fat."""
     density = rng.uniform(0.8, 1.15)
     cortex, marrow, cartilage = 520 * density, 175 * density, 105.0
     start = rng.uniform(0, VERTEBRA_PITCH)

@@ -1,1 +1,1 @@
-"""What a reader sees: tables, figures and pages, made from finished results."""
+"""Tables, figures and pages from finished results."""

@@ -10,6 +10,7 @@ from ..domain.metrics import METRICS, Metric
 from ..evaluation.claims import (
     CLAIMS,
     MARGINS,
+    OPEN,
     POOL_SHARE,
     SEEDS_FOR_VERDICT,
     SLICES_SHARE,
@@ -26,22 +27,23 @@ PAPER_LAST = 5
 """The paper's last iteration."""
 
 FALSE_VERDICTS = (
-    "How often a verdict is wrong: in a simulation of strategies that do not differ, in which trainings vary far more "
-    "than patients, the interval of one difference left out zero in 8 % of 700 runs with five seeds and in 6 % of 400 "
-    "with ten; “best” was said to hold in none and in 0.5 %, and not to hold in 9 % and 5 %."
+    "Rate of false verdicts: in a simulation of strategies that do not differ, in which trainings vary far more than "
+    "patients, the interval of one difference excluded zero in 8 % of 700 runs with five seeds and in 6 % of 400 runs "
+    "with ten; “best” held in none and in 0.5 %, and did not hold in 9 % and 5 %."
 )
 
 
 def claims_page(verdicts: pd.DataFrame, metrics: pd.DataFrame, synthetic: bool) -> str:
-    """Return the page: each claim by the Dice with the paper's figure, then by all metrics, and the rule of verdicts.
+    """Return the page: each claim by the Dice with the paper's value, then by all metrics, and the rules of verdicts.
 
-    verdicts: as from `evaluation.claims.judge`; metrics: what they were made from; synthetic: whether the volumes are.
+    verdicts: from `evaluation.claims.judge`; metrics: the records that it used; synthetic: whether the volumes are.
     """
     seeds, patients = metrics["seed"].nunique(), metrics["patient"].nunique()
     limits = [
-        "The volumes are synthetic: a verdict holds for them, and says nothing about patients." if synthetic else "",
-        f"{'One seed' if seeds == 1 else f'{seeds} seeds'}: nothing can be told. A verdict needs {SEEDS_FOR_VERDICT} "
-        "seeds: the interval of one contains patients and no trainings, that of few says little about other trainings."
+        "The volumes are synthetic: verdicts apply to them, and say nothing about patients." if synthetic else "",
+        f"{'One seed' if seeds == 1 else f'{seeds} seeds'}: no claim can be judged. A verdict needs "
+        f"{SEEDS_FOR_VERDICT} seeds: the interval of one covers patients but no trainings, that of few says little "
+        "about other trainings."
         if seeds < SEEDS_FOR_VERDICT
         else "",
     ]
@@ -57,14 +59,14 @@ def claims_page(verdicts: pd.DataFrame, metrics: pd.DataFrame, synthetic: bool) 
                 title="Each claim of the abstract and section VI, judged by the Dice",
                 note=f"In brackets the 95 % interval over {patients} patients"
                 + (f" and {seeds} seeds." if seeds > 1 else " only.")
-                + " Differences: the strategy that the claim is about minus the other; of several others the one that "
-                "decides, whose interval reaches furthest to the other side (paper: the closest mean).",
+                + " Differences: the strategy of the claim minus the other; of several others the decisive one, whose "
+                "interval reaches furthest to the other side (paper: the closest mean).",
             ),
             Table(
                 verdicts,
                 lay_out(_by_metric(verdicts), "Claim"),
                 title="The same by each metric",
-                note="In Dice and in the units of the errors; of errors the smaller is the better. Robustness: the 5th "
+                note="In Dice and in the units of the errors; smaller errors are better. Robustness: the 5th "
                 "percentile of the Dice, the 95th of the errors.",
             ),
         ],
@@ -74,26 +76,26 @@ def claims_page(verdicts: pd.DataFrame, metrics: pd.DataFrame, synthetic: bool) 
 def _rules() -> list[str]:
     margins = ", ".join(f"{about.name} {MARGINS[name]:g} {about.unit}".strip() for name, about in METRICS.items())
     return [
-        "Best, worst, better, most robust: “holds” where the intervals of the differences to all other strategies of "
-        "the paper, or in all iterations that the claim is about, lie on the claimed side of zero; “does not hold” "
-        "where one of them, widened for their number (Bonferroni), lies on the other side; else “cannot be told”.",
-        "No difference: “holds” where the interval lies within a margin on both sides of zero, “does not hold” where "
-        f"it lies outside, else “cannot be told”. Margins: {margins}, by which USS leads the next best strategy in the "
-        "paper's table 8.",
+        "Best, worst, better, most robust: the claim “holds” if the intervals of the differences to all other "
+        "strategies of the paper, or in all iterations of the claim, lie on the claimed side of zero. It “does not "
+        f"hold” if one of them, corrected for their number (Bonferroni), lies on the other side; else it is “{OPEN}”.",
+        "No difference: the claim “holds” if the interval lies within a margin on both sides of zero, “does not hold” "
+        f"if it lies outside; else it is “{OPEN}”. Margins: {margins}, the differences between USS and the next best "
+        "strategy in the paper's table 8.",
         "Fewest slices: as for “worst”, by the numbers of annotated slices; intervals by Student's t over seeds.",
-        f"Hard cases: the share of the annotated slices with {STRUCTURE} that are from volumes which the cohort table "
-        "calls hard cases, minus that of the data pool; interval by Student's t over seeds.",
-        f"Share of the data pool: “holds” where the interval lies at or above {100 * POOL_SHARE:.0f} % with at most "
-        f"{100 * SLICES_SHARE:.0f} % of the slices (rounded); “does not hold” where it lies below with at least so "
-        "many; else “cannot be told”.",
-        "Intervals of metrics are those of a paired bootstrap that draws patients and seeds, each on its own, widened "
-        "as far as their spread is due to the seeds, which are few (expanded percentile interval, Hesterberg 2015, "
-        "doi:10.1080/00031305.2015.1089789).",
+        f"Hard cases: the share of annotated slices with {STRUCTURE} from volumes that the cohort table names as hard "
+        "cases, minus that of the data pool; interval by Student's t over seeds.",
+        f"Share of the data pool: the claim “holds” if the interval lies at or above {100 * POOL_SHARE:.0f} % with at "
+        f"most {100 * SLICES_SHARE:.0f} % of the slices (rounded), “does not hold” if it lies below with at least as "
+        f"many; else it is “{OPEN}”.",
+        "Intervals of metrics are from a paired bootstrap that draws patients and seeds independently. They are "
+        "widened by the part of their spread that is due to the few seeds (expanded percentile interval, Hesterberg "
+        "2015, doi:10.1080/00031305.2015.1089789).",
     ]
 
 
 def _by_dice(verdicts: pd.DataFrame) -> dict[str, dict[str, str]]:
-    """Return a row for each claim: the paper's figure, this run's, the verdict, and what to know about it."""
+    """Return a row for each claim: the verdict, the paper's value, this run's value, and a remark."""
     cells = {}
     for claim in CLAIMS:
         row = verdicts[(verdicts["claim"] == claim.name) & verdicts["metric"].fillna("").isin(["", "dice"])].iloc[0]
@@ -138,9 +140,9 @@ def _estimate(claim: Claim, row: Any, about: Metric) -> str:
 
 
 def _paper(claim: Claim, about: Metric) -> str:
-    """Return the same figure of the paper, from its printed tables; it prints none on hard cases."""
+    """Return the paper's value from its printed tables, which have none on hard cases."""
     if claim.kind == "composition":
-        return _unbroken("stated,\nno figure")
+        return _unbroken("stated,\nno value")
     values = paper_values().set_index(["table", "quantity", "row", "column"])["value"]
     quantity = f"p{round(100 * about.tail_quantile)}" if claim.tail else "mean"
 
@@ -172,5 +174,5 @@ def _printed(strategy: str) -> str:
 
 
 def _unbroken(text: str) -> str:
-    """Let a cell break at its ends of lines only."""
+    """Return a text that breaks only at its line ends."""
     return text.replace(" ", NO_BREAK_SPACE)

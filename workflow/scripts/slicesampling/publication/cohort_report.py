@@ -1,5 +1,4 @@
-"""The page that shows the cohort: each volume in three planes with its mask, what was measured, and what is odd; and
-the page that lists its faults."""
+"""Two pages of the cohort: one with each volume's planes, mask, measurements and warnings, and one with its faults."""
 
 import io
 from collections.abc import Callable, Iterable
@@ -25,10 +24,10 @@ RESOLUTION = 80  # dots per inch
 
 
 def cohort_page(cohort: pd.DataFrame, volumes: pd.DataFrame, load: Callable[[str], Preprocessed]) -> str:
-    """Return the page: table 1, and the volumes, those with most warnings first.
+    """Return the page of the cohort: table 1 and all volumes, those with most warnings first.
 
-    cohort: the table of volumes; volumes: their measurements; load: gives a preprocessed volume by its name. Nothing
-    of a file but its voxels and grid is on the page.
+    cohort: the table of volumes; volumes: their measurements; load: returns a preprocessed volume by its name. The page
+    shows only voxels and grids of files, no other content.
     """
     warnings = warnings_of(volumes, cohort).groupby("volume")["warning"].agg(list).to_dict()
     order = sorted(volumes.to_dict("records"), key=lambda row: -len(warnings.get(row["volume"], [])))
@@ -58,7 +57,7 @@ def cohort_page(cohort: pd.DataFrame, volumes: pd.DataFrame, load: Callable[[str
 
 
 def fault_page(faults: Iterable[Fault], cohort: pd.DataFrame) -> str:
-    """Return the page that lists what is wrong with volumes of the cohort, by the rows of its table."""
+    """Return the page of the faults of the cohort, sorted by the rows of its table."""
     listed = sorted(faults, key=lambda fault: fault.row)
     faulty = len({fault.row for fault in listed})
     return filled(
@@ -72,7 +71,7 @@ def fault_page(faults: Iterable[Fault], cohort: pd.DataFrame) -> str:
 
 
 def _measured(row: dict[str, Any]) -> list[str]:
-    """Return grid, volume and HU of a measured volume as text."""
+    """Return grid, organ volume and HU of a measured volume as text."""
     size = "×".join(str(row[axis]) for axis in ("columns", "rows", "slices"))
     spacing = "×".join(f"{row[f'spacing_{axis}']:.3g}" for axis in "xyz")
     change = row["resampled_ml"] / row["structure_ml"] - 1
@@ -81,7 +80,7 @@ def _measured(row: dict[str, Any]) -> list[str]:
 
 
 def thumbnail(volume: Preprocessed) -> bytes:
-    """Return the sagittal, coronal and axial plane with most of the mask, outlined, as PNG; without one the middle."""
+    """Return the sagittal, coronal and axial plane with most of the outlined mask, or the middle ones, as PNG."""
     structure = volume.mask == 1
     with matplotlib.style.context(["default", STYLE]):
         figure = Figure(figsize=THUMBNAIL)

@@ -1,4 +1,4 @@
-"""The table of what the annotated sets consist of."""
+"""The table of the composition of annotated sets."""
 
 import pandas as pd
 
@@ -10,10 +10,9 @@ from .wording import join
 
 
 def composition_table(composition: pd.DataFrame) -> Table:
-    """Supplement 11: patients, sites, hard cases and ends of the organ in each strategy's last set, and in the data
-    pool.
+    """Supplement 11: patients, sites, hard cases and ends of the organ in each strategy's last set and in the pool.
 
-    composition: as from `evaluation.composition.composition`. Several seeds: mean and range.
+    composition: from `evaluation.composition.composition`. For several seeds, mean and range are printed.
     """
     strategies, seeds = [*strategies_in(composition), "pool"], composition["seed"].nunique()
     cells: dict[str, dict[str, str]] = {}
@@ -39,14 +38,14 @@ def composition_table(composition: pd.DataFrame) -> Table:
             "" if has_hard else "The cohort table names no hard cases in the data pool (its column hard_case).",
             f"Mean over {seeds} seeds, in brackets the smallest and the largest."
             if seeds > 1
-            else "One seed: how the sets vary from seed to seed is not in the table.",
-            "Slices and patients of each part: the CSV file.",
+            else "One seed: the table does not show the variation between seeds.",
+            "The CSV file has the slices and patients of each part.",
         ),
     )
 
 
 def _spread(values: pd.Series, percent: bool) -> str:
-    """Return the mean, with the range in brackets where the values differ."""
+    """Return the mean, with the range in brackets if the values differ."""
 
     def text(value: float) -> str:
         return f"{100 * value:.1f}" if percent else thousands(value)

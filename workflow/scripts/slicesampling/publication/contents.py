@@ -1,7 +1,7 @@
-"""The contents of a publication: each table, figure and page with its title, what it reads, its caption and its maker.
+"""The contents of a publication: title, inputs, caption and function of each table, figure and page.
 
-Rules, report and documentation ask here. Every job of the workflow imports this module; so what makes a table or figure
-is imported when it is made.
+Rules, report and documentation use this module. Every job of the workflow imports it, so that the functions of tables
+and figures are imported only when they are called.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from .. import STRUCTURE
 from ..domain.metrics import METRICS as ALL_METRICS
 from .wording import count
 
-# What the tables and figures read.
+# The inputs of tables and figures.
 COHORT = {"cohort": "results/cohort/cohort.tsv"}
 VOLUMES = {"volumes": "results/cohort/volumes.tsv"}
 METRICS = {"metrics": "results/evaluation/metrics.tsv"}
@@ -24,7 +24,7 @@ ERRORS = {"found": "results/evaluation/error_detection.tsv"}
 COMPOSITION = {"composition": "results/evaluation/composition.tsv"}
 CURVES = {"curves": "results/tables/supplement3_learning_curves.csv"}
 
-# What a run may lack that an entry needs.
+# The prerequisites of entries, which a run may lack.
 STRATEGIES = "several strategies and the model of the whole data pool"
 TESTS = "test volumes"
 QUERIES = "answered queries"
@@ -36,11 +36,11 @@ TABLE_FORMATS, FIGURE_FORMATS = ("csv", "md", "tex", "html"), ("png", "pdf")
 
 
 class Facts(NamedTuple):
-    """What captions say of a run.
+    """The facts of a run that captions mention.
 
-    cases: test volumes. many: whether there are so many strategies that figures show no intervals. epochs: of a
-    training in an iteration, at most; None: no such limit. own: name → title of the strategies that are not the
-    paper's. samples: what an uncertainty is made of. shown: the model that figure 5 shows.
+    cases: the number of test volumes. many: whether figures show no intervals, because there are many strategies.
+    epochs: the most epochs of a training in an iteration; None: no such limit. own: name → title of custom strategies.
+    samples: a description of the samples behind the uncertainty. shown: the model in figure 5.
     """
 
     seeds: tuple[int, ...]
@@ -58,9 +58,10 @@ class Facts(NamedTuple):
 class Entry(NamedTuple):
     """A table, figure or page.
 
-    title: of a table, and the caption of one; caption: of a figure or page, given what is to be said of the run. make:
-    imports and returns the function that makes it from the records that it `reads` (argument → file) and `arguments`;
-    None: a rule of its own makes it. timed: whether it takes the assumed annotation times. needs: what a run may lack.
+    title: of a table, also its caption; caption: returns the caption of a figure or page from the facts of the run.
+    make: imports and returns the function that makes it from the records that it `reads` (argument → file) and from
+    `arguments`; None: it has its own rule. timed: whether it takes the time model as further arguments. needs: its
+    prerequisites.
     """
 
     title: str = ""
@@ -73,7 +74,7 @@ class Entry(NamedTuple):
 
 
 def category(name: str) -> str:
-    """Return under what the report lists a table or figure."""
+    """Return the category of a table or figure in the report."""
     if name.startswith("supplement") or not name.startswith(("table", "figure")):
         return "4 Beyond the paper"
     return "2 Tables" if name.startswith("table") else "3 Figures"
@@ -179,7 +180,7 @@ TABLES: dict[str, Entry] = {
         timed=True,
     ),
     "supplement4_efficiency": Entry(
-        f"{BEYOND}what annotation buys, by the area under the learning curves and the data pool model",
+        f"{BEYOND}annotation efficiency, by the area under the learning curves and the data pool model",
         METRICS | ANNOTATIONS,
         lambda: _supplement().efficiency_table,
         (STRATEGIES, TESTS),
@@ -198,7 +199,7 @@ TABLES: dict[str, Entry] = {
         (TESTS,),
     ),
     "supplement7_error_detection": Entry(
-        f"{BEYOND}does uncertainty point at errors?",
+        f"{BEYOND}error detection by uncertainty",
         ERRORS,
         lambda: _detection().error_detection_table,
         (STRATEGIES, SCORES),
@@ -223,7 +224,7 @@ TABLES: dict[str, Entry] = {
         (STRATEGIES, TESTS),
     ),
     "supplement11_composition": Entry(
-        f"{BEYOND}what the annotated sets consist of after the last iteration, against the data pool",
+        f"{BEYOND}composition of the annotated sets after the last iteration and of the data pool",
         COMPOSITION,
         lambda: _composition().composition_table,
         (STRATEGIES,),
@@ -232,7 +233,7 @@ TABLES: dict[str, Entry] = {
 
 
 def _own(facts: Facts) -> str:
-    """Say what stands behind the strategies that are not the paper's."""
+    """Return a description of the custom strategies."""
     return "".join(f" {name.upper()}: {title}." for name, title in facts.own.items())
 
 
@@ -313,12 +314,12 @@ PLOTS: dict[str, Entry] = {
         make=lambda: _detection_figure().error_detection_figure,
         needs=(STRATEGIES, SCORES),
         caption=lambda facts: (
-            "Whether uncertainty points at errors. Above: the share of all wrong voxels of the data pool that the "
-            "picked slices hold, divided by that of as many random slices. Below: Spearman's rank correlation of the "
+            "Error detection by uncertainty. Above: the share of all wrong voxels of the data pool in the picked "
+            "slices, divided by that in as many random slices. Below: Spearman's rank correlation of the "
             "predictive entropy of a slice, averaged over the whole slice or over the predicted structure, with its "
-            "wrong voxels, over the whole pool and within each volume (mean over volumes). Only slices that are not "
-            "annotated yet count, as the model before the choice segments and scores them; in iteration 1 this is the "
-            "initial model for all strategies. Strategies that ask no uncertainty have no values of their own."
+            "wrong voxels, over the whole pool and within each volume (mean over volumes). Only slices that were not "
+            "annotated before count, with the scores and segmentations of the previous model; in iteration 1 this is "
+            "the initial model for all strategies. Strategies that use no uncertainty have no values of their own."
             + (f" Means over {len(facts.seeds)} seeds." if len(facts.seeds) > 1 else "")
             + _own(facts)
         ),
@@ -332,12 +333,12 @@ PLOTS: dict[str, Entry] = {
             "Pairwise penalty matrix: in what percentage of the iterations the strategy of the row has a better mean "
             f"Dice index than that of the column, by paired t-tests over {count(len(facts.seeds), 'seed')}, without "
             "correction (left) and with Holm's correction for all pairs and iterations (right). Below: the mean of "
-            "each column, how often a strategy is beaten. After Ash et al. 2020 (arXiv:1906.03671) and nnActive "
-            f"(arXiv:2511.19183).{_own(facts)}"
+            "each column, the rate at which a strategy is beaten. After Ash et al. 2020 (arXiv:1906.03671) and "
+            f"nnActive (arXiv:2511.19183).{_own(facts)}"
         ),
     ),
 }
-"""The figures that need nothing but records."""
+"""The figures that need only records."""
 
 WINDOW = "Window: 50 ± 200 HU."
 
@@ -367,7 +368,7 @@ FIGURES: dict[str, Entry] = {
         needs=(TESTS, QUERIES),
         caption=lambda facts: (
             f"CT, mean {STRUCTURE} probability and predictive entropy of {facts.samples} of model {facts.shown}. The "
-            "slices, from high to low slice-level uncertainty, are from the test volume that the model segments worst "
+            "slices, from high to low slice-level uncertainty, are from the test volume with the model's lowest Dice "
             "(Fig. 5)."
         ),
     ),
@@ -403,16 +404,16 @@ PAGES_OF_RECORDS: dict[str, Entry] = {
         "findings",
         needs=(STRATEGIES, TESTS),
         caption=lambda facts: (
-            "The learning curves, what they cannot show, the findings in a few sentences, and what each converged "
-            "model cost and reached."
+            "The learning curves, their limits, the findings in a few sentences, and the cost and results of each "
+            "converged model."
         ),
     ),
     "claims": Entry(
         "the paper's claims",
         needs=(STRATEGIES, TESTS),
         caption=lambda facts: (
-            "The claims of the paper's abstract and section VI: the paper's figure, that of this run with its "
-            "interval, and whether the claim holds, by the rule at the end of the page."
+            "The claims of the paper's abstract and section VI: the paper's value, that of this run with its "
+            "interval, and whether the claim holds, by the rules at the end of the page."
         ),
     ),
     "this_run_and_the_paper": Entry(
@@ -424,7 +425,7 @@ PAGES_OF_RECORDS: dict[str, Entry] = {
         ),
     ),
 }
-"""The pages of records; the title of one is what the report calls it."""
+"""The pages that need only records; their titles are those in the report."""
 
 PAGES: dict[str, Entry] = {
     "cohort_report": Entry(
@@ -445,8 +446,8 @@ PAGES: dict[str, Entry] = {
     "annotation": Entry(
         "annotation by people",
         caption=lambda facts: (
-            "What people have annotated, how long it took, what the models reach by it, and what a further round would "
-            "bring."
+            "The slices that people have annotated, the time spent, the results of the models, and a prediction for a "
+            "further round."
         ),
     ),
 }
@@ -464,7 +465,7 @@ def caption(name: str, facts: Facts) -> str:
 
 
 def made(name: str, records: Mapping[str, Any], further: Mapping[str, Any] | None = None) -> Any:
-    """Return a table with its name and title, or a figure, from the records that it reads; further: arguments of it."""
+    """Return a table with its name and title, or a figure, from its records; further: additional arguments."""
     entry = ALL[name]
     assert entry.make is not None
     result = entry.make()(**records, **entry.arguments, **(further or {}))

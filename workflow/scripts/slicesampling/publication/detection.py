@@ -1,4 +1,4 @@
-"""Whether uncertainty points at errors: its table, beyond the paper."""
+"""The table of error detection by uncertainty, beyond the paper."""
 
 import pandas as pd
 
@@ -10,16 +10,16 @@ from .notes import about_seed, mean_over_seeds
 from .wording import join
 
 NO_REFERENCE = "no reference"
-"""What stands where no volume of the data pool has a reference."""
+"""Printed if no volume of the data pool has a reference."""
 
 CHOICES = ("share", "random", "best")
-"""Whose share of the wrong voxels is printed, by the columns of `error_detection.shares`."""
+"""The printed shares of wrong voxels, columns of `error_detection.shares`."""
 
 
 def error_detection_table(found: pd.DataFrame) -> Table:
-    """Supplement 7: rank correlation of uncertainty with wrong voxels, and the share of them that each choice holds.
+    """Supplement 7: rank correlation of uncertainty with wrong voxels, and the share of them in each selection.
 
-    found: rows of `error_detection.error_detection` with `seed strategy iteration model`; printed are means over seeds.
+    found: rows of `error_detection.error_detection` with `seed strategy iteration model`. Means over seeds are printed.
     """
     frame = shares(found)
     cells: dict[str, dict[str, str]] = {}
@@ -37,13 +37,13 @@ def error_detection_table(found: pd.DataFrame) -> Table:
         lay_out(cells or {NO_REFERENCE: {"Errors": MISSING}}),
         note=join(
             "No volume of the data pool has a reference: errors cannot be counted." if not cells else "",
-            "Each row is a choice: the slices of the data pool that are left before it, as the model of the iteration "
-            "before segments and scores them; in iteration 1 that is the initial model for all strategies. Errors: the "
-            "share of all wrong voxels that the picked slices hold / that of as many slices by a random choice, on "
-            "average / by the best one. Last columns: Spearman's rank correlation of a slice's uncertainty "
+            "Each row is a selection from the slices of the data pool that were not annotated before it, with the "
+            "scores and segmentations of the previous iteration's model; in iteration 1 that is the initial model for "
+            "all strategies. Errors: the share of all wrong voxels in the picked slices / in as many random slices, on "
+            "average / in the best selection. Last columns: Spearman's rank correlation of a slice's uncertainty "
             f"(mean over the whole slice, or over the predicted, dilated {STRUCTURE}) with its wrong voxels, "
-            f"{' / '.join(SCOPES.values())} (mean). Strategies that ask no uncertainty appear where another one has "
-            "asked the same model.",
+            f"{' / '.join(SCOPES.values())} (mean). Strategies that use no uncertainty appear if another strategy has "
+            "used the same model.",
             mean_over_seeds(found),
             about_seed(found, "the rows"),
         ),
@@ -51,6 +51,6 @@ def error_detection_table(found: pd.DataFrame) -> Table:
 
 
 def judged(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Return the rows of each strategy for which any slice has a reference."""
+    """Return the rows of each strategy that has slices with a reference."""
     known = frame[frame["slices"] > 0]
     return [(strategy, known[known["strategy"] == strategy]) for strategy in strategies_in(known)]

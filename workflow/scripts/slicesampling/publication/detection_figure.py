@@ -1,4 +1,4 @@
-"""Whether uncertainty points at errors: the figure of it, beyond the paper."""
+"""The figure of error detection by uncertainty, beyond the paper."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,10 +24,10 @@ RANDOM_CHOICE: dict[str, Any] = {"color": "0.3", "ls": "--", "lw": 0.8}
 
 @styled
 def error_detection_figure(found: pd.DataFrame, measure: str = MEASURES[0]) -> Figure:
-    """Draw how many of the errors each choice found, against a random choice, and the rank correlations of a measure.
+    """Draw the share of errors in each selection, relative to a random one, and the rank correlations of a measure.
 
-    found: as for `detection.error_detection_table`; means over seeds are drawn, against the iteration of the choice.
-    The model of iteration 1 is the initial one, the same for all strategies.
+    found: see `detection.error_detection_table`. Means over seeds are drawn over the iteration of the selection. In
+    iteration 1 all strategies use the initial model.
     """
     frame = shares(found)
     strategies = dict(judged(frame))
@@ -66,7 +66,7 @@ def _detection_panels(measure: str) -> tuple[Figure, Axes, dict[str, Axes]]:
 
 
 def _draw_choices(above: Axes, panels: Mapping[str, Axes], rows: pd.DataFrame, beside: float, look: Look) -> None:
-    """Draw what one strategy's choices found, and the correlations before them, moved sideways by `beside`.
+    """Draw the errors found by one strategy, and the correlations before each selection, shifted by `beside`.
 
     rows: the strategy's in `error_detection.shares`.
     """
@@ -79,7 +79,7 @@ def _draw_choices(above: Axes, panels: Mapping[str, Axes], rows: pd.DataFrame, b
 
 
 def _label(above: Axes, panels: Mapping[str, Axes], iterations: Sequence[int]) -> None:
-    """Name the axes, and set them to what can be: no negative ratio, a correlation of at most 1."""
+    """Label the axes, and limit them to possible values: no negative ratio, a correlation of at most 1."""
     above.set(ylabel="wrong voxels in the picked\nslices, times random choice")
     above.set_ylim(bottom=0)
     for column, axes in panels.items():
@@ -106,6 +106,6 @@ def _draw_legend(figure: Figure, drawn: Sequence[Look]) -> int:
 
 
 def _draw(axes: Axes, places: object, values: pd.Series, look: Look) -> None:
-    size = 5 if isinstance(look.marker, str) else 7  # stars of few points look smaller
+    size = 5 if isinstance(look.marker, str) else 7  # stars with few points look smaller
     points: dict[str, Any] = {"color": look.colour, "marker": look.marker, "ms": size, "ls": look.line} | RIM
     axes.plot(np.asarray(places), values.to_numpy(), **points)

@@ -1,4 +1,4 @@
-"""A table as text, and its four files: CSV at full precision; Markdown, LaTeX and HTML as it is printed."""
+"""A table as text, and its four files: CSV at full precision; Markdown, LaTeX and HTML as printed."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -18,15 +18,15 @@ MISSING = "–"
 INITIAL, POOL = "initial", "data pool"
 DAGGER = "†"
 BOUND = f"{DAGGER} upper bound"
-"""What the dagger behind a name says, in figures; tables have `ABOUT_BOUND`."""
+"""The explanation of the dagger in figures; tables have `ABOUT_BOUND`."""
 ABOUT_BOUND = f"{BOUND}, not for use: it looks into the reference before it asks."
 NO_BREAK_SPACE = "\u00a0"
 MANY = 6
-"""Strategies beyond which curves have no intervals, which would hide each other, and panels stand in several rows."""
+"""With more strategies, curves have no intervals, which would hide each other, and panels are in several rows."""
 
 
 class Cell(NamedTuple):
-    """A printed cell: its text, the stars behind it, the number of columns it covers, and another cell below it."""
+    """A printed cell: its text, stars and weight, the number of columns it spans, and a cell below it."""
 
     text: str
     stars: str = ""
@@ -37,12 +37,12 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """A table; `contents` gives it its name and title.
+    """A table; its name and title are from `contents`.
 
-    frame: the data at full precision, long form. display: the cells as text, rows and columns as in the paper; stars
-    stand at the end of a cell. bold: (row, column) labels of the cells in bold print. spanning: labels of rows whose
-    one value holds for all columns (it stands in each of them). below: a display whose cells stand below those of the
-    same row and column, in HTML. note: what one must know to read it.
+    frame: the data at full precision in long form. display: the cells as text, rows and columns as in the paper, stars
+    at the end of a cell. bold: (row, column) labels of bold cells. spanning: labels of rows with one value for all
+    columns, which is in each of them. below: a display whose cells are shown below those of the same row and column,
+    in HTML. note: explanations for the reader.
     """
 
     frame: pd.DataFrame
@@ -64,21 +64,21 @@ class Table:
 
     @property
     def labels(self) -> str:
-        """What names rows and columns."""
+        """The labels of all rows and columns."""
         return " ".join(map(str, [*self.display.index, *self.display.columns]))
 
     @property
     def notes(self) -> str:
-        """The note, and what the dagger is where a name has one that the note does not explain."""
+        """The note, with an explanation of the dagger if a label has one and the note does not explain it."""
         return join(self.note, ABOUT_BOUND if DAGGER in self.labels and DAGGER not in self.note else "")
 
     @property
     def corner(self) -> str:
-        """What names the rows."""
+        """The name of the row labels."""
         return str(self.display.index.name or "")
 
     def rows(self) -> Iterator[tuple[str, list[Cell]]]:
-        """Yield the label and the cells of each row; rows that only `below` has are among them."""
+        """Yield the label and the cells of each row, including rows that only `below` has."""
         own, other = list(self.display.index), [] if self.below is None else list(self.below.index)
         labels = other if set(own) <= set(other) else [*own, *(row for row in other if row not in own)]
         for row in labels:
@@ -101,14 +101,14 @@ def _cell(display: pd.DataFrame, row: str, column: str) -> Cell:
 
 
 def lay_out(cells: Mapping[str, Mapping[str, str]], corner: str = "") -> pd.DataFrame:
-    """Turn row → column → text into a table of text; `corner` names the rows."""
+    """Return a table of text from row → column → text; `corner` is the name of the row labels."""
     table = pd.DataFrame.from_dict(cells, orient="index", dtype=object).fillna(MISSING)
     table.index.name = corner
     return table
 
 
 def number(value: float, decimals: int) -> str:
-    """Return `value` rounded, with a true minus sign, never "-0.0", and the missing mark for NaN."""
+    """Return `value` rounded, with a true minus sign, never "-0.0"; NaN gives the mark of a missing value."""
     if np.isnan(value):
         return MISSING
     text = f"{value:.{decimals}f}"
@@ -120,7 +120,7 @@ def with_interval(value: float, bounds: tuple[float, float], decimals: int) -> s
 
 
 def thousands(value: float) -> str:
-    """Return `value` as a whole number with a gap before each three digits."""
+    """Return `value` as a whole number with a space between groups of three digits."""
     return f"{round(value):,}".replace(",", NO_BREAK_SPACE)
 
 
@@ -139,9 +139,9 @@ def printed_iteration(iteration: int) -> str:
 
 
 def with_strategies(table: Table, titles: Mapping[str, str]) -> Table:
-    """Add to a table's note what stands behind those of its strategies that are not the paper's.
+    """Return a table whose note describes its custom strategies.
 
-    titles: name → title of such strategies (see `query.strategies.Strategy`).
+    titles: name → title of custom strategies (see `query.strategies.Strategy`).
     """
     told = [
         f"{printed(name)}: {title}."

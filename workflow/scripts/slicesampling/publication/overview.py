@@ -1,4 +1,4 @@
-"""The two pages of the report that tell about a run: what came out, and where it comes from."""
+"""Two pages of the report: the findings of a run, and its provenance."""
 
 import json
 from collections.abc import Mapping
@@ -27,11 +27,11 @@ def overview(
     synthetic: bool,
     titles: Mapping[str, str],
 ) -> str:
-    """Return the page that says what the run found: a picture, what it cannot show, the findings, and their numbers.
+    """Return the page of the findings: a figure, its limits, the findings in sentences, and their numbers.
 
-    cohort: `volume site split exclude`; annotations and metrics: the records of the evaluation; comparisons and
-    efficiency: the frames of supplements 2 and 4; picture: the learning curves as PNG; synthetic: whether the volumes
-    are; titles: name → title of each strategy.
+    cohort: `volume site split exclude`; annotations, metrics: records of the evaluation; comparisons, efficiency: the
+    frames of supplements 2 and 4; picture: the learning curves as PNG; synthetic: whether the volumes are synthetic;
+    titles: name → title of each strategy.
     """
     limits = [
         "The volumes are synthetic: the numbers show that the workflow works, and say nothing about patients."
@@ -59,13 +59,13 @@ def overview(
 
 
 def _annotated(annotations: pd.DataFrame, strategy: str) -> pd.Series:
-    """Return how much was annotated in the end, mean over the seeds."""
+    """Return the final numbers of annotated slices, means over the seeds."""
     own = annotations[annotations["strategy"] == strategy]
     return own.loc[own["iteration"] == own["iteration"].max(), ["slices", "structure_slices"]].mean()
 
 
 def _best(annotations: pd.DataFrame, converged: pd.DataFrame) -> str:
-    """Say which strategy came out best, at what cost, and how far the data pool is."""
+    """Return a sentence on the best strategy, its cost, and the data pool model."""
     dice = converged.groupby("strategy")["dice"].mean()
     strategies = [name for name in strategies_in(converged) if not is_upper_bound(name)]
     if not strategies:
@@ -81,7 +81,7 @@ def _best(annotations: pd.DataFrame, converged: pd.DataFrame) -> str:
 
 
 def _differences(comparisons: pd.DataFrame) -> str:
-    """Say which pairs of strategies differ beyond chance."""
+    """Return sentences on the significant differences between strategies."""
     if comparisons.empty:
         return ""
     pairs = comparisons[(comparisons["first"] != "pool") & (comparisons["second"] != "pool")]
@@ -103,7 +103,7 @@ def _differences(comparisons: pd.DataFrame) -> str:
 
 
 def _efficiency(efficiency: pd.DataFrame) -> str:
-    """Say which strategy was best over the whole way."""
+    """Return a sentence on the best strategy over all iterations."""
     rows = efficiency[(efficiency["metric"] == "dice") & (efficiency["cost"] == "minutes")]
     rows = rows[~rows["strategy"].map(is_upper_bound)]
     if len(rows) < 2:
@@ -125,7 +125,7 @@ def _data(cohort: pd.DataFrame, metrics: pd.DataFrame) -> str:
 
 
 def _numbers(annotations: pd.DataFrame, converged: pd.DataFrame, titles: Mapping[str, str]) -> Table:
-    """Return what was annotated for each converged model, and what it reached."""
+    """Return the annotated slices and the metrics of each converged model."""
     cells = {}
     for strategy in [*strategies_in(converged), "pool"]:
         rows = converged[converged["strategy"] == strategy]
@@ -146,15 +146,15 @@ def _numbers(annotations: pd.DataFrame, converged: pd.DataFrame, titles: Mapping
     return Table(
         pd.DataFrame(),
         lay_out(cells),
-        title="What the models trained until convergence cost and reached",
+        title="Cost and results of the models trained until convergence",
         note="Mean over the cases; in brackets the 5th percentile of the Dice, the 95th of the errors.",
     )
 
 
 def provenance_page(record: Mapping[str, Any], benchmarks: Path) -> str:
-    """Return the page that tells configuration, seeds, versions, device, and the time of each stage.
+    """Return the page with configuration, seeds, versions, device, and the time of each stage.
 
-    record: what provenance.json holds; benchmarks: the folder of Snakemake's benchmark files.
+    record: the content of provenance.json; benchmarks: the folder of Snakemake's benchmark files.
     """
     facts = {key: value for key, value in record.items() if key not in ("configuration", "packages")}
     kinds = record["trainings_by_device_and_precision"]
@@ -164,7 +164,7 @@ def provenance_page(record: Mapping[str, Any], benchmarks: Path) -> str:
     cells |= {f"package {name}": {"Value": str(version)} for name, version in record["packages"].items()}
     return filled(
         "provenance.html",
-        title="Where the results come from",
+        title="Provenance of the results",
         tables=[
             Table(pd.DataFrame(), lay_out(cells), title="Versions, device and seeds"),
             Table(pd.DataFrame(), lay_out(_stages(benchmarks)), title="Time and memory of each stage"),
@@ -174,7 +174,7 @@ def provenance_page(record: Mapping[str, Any], benchmarks: Path) -> str:
 
 
 def _stages(benchmarks: Path) -> dict[str, dict[str, str]]:
-    """Return jobs, hours and memory of each stage, by the files of Snakemake's benchmarks."""
+    """Return jobs, hours and memory of each stage, from the files of Snakemake's benchmarks."""
     tables = []
     for path in sorted(benchmarks.rglob("*.tsv")):
         stage = path.relative_to(benchmarks).parts[0].removesuffix(".tsv")

@@ -1,4 +1,4 @@
-"""What fills the templates: pages in HTML, and tables in LaTeX and Markdown. Whatever is put in is escaped."""
+"""Templates of pages in HTML, and of tables in LaTeX and Markdown. All inserted values are escaped."""
 
 import base64
 import re
@@ -22,7 +22,7 @@ TEX = str.maketrans(
         "^": r"\textasciicircum{}",
         "<": r"\textless{}",
         ">": r"\textgreater{}",
-        "[": "{[}",  # a bracket or star at the start of a row would be read as belonging to the \\ before it
+        "[": "{[}",  # at the start of a row, LaTeX would read a bracket or star as an argument of the \\ before it
         "*": "{*}",
         "×": r"$\times$",
         "–": "--",
@@ -31,11 +31,11 @@ TEX = str.maketrans(
         "\u00a0": "~",
     }
 )
-"""What LaTeX would not print as it stands."""
+"""Characters that need escaping in LaTeX."""
 
 
 def _environment(escape: Callable[[str], str] | None = None, **options: Any) -> Environment:
-    """Return how templates are read; `escape` takes the place of HTML's own escaping. What is `safe` stays as it is."""
+    """Return an environment of templates; `escape` replaces HTML's escaping. Values marked as safe are not escaped."""
     if escape:
         options["finalize"] = lambda value: value if hasattr(value, "__html__") else escape(str(value))
     loader = PackageLoader("slicesampling.publication")
@@ -61,12 +61,12 @@ ENVIRONMENTS = {
         block_end_string="%>",
     ),
 }
-# In lines of 76 characters: docutils, through which the overview gets into the report, refuses long ones.
+# In lines of 76 characters, because docutils, which includes the overview in the report, refuses long lines.
 ENVIRONMENTS["html"].filters["png"] = lambda image: f"data:image/png;base64,{base64.encodebytes(image).decode()}"
 
 
 def together(text: str) -> Markup:
-    """Return the text of a cell of a dense table, which may break before a bracket, and not within it."""
+    """Return the text of a cell of a dense table, which may break before a bracket but not within it."""
     parts = re.split(r"([(\[][^()\[\]]*[)\]]|\(?[<>] \S+)", text)
     return Markup().join(
         Markup('<span class="together">{}</span>').format(part) if number % 2 else part
@@ -78,5 +78,5 @@ ENVIRONMENTS["html"].filters["together"] = together
 
 
 def filled(template: str, **values: Any) -> str:
-    """Return a template, filled and escaped by the rules of its suffix."""
+    """Return a filled template, with values escaped by the rules of its suffix."""
     return ENVIRONMENTS[template.rsplit(".", 1)[1]].get_template(template).render(values)

@@ -1,4 +1,4 @@
-"""The page and the figure that tell people what their annotation took, what it brought, and what more would bring."""
+"""The page and the figure of the cost and benefit of annotation by people, with a prediction for the next round."""
 
 from collections.abc import Sequence
 
@@ -17,15 +17,15 @@ from .wording import count
 
 VALIDATION, TEST = "validation", "test"
 SHOWN_VOLUMES = 20
-"""Of the list for review."""
+"""The number of volumes shown in the list for review."""
 
 
 @styled
 def minutes_figure(rounds: pd.DataFrame, estimate: Estimate | None, more: int) -> Figure:
-    """Draw validation and test Dice of each model against minutes at work, and against annotated slices.
+    """Draw validation and test Dice of each model over minutes at work, and over annotated slices.
 
-    rounds: rows of `model slices untimed minutes validation_dice test_dice`, in order, test missing where none is
-    tested; estimate: the validation Dice that `more` slices would bring, drawn with its interval.
+    rounds: rows of `model slices untimed minutes validation_dice test_dice`, in order; test_dice is missing without a
+    test. estimate: the predicted validation Dice with `more` slices, drawn with its interval.
     """
     figure = Figure(figsize=(PAGE, 2.6), layout="constrained")
     for axes, cost in zip(figure.subplots(1, 2, sharey=True), ("minutes", "slices"), strict=True):
@@ -50,7 +50,7 @@ def minutes_figure(rounds: pd.DataFrame, estimate: Estimate | None, more: int) -
 
 
 def _minutes_a_slice(rounds: pd.DataFrame) -> float:
-    """Return what a slice took in the last round; NaN where no time of that round is known."""
+    """Return the minutes per slice in the last round; NaN if no time of that round is known."""
     last = rounds[["minutes", "slices", "untimed"]].diff().iloc[-1]
     timed = last["slices"] - last["untimed"]
     return float(last["minutes"] / timed) if timed > 0 else np.nan
@@ -70,10 +70,10 @@ def annotation_page(
 ) -> str:
     """Return the page of the run with people.
 
-    rounds: as for `minutes_figure`, and `structure_slices all_minutes`; estimate, more: of the next round; kinds,
-    agreement, ratio: from `evaluation.annotation_times`; assumed: what the configuration holds for 1 / `ratio`; review:
-    rows of `volume split uncertainty structure_ml most_uncertain_slice`, None before the loop has ended; picture: the
-    figure as PNG; left_out: names of the tables and figures that this run cannot fill.
+    rounds: see `minutes_figure`, with `structure_slices all_minutes`; estimate, more: for the next round; kinds,
+    agreement, ratio: from `evaluation.annotation_times`; assumed: 1 / `ratio` in the configuration; review: rows of
+    `volume split uncertainty structure_ml most_uncertain_slice`, None before the end of the loop; picture: the figure
+    as PNG; left_out: names of the tables and figures that this run cannot fill.
     """
     tables = [_rounds(rounds)]
     if len(kinds):
@@ -84,18 +84,18 @@ def annotation_page(
     untimed = int(rounds["untimed"].iloc[-1])
     if untimed:
         findings.append(
-            f"The time of {count(untimed, 'slice')} is not known, because other tools were used. The minutes are those "
+            f"The time of {count(untimed, 'slice')} is unknown, because other tools were used. The minutes are those "
             "of the other slices."
         )
     if not len(agreement):
-        findings.append("No slice has been annotated by two people yet, so nothing is known of their agreement.")
+        findings.append("No slice has been annotated by two people yet, so that their agreement is unknown.")
     if left_out:
         findings.append(f"This run has no {', '.join(left_out)}: they compare strategies or need test volumes.")
     return filled(
         "people.html",
         title="Annotation by people",
         picture=picture,
-        caption="Mean Dice against time at work and annotated slices, a point a model",
+        caption="Mean Dice over time at work and over annotated slices, one point per model",
         findings=findings,
         tables=tables,
     )
@@ -114,45 +114,45 @@ def _rounds(rounds: pd.DataFrame) -> Table:
             "Test Dice": number(row["test_dice"], 3),
         }
     note = (
-        "Slices that came with a mask count, but took no minutes. Minutes: at work, of whoever answered first. "
-        "Validation: of the best state, mean over the volumes, annotated slices only."
+        "Slices that came with a mask are included, but took no minutes. Minutes: time at work of the annotators who "
+        "answered first. Validation: best state, mean over the volumes, annotated slices only."
     )
-    return Table(rounds, lay_out(cells), title="What was annotated, and what the models reach", note=note)
+    return Table(rounds, lay_out(cells), title="Annotated slices and results of the models", note=note)
 
 
 def _next(estimate: Estimate | None, more: int, rounds: pd.DataFrame) -> str:
     if estimate is None:
         last = rounds["validation_dice"].diff().iloc[-1] if len(rounds) > 1 else np.nan
         change = "" if np.isnan(last) else f" The last round has changed the validation Dice by {number(last, 3)}."
-        needed = f"it takes {LEAST_MODELS} models of different numbers of slices, none of them without fault"
-        return f"What the next round would bring cannot be told: {needed}.{change}"
+        needed = f"this needs {LEAST_MODELS} models with different numbers of slices, none of them with a Dice of 1"
+        return f"The effect of the next round cannot be predicted: {needed}.{change}"
     now = rounds["validation_dice"].iloc[-1]
     minutes = more * _minutes_a_slice(rounds)
     pace = f"take {number(minutes, 0)} minutes at the pace of the last round"
     if np.isnan(minutes):
-        pace = "take a time that cannot be told, because none of the last round is known"
+        pace = "take an unknown time, because no time of the last round is known"
     text = (
-        f"Another {count(more, 'slice')} would bring the validation Dice from {number(now, 3)} to "
+        f"Another {count(more, 'slice')} would change the validation Dice from {number(now, 3)} to "
         f"{with_interval(estimate.value, (estimate.lower, estimate.upper), 3)}, and {pace}. "
         f"Estimate and {100 * LEVEL:g} % interval are from a power law, 1 − Dice = a · slices^(−b), fitted to the "
         f"{count(len(rounds), 'model')} with b = {number(estimate.exponent, 2)}."
     )
-    return text if estimate.exponent > 0 else f"{text} The models have not become better with more slices so far."
+    return text if estimate.exponent > 0 else f"{text} The models have not improved with more slices so far."
 
 
 def _ratio(ratio: Ratio | None, assumed: float) -> str:
     paper = f"The assumption is 1/{assumed:g} = {number(1 / assumed, 2)} (annotation_time_ratio; the paper: 1/3)."
     if ratio is None:
         return (
-            "Whether a slice takes less time in a volume that is annotated as a whole cannot be told: there are no "
-            f"whole volumes and single slices with {STRUCTURE}, both. {paper}"
+            "Whether a slice takes less time in a completely annotated volume is unknown: this needs both whole "
+            f"volumes and single slices with {STRUCTURE}. {paper}"
         )
-    interval = "no interval from fewer than two volumes of a kind"
+    interval = "no interval with fewer than two volumes of a kind"
     if not np.isnan(ratio.lower):
         interval = f"{100 * LEVEL:g} % bootstrap interval {number(ratio.lower, 2)} to {number(ratio.upper, 2)}"
     return (
-        f"A slice with {STRUCTURE} in a volume annotated as a whole took {number(ratio.ratio, 2)} of the time of one "
-        f"alone ({interval}; {count(ratio.whole_volumes, 'whole volume')}, "
+        f"A slice with {STRUCTURE} in a completely annotated volume took {number(ratio.ratio, 2)} of the time of a "
+        f"single slice ({interval}; {count(ratio.whole_volumes, 'whole volume')}, "
         f"{count(ratio.single_slices, 'single slice')}). {paper}"
     )
 
@@ -160,7 +160,9 @@ def _ratio(ratio: Ratio | None, assumed: float) -> str:
 def _kinds(kinds: pd.DataFrame) -> Table:
     cells = {}
     for row in kinds.sort_values(["kind", "start", "structure"], ascending=[True, True, False]).to_dict("records"):
-        begun = {"proposal": "from the proposal", "empty": "from nothing"}.get(str(row["start"]), "from an answer")
+        begun = {"proposal": "from the proposal", "empty": "from an empty mask"}.get(
+            str(row["start"]), "from an answer"
+        )
         name = f"{row['kind'].capitalize()}, {begun}, {'with' if row['structure'] else 'without'} {STRUCTURE}"
         cells[name] = {
             "Slices": number(row["slices"], 0),
@@ -182,7 +184,7 @@ def _agreement(agreement: pd.DataFrame) -> Table:
         }
         for row in agreement.to_dict("records")
     }
-    note = f"Dice: over slices in which either sees {STRUCTURE}; 0 where the other sees none."
+    note = f"Dice: over slices in which either drew {STRUCTURE}; 0 if the other did not."
     return Table(agreement, lay_out(cells), title="Agreement of two annotators", note=note)
 
 

@@ -1,7 +1,7 @@
-"""The look of all figures: sizes, colours, the common style, and how a slice of CT is shown.
+"""The common style of all figures: sizes, colours, markers, and the display of CT slices.
 
-Images are axial slices (y, x) in HU of the library's frame, spacing is (y, x) in mm, and masks are boolean (y, x):
-shown as they are stored, they are the radiological view, the patient's right on the image's left.
+Images are axial slices (y, x) in HU in the library's frame, spacing is (y, x) in mm, and masks are boolean (y, x).
+Shown in the stored orientation, they give the radiological view, with the patient's right on the image's left.
 """
 
 import functools
@@ -31,12 +31,12 @@ Array = npt.NDArray[Any]
 Marker = str | tuple[int, Literal[0, 1, 2], int]
 
 COLUMN, PAGE = 3.5, 7.16  # inches: widths of one and of two columns of an IEEE journal
-FONT = 7  # points, the smallest that the journal asks for
-CHARACTER = 0.062  # inches: what a character of that size takes, a little more than the mean one of DejaVu Sans
+FONT = 7  # points, the smallest that the journal accepts
+CHARACTER = 0.062  # inches: width of a character of that size, a little above the mean of DejaVu Sans
 RESOLUTION = 300  # dots per inch of the PNG, and of the images inside the PDF
 WINDOW = (50, 400)  # HU: centre and width of the usual soft-tissue window
-AIR_LIMIT = -300  # HU: between air and the body
-MARGIN = 8.0  # mm that an image shows around what it is about
+AIR_LIMIT = -300  # HU: threshold between air and the body
+MARGIN = 8.0  # mm around the region shown
 
 STYLE = {
     "axes.axisbelow": True,
@@ -47,7 +47,7 @@ STYLE = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlesize": FONT + 1,
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
+    "font.family": "DejaVu Sans",  # part of matplotlib: the same on every machine
     "font.size": FONT,
     "grid.color": "0.9",
     "grid.linewidth": 0.5,
@@ -65,7 +65,7 @@ STYLE = {
 
 
 class Look(NamedTuple):
-    """How a model is called and drawn, the same in every figure."""
+    """The label and the style of a model, the same in every figure."""
 
     label: str
     colour: str
@@ -73,9 +73,9 @@ class Look(NamedTuple):
     line: str | tuple[int, tuple[int, ...]] = "-"
 
 
-# Okabe and Ito's colours first: cold ones sample volumes, warm ones slices; the darker of a pair asks the uncertainty.
-# Sixteen hues are more than anyone tells apart, so those that a colour-blind reader takes for one differ in their
-# lightness or in their lines, and all in their markers.
+# Okabe and Ito's colours first: cold ones sample volumes, warm ones slices; the darker of a pair uses uncertainty.
+# Sixteen hues are too many to distinguish, so that those that colour-blind readers confuse differ in lightness or line
+# style, and all differ in markers.
 STRATEGY_COLOURS = (
     *("#0072B2", "#56B4E9", "#D55E00", "#E69F00"),
     *("#CC79A7", "#332288", "#882255", "#117733", "#999933", "#6E4B1F", "#AA4499", "#000000"),
@@ -83,14 +83,14 @@ STRATEGY_COLOURS = (
 )
 STRATEGY_MARKERS: tuple[Marker, ...] = (
     *("s", "D", "o", "^", "v", "p", "<", ">", "h", "*", "d", "8"),
-    *((4, 1, 0), (3, 1, 0), (6, 1, 0), (4, 1, 45)),  # stars of so many points, and turned by so many degrees
+    *((4, 1, 0), (3, 1, 0), (6, 1, 0), (4, 1, 45)),  # stars: number of points, style, rotation in degrees
 )
 STRATEGY_LINES = ("-", "-", "-", "-", (0, (6, 1)), (0, (3, 1)), (0, (6, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)))
 
 
 def looks(strategies: Iterable[str] = ()) -> dict[str, Look]:
-    """Return the looks of the initial model, of the paper's strategies, of further `strategies` in their order, and of
-    the data pool model. Twelve further ones stay apart."""
+    """Return the styles of the initial model, the paper's strategies, further `strategies` in their order, and the data
+    pool model. Up to twelve further strategies have distinct styles."""
     names = dict.fromkeys([*STRATEGIES, *strategies])
     lines = itertools.chain(STRATEGY_LINES, itertools.cycle(STRATEGY_LINES[len(STRATEGIES) :]))
     drawn = zip(names, itertools.cycle(STRATEGY_COLOURS), itertools.cycle(STRATEGY_MARKERS), lines, strict=False)
@@ -121,12 +121,12 @@ def spaced(value: float) -> str:
 
 
 def legend_columns(labels: Sequence[str], handle: float = 0.45) -> int:
-    """Return how many columns of a legend a page holds: as wide as the longest label, and a handle (inches) each."""
+    """Return the number of legend columns on a page, each as wide as the longest label and a `handle` in inches."""
     return max(1, min(len(labels), int(PAGE / (handle + CHARACTER * max(map(len, labels), default=0)))))
 
 
 def about_bound(labels: Iterable[str]) -> list[Line2D]:
-    """Return the entry of a legend that says what the dagger of one of its `labels` is; none without any."""
+    """Return the legend entry that explains the dagger, as a list; empty if no label has one."""
     return [Line2D([], [], ls="", label=BOUND)] if any(DAGGER in label for label in labels) else []
 
 
@@ -141,12 +141,12 @@ def footnote(figure: Figure, text: str) -> None:
 
 
 def is_dark(colour: str) -> bool:
-    """Return whether a black line on a colour is hard to see."""
+    """Return whether a black line on this colour is hard to see."""
     return float(np.dot(to_rgb(colour), (0.299, 0.587, 0.114))) < 0.3
 
 
 def in_rows(count: int, most: int) -> tuple[int, int]:
-    """Return rows and columns of `count` panels, `most` a row, as evenly as they go."""
+    """Return the rows and columns of `count` panels, at most `most` in a row, as evenly as possible."""
     rows = -(-count // most)
     return rows, -(-count // rows)
 
@@ -155,7 +155,7 @@ REFERENCE = "#F0E442"  # the reference mask's outline
 
 
 def styled(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
-    """Let a function draw in the common style, whatever the user's own settings, and leave those untouched."""
+    """Decorate a function to draw in the common style, independently of the user's settings, which do not change."""
 
     @functools.wraps(draw)
     def drawn(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Figure:
@@ -176,10 +176,10 @@ def save_figure(figure: Figure, stem: str | Path) -> None:
 def show_slice(
     axes: Axes, image: npt.ArrayLike, spacing: Sequence[float], ratio: float = 0.75, region: Array | None = None
 ) -> None:
-    """Show a CT slice (y, x) in HU in the soft-tissue window, its pixels as high and wide as spacing (y, x) says.
+    """Show a CT slice (y, x) in HU in the soft-tissue window, with pixels scaled by spacing (y, x) in mm.
 
-    The view is as large as `region` (y, x) asks for, the patient's body unless given, and `ratio` times as high as it
-    is wide in mm, so that all panels of a figure have one shape.
+    The view covers `region`, bool (y, x), by default the patient's body. Its height is `ratio` times its width in mm,
+    so that all panels of a figure have the same shape.
     """
     centre, width = WINDOW
     axes.imshow(
@@ -197,7 +197,7 @@ def show_slice(
 
 
 def body(image: npt.ArrayLike) -> Array:
-    """Return the largest connected region of a slice (y, x) in HU that is no air: the body, without the table."""
+    """Return the largest connected region above air in a slice (y, x) in HU: the body without the table."""
     regions, count = ndimage.label(np.asarray(image) > AIR_LIMIT)
     if not count:
         return np.ones(np.shape(image), dtype=bool)
@@ -205,13 +205,13 @@ def body(image: npt.ArrayLike) -> Array:
 
 
 def outline(mask: npt.ArrayLike) -> list[Array]:
-    """Return the closed lines (points of x, y in pixels) around a mask (y, x), half way to the pixels outside it."""
+    """Return the closed lines (points x, y in pixels) around a mask (y, x), half a pixel outside its pixel centres."""
     padded = np.pad(np.asarray(mask, dtype=float), 1)
     return [np.asarray(line) - 1 for line in contour_generator(z=padded).lines(0.5)]
 
 
 def draw_outline(axes: Axes, mask: npt.ArrayLike, colour: str, *, width: float = 0.9) -> None:
-    """Draw the outline of a mask (y, x) over a slice, in a width of points, without moving the view."""
+    """Draw the outline of a mask (y, x) over a slice, with a line width in points, without changing the view."""
     axes.add_collection(
         LineCollection(outline(mask), colors=colour, linewidths=width, joinstyle="round"), autolim=False
     )
@@ -227,7 +227,7 @@ def wrapped(text: str, inches: float) -> str:
 
 
 def _view(axes: Axes, region: Array, spacing: Sequence[float], ratio: float) -> None:
-    """Show a region (y, x) and a margin around it, in a view whose height is `ratio` of its width in mm."""
+    """Set the view to a region (y, x) and a margin, with a height of `ratio` times its width in mm."""
     size = np.asarray(spacing, dtype=float)
     places = np.argwhere(region if region.any() else np.ones_like(region))
     centre = (places.min(axis=0) + places.max(axis=0)) / 2

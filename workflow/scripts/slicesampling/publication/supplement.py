@@ -1,4 +1,4 @@
-"""Tables beyond the paper: intervals, pairwise comparisons, learning curves, what annotation buys, groups of cases."""
+"""Tables beyond the paper: intervals, pairwise comparisons, learning curves, annotation efficiency, groups of cases."""
 
 import itertools
 from collections.abc import Collection, Hashable, Iterator, Mapping
@@ -57,9 +57,9 @@ COST_NAMES = {"structure_slices": "Slices", "minutes": "Minutes"}
 
 
 def intervals_table(metrics: pd.DataFrame) -> Table:
-    """Supplement 1: 95 % bootstrap intervals of mean and percentiles of every model; the converged ones are printed.
+    """Supplement 1: 95 % bootstrap intervals of mean and percentiles of every model; only converged ones are printed.
 
-    metrics: one row a model and case, `seed model strategy iteration converged volume patient` and all metrics.
+    metrics: one row per model and case, `seed model strategy iteration converged volume patient` and all metrics.
     """
     records: list[dict[str, object]] = []
     cells: dict[str, dict[str, str]] = {}
@@ -95,9 +95,9 @@ def intervals_table(metrics: pd.DataFrame) -> Table:
 
 
 def comparisons_table(metrics: pd.DataFrame) -> Table:
-    """Supplement 2: all pairs of converged models: intervals of differences, effect sizes, corrected p-values.
+    """Supplement 2: intervals of differences, effect sizes and corrected p-values of all pairs of converged models.
 
-    metrics: as for `intervals_table`. A p-value is that of the two-sided Wilcoxon signed-rank test of the patients'
+    metrics: see `intervals_table`. A p-value is that of the two-sided Wilcoxon signed-rank test of the patients'
     mean differences, corrected for all pairs and metrics of the table (Holm).
     """
     shown = metrics[metrics["converged"]].sort_values(["seed", "volume"])
@@ -166,8 +166,8 @@ def _about_comparisons(frame: pd.DataFrame) -> Iterator[str]:
     some = frame[(frame["equal"] > 0) & (frame["equal"] < frame["patients"])]
     if len(some):
         yield (
-            f"In {len(some)} comparisons some patients show no difference (at most {some['equal'].max()}); they are "
-            "left out of the test."
+            f"In {len(some)} comparisons some patients have no difference (at most {some['equal'].max()}); the "
+            "test leaves them out."
         )
     differ = frame["patients"] - frame["equal"]
     if (frame["tied"] > 0).any() and differ.max() > EXACT:
@@ -176,7 +176,8 @@ def _about_comparisons(frame: pd.DataFrame) -> Iterator[str]:
     least = 2 ** (1 - fewest)  # the p-value where all patients differ to one side
     if least > SIGNIFICANCE[-1][0]:
         yield (
-            f"With {fewest} patients that differ no p-value can be below {least:.3g}: nothing can be significant here."
+            f"With {fewest} patients that differ, no p-value can be below {least:.3g}: no difference can be "
+            "significant."
         )
 
 
@@ -189,8 +190,8 @@ def learning_curves_table(
 ) -> Table:
     """Supplement 3: each metric against annotated liver slices and annotation minutes, with 95 % bootstrap intervals.
 
-    metrics: as for `intervals_table`; annotations: `seed strategy iteration structure_slices`; minutes_per_slice, ratio
-    and sliced: of the time model, see `efficiency.annotation_costs`.
+    metrics: see `intervals_table`; annotations: `seed strategy iteration structure_slices`; minutes_per_slice, ratio,
+    sliced: the time model, see `efficiency.annotation_costs`.
     """
     costs = annotation_costs(annotations, minutes_per_slice, ratio, sliced)
     weights, seeds = run_samples(metrics)
@@ -226,9 +227,9 @@ def efficiency_table(
     ratio: float,
     sliced: Collection[str] = SLICED,
 ) -> Table:
-    """Supplement 4: area under the learning curves, share of the data pool model, annotation needed to come near it.
+    """Supplement 4: area under the learning curves, share of the data pool model, and the annotation needed for shares.
 
-    Arguments: as for `learning_curves_table`.
+    Arguments: see `learning_curves_table`.
     """
     costs = annotation_costs(annotations, minutes_per_slice, ratio, sliced)
     samples = run_samples(metrics)
@@ -253,8 +254,8 @@ def efficiency_table(
         pd.DataFrame(records),
         lay_out(cells),
         note=join(
-            "Mean over time: the height of the learning curve over annotation time, averaged over the range that all "
-            "strategies share (area under the curve, divided by the range). Share of data pool: mean of the last "
+            "Mean over time: the mean of the learning curve over annotation time, in the range that all strategies "
+            "cover (area under the curve, divided by the range). Share of data pool: mean of the last "
             "iteration's model (limited epochs) divided by that of the data pool model, for errors the inverse. Slices "
             f"and minutes: {STRUCTURE} slices and annotation time at which the curve, linear between iterations, first "
             "reaches that share; >: not reached.",
@@ -305,7 +306,7 @@ def _efficiency_cells(record: Mapping[str, Any], last_cost: float) -> dict[str, 
 def groups_table(metrics: pd.DataFrame) -> Table:
     """Supplement 5: the converged models by site and by kind of hard case.
 
-    metrics: as for `intervals_table`, with `site` and `hard_case` (empty: none).
+    metrics: see `intervals_table`, with `site` and `hard_case` (empty: none).
     """
     shown = metrics[metrics["converged"]]
     hard = shown["hard_case"].astype(object).fillna("")
@@ -333,7 +334,7 @@ def groups_table(metrics: pd.DataFrame) -> Table:
         pd.DataFrame(records),
         lay_out(cells),
         note=join(
-            "All four metrics with their percentiles: the CSV file.",
+            "The CSV file has all four metrics with their percentiles.",
             ""
             if (hard != "").any()
             else "The cohort table names no hard cases among the test volumes (its column hard_case).",
@@ -345,7 +346,7 @@ def groups_table(metrics: pd.DataFrame) -> Table:
 def further_metrics_table(metrics: pd.DataFrame, calibration: pd.DataFrame) -> Table:
     """Supplement 6: HD95, surface Dice, Jaccard index, components and calibration of the converged models.
 
-    metrics: as for `intervals_table`, with `components`; calibration: counts, as for `calibration.pooled`.
+    metrics: see `intervals_table`, with `components`; calibration: counts, see `calibration.pooled`.
     """
     errors = calibration_errors(calibration)
     shown = metrics[metrics["converged"]]
@@ -383,12 +384,12 @@ def further_metrics_table(metrics: pd.DataFrame, calibration: pd.DataFrame) -> T
 
 
 def run_samples(metrics: pd.DataFrame) -> Samples:
-    """Return the bootstrap samples of the run's cases, the same for all its tables."""
+    """Return the bootstrap samples of the run's cases, which all its tables share."""
     return bootstrap(metrics, randomness.generator("bootstrap"))
 
 
 def _models(metrics: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield each model's name and cases (of all seeds, sorted by seed and volume), strategies in the paper's order."""
+    """Yield each model's name and cases (all seeds, sorted by seed and volume), strategies in the paper's order."""
     order = {name: position for position, name in enumerate(["initial", *strategies_in(metrics), "pool"])}
     ranked = metrics.assign(order=metrics["strategy"].map(order)).sort_values(
         ["converged", "order", "iteration", "seed", "volume"]

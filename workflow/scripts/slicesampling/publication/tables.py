@@ -1,7 +1,7 @@
-"""The paper's nine tables, from the run's own data, and the values that the paper itself prints in them.
+"""The paper's nine tables from the run's data, and the values that the paper prints in them.
 
-A table's frame holds what was computed, at full precision and in long form; its display is laid out and rounded as the
-paper prints it. Strategies stand in the paper's order, whatever the order or subset of the run.
+A table's frame holds the results at full precision in long form; its display has the paper's layout and rounding.
+Strategies have the paper's order in any run.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -68,8 +68,8 @@ PAPER = "Chlebus et al. 2022, doi:10.1109/ACCESS.2022.3141021"
 def cohort_table(cohort: pd.DataFrame, volumes: pd.DataFrame) -> Table:
     """Table 1: volumes by split, voxel sizes (mm) and resolutions of each site, both as x × y × z on the native grid.
 
-    cohort: `volume site split` and, where volumes are excluded, `exclude`; volumes: one row a used volume, with
-    `slices rows columns spacing_z spacing_y spacing_x`. Raises ValueError where a used volume was not measured.
+    cohort: `volume site split` and, if volumes are excluded, `exclude`; volumes: one row per used volume, with
+    `slices rows columns spacing_z spacing_y spacing_x`. Raise ValueError if a used volume has no measurements.
     """
     excluded = _excluded(cohort)
     used = cohort[~excluded][["volume", "site", "split"]].merge(volumes, on="volume", how="left", validate="1:1")
@@ -103,7 +103,7 @@ def cohort_table(cohort: pd.DataFrame, volumes: pd.DataFrame) -> Table:
 def annotation_table(annotations: pd.DataFrame) -> Table:
     """Table 2: annotated slices / annotated slices with liver / patients, by strategy and iteration.
 
-    annotations: `seed strategy iteration slices structure_slices patients`, iteration 0 being the initial set, strategy
+    annotations: `seed strategy iteration slices structure_slices patients`; iteration 0 is the initial set, strategy
     `pool` the data pool. Several seeds are averaged.
     """
     counts = ["slices", "structure_slices", "patients"]
@@ -130,7 +130,7 @@ def annotation_table(annotations: pd.DataFrame) -> Table:
 
 
 def training_table(training: pd.DataFrame) -> Table:
-    """Table 3: training steps of the best model by the validation, by strategy and iteration.
+    """Table 3: training steps of the best model in validation, by strategy and iteration.
 
     training: `seed model strategy iteration converged best_step steps device precision`. Several seeds are averaged.
     """
@@ -164,9 +164,9 @@ def training_table(training: pd.DataFrame) -> Table:
 def metric_table(metrics: pd.DataFrame, metric: str, limit: pd.DataFrame | None = None) -> Table:
     """Tables 4 to 7: one metric by strategy and iteration, with the initial and the data pool model.
 
-    metrics: `seed strategy iteration converged volume degenerate device precision` and the metric's column, one row a
+    metrics: `seed strategy iteration converged volume degenerate device precision` and the metric's column, one row per
     model and case; of the converged models only the data pool's is shown. limit: `degenerate` and the metric's column,
-    a row for each test volume, of a perfect model; it may be empty.
+    one row per test volume, for the limit of the grid; it may be empty.
     """
     about = METRICS[metric]
     shown = metrics[~metrics["converged"] | (metrics["strategy"] == "pool")]
@@ -199,7 +199,7 @@ def metric_table(metrics: pd.DataFrame, metric: str, limit: pd.DataFrame | None 
 def converged_table(metrics: pd.DataFrame, limit: pd.DataFrame | None = None) -> Table:
     """Table 8: all metrics of the models trained until convergence; the data pool model is not compared.
 
-    metrics, limit: as for `metric_table`, with the columns of all metrics.
+    metrics, limit: see `metric_table`, with the columns of all metrics.
     """
     shown = metrics[metrics["converged"]]
     rows, pool = shown[by_strategies(shown)], shown[shown["strategy"] == "pool"]
@@ -228,16 +228,16 @@ def converged_table(metrics: pd.DataFrame, limit: pd.DataFrame | None = None) ->
 
 
 def regression_table(metrics: pd.DataFrame) -> Table:
-    """Table 9: what uncertainty sampling and slice sampling change at the bad end of each metric, converged models.
+    """Table 9: the effects of uncertainty and slice sampling on the bad end of each metric, converged models.
 
-    metrics: as for `converged_table`. The paper's strategies alone are compared; it takes two of them.
+    metrics: see `converged_table`. Only the paper's strategies are compared, of which the table needs two.
     """
     paper = [name for name in strategies_in(metrics) if name in STRATEGIES]
     own = len(strategies_in(metrics)) > len(paper)
     compared = metrics[metrics["converged"] & metrics["strategy"].isin(paper if len(paper) > 1 else [])]
     records: list[dict[str, object]] = []
     cells: dict[str, dict[str, str]] = {name: {} for name in COVARIATES}
-    notes: dict[str, list[str]] = {}  # what there is to say, and of which metrics
+    notes: dict[str, list[str]] = {}  # the metrics that each note is about
     for about in METRICS.values():
         random = randomness.generator("bootstrap")
         result = quantile_regression(compared, about.column, about.tail_quantile, random)
@@ -278,13 +278,13 @@ def regression_table(metrics: pd.DataFrame) -> Table:
 def paper_values() -> pd.DataFrame:
     """Return the values that the paper prints in tables 2 to 9: `table row column quantity value`, units as printed.
 
-    Significance is the quantity `p_below`: the level that the printed stars or "< 0.001" stand for.
+    The quantity `p_below` is the level of the printed stars or of "< 0.001".
     """
     return read_table(PAPER_TABLES, comment="#")
 
 
 def paper_display(name: str) -> pd.DataFrame:
-    """Return one of tables 2 to 9 as the paper prints it, laid out as this run's: rows × columns of text."""
+    """Return one of tables 2 to 9 with the paper's values in the layout of this run's: rows × columns of text."""
     values = paper_values()
     cells: dict[str, dict[str, str]] = {}
     columns = [name.upper() for name in STRATEGIES]
@@ -317,7 +317,7 @@ def paper_comparison(
 ) -> str:
     """Return a page with tables 2 to 9, the values of this run above those of the paper."""
     records = {"annotations": annotations, "training": training, "metrics": metrics}
-    # Without the limit of the grid, of which the paper says nothing.
+    # Without the limit of the grid, which the paper does not report.
     ours = [
         made(name, {argument: records[argument] for argument in TABLES[name].reads if argument in records})
         for name in TABLES
@@ -326,7 +326,7 @@ def paper_comparison(
     return filled(
         "tables.html",
         title="This run and the paper",
-        note=f"In each cell: this run, and below it, in blue, what the paper prints ({PAPER}).",
+        note=f"Each cell shows this run and, below it in blue, the value printed in the paper ({PAPER}).",
         tables=[
             replace(table, title=f"Table {number}: {table.title}", below=paper_display(table.name))
             for number, table in enumerate(ours, start=2)
@@ -354,22 +354,22 @@ def _by_strategy(table: pd.DataFrame, cell: Callable[[pd.DataFrame], str]) -> di
 def _iteration_layout(
     strategies: Iterable[str], initial: str, rows: Mapping[str, Mapping[str, str]], pool: str
 ) -> pd.DataFrame:
-    """Lay out a table of the form of tables 2 to 7: initial, the rows between, data pool; one column a strategy."""
+    """Return the layout of tables 2 to 7: initial, the rows between, data pool; one column per strategy."""
     cells = {INITIAL: dict.fromkeys(strategies, initial), **rows, POOL: dict.fromkeys(strategies, pool)}
     return lay_out(cells).rename(columns=printed)
 
 
 def described(rows: pd.DataFrame, about: Metric) -> dict[str, object]:
-    """Return cases, mean and percentiles of one model's cases; nothing without cases."""
+    """Return cases, mean and percentiles of one model's cases; an empty dictionary without cases."""
     if rows.empty:
         return {}
     return {"cases": len(rows), **summarise(rows[about.column])._asdict(), "degenerate": int(rows["degenerate"].sum())}
 
 
 def _compared(rows: pd.DataFrame, about: Metric) -> dict[str, dict[str, object]]:
-    """Return for each strategy its description, and its comparison with the best; one strategy is never the best.
+    """Return each strategy's summary and its comparison with the best; a single strategy is never marked as the best.
 
-    Upper bounds are described, and not compared.
+    Upper bounds have a summary but no comparison.
     """
     names = [name for name in strategies_in(rows) if not is_upper_bound(name)]
     records = {
@@ -399,7 +399,7 @@ def summary_cell(record: Mapping[str, object], about: Metric) -> str:
 
 
 def _effect_cells(row: Mapping[str, float], about: Metric) -> dict[str, str]:
-    """Return coefficient with interval, and p-value, by their columns of table 9."""
+    """Return the coefficient with its interval, and the p-value, by their columns of table 9."""
     estimate, bounds = row["coefficient"], (row["lower"], row["upper"])
     known = not np.isnan(row["lower"])
     return {
@@ -411,7 +411,7 @@ def _effect_cells(row: Mapping[str, float], about: Metric) -> dict[str, str]:
 
 
 def _range(values: pd.Series, decimals: int) -> str:
-    """Return "[0.5–0.8]", or one number where both ends are printed alike."""
+    """Return "[0.5–0.8]", or one number if both ends are equal in print."""
     if values.empty:
         return MISSING
     lower, upper = number(values.min(), decimals), number(values.max(), decimals)

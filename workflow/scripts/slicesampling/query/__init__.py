@@ -1,1 +1,1 @@
-"""What is annotated, and what is asked for next (section II-D)."""
+"""The annotated set and the choice of what to annotate next (section II-D)."""

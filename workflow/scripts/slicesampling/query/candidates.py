@@ -1,4 +1,4 @@
-"""The slices that uncertainty slice sampling may choose from (section II-D)."""
+"""The candidate slices of uncertainty slice sampling (section II-D)."""
 
 from collections.abc import Iterable
 
@@ -7,12 +7,12 @@ import pandas as pd
 
 
 def slice_candidates(profile: np.ndarray, distance: int = 5, annotated: Iterable[int] = ()) -> np.ndarray:
-    """Return the slices that uncertainty slice sampling may choose from, in ascending order (Fig. 2).
+    """Return the candidate slices of uncertainty slice sampling, in ascending order (Fig. 2).
 
-    They are the local maxima of the slice-level uncertainty profile (z,) that stand at least `distance` slices apart,
-    a larger one displacing a smaller; less those already `annotated`. The end slices are no maxima.
+    They are the local maxima of the slice-level uncertainty profile (z,) that are at least `distance` slices apart,
+    where a larger maximum displaces a smaller one, without those already `annotated`. End slices are never candidates.
     """
-    import scipy.signal  # takes a second, and only a query needs it
+    import scipy.signal  # the import takes a second, and only a query needs it
 
     peaks, _ = scipy.signal.find_peaks(np.asarray(profile, dtype=np.float64), distance=distance)
     return np.setdiff1d(peaks, np.fromiter(annotated, dtype=np.intp))

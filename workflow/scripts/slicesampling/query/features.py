@@ -1,4 +1,4 @@
-"""Slice features as files: what diversity rules choose by."""
+"""Files of slice features, by which diversity rules choose."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ import pandas as pd
 from ..jobs.files import replacing
 
 PREFIX = "volume "
-"""Of the names in an archive, where a bare id could be that of an argument of numpy's."""
+"""Prefix of the names in an archive, because a bare volume name could equal an argument of numpy's."""
 
 
 def write_features(path: str | Path, features: Mapping[str, np.ndarray]) -> None:

@@ -1,13 +1,13 @@
-"""What a ledger says of an annotated set; its columns are `domain.records.LEDGER`."""
+"""Functions of the ledger of an annotated set; its columns are `domain.records.LEDGER`."""
 
 import numpy as np
 import pandas as pd
 
 
 def slice_budget(volume_ledger: pd.DataFrame, time_ratio: float) -> int:
-    """Return N_S: the mean count of liver slices an iteration of UVS added, divided by `time_ratio` (section IV-A).
+    """Return N_S: the mean number of liver slices that UVS adds per iteration, divided by `time_ratio` (section IV-A).
 
-    Contouring N slices of one volume takes the time of N / `time_ratio` (the paper: 3) slices of different volumes.
+    Contouring N slices of one volume takes as long as N / `time_ratio` slices of different volumes (paper: 3).
     """
     added = volume_ledger[volume_ledger["iteration"] > 0].groupby("iteration")["structure"].sum()
     return max(1, round(float(added.mean()) / time_ratio))

@@ -1,9 +1,9 @@
-"""Rules of choice: which slices, or volumes, are asked for, and in which order.
+"""Selection rules: which slices or volumes are asked for, and in which order.
 
 A rule is a pure function of a table, a random generator and `Settings`. The table has a row for each slice or volume of
-the data pool: `volume`, for slices `slice`, whether it is `annotated`, and its `score`, NaN where the rule reads none.
-Some rules read further columns, see `Rule`. Rows are in the order of (volume, slice). A rule returns the rows to ask
-for, the first one first, none of them annotated; the query is as many of them as the budget allows.
+the data pool: `volume`, for slices `slice`, whether it is `annotated`, and its `score`, NaN if the rule reads none.
+Some rules read further columns, see `Rule`. Rows are sorted by (volume, slice). A rule returns rows that are not
+annotated, in the order of the query; the query takes as many of them as the budget allows.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,11 +16,12 @@ from .candidates import mark_candidates
 
 
 class Settings(NamedTuple):
-    """What some rules read.
+    """Settings that rules may read.
 
-    Of the run: `distance`, slices between two candidates of `peaks`, at least; `budget`, how many are wanted;
-    `progress`, from 0 in the first iteration to 1 in the last; `features`, (row, channel), a row for each of the table.
-    Of the strategy, see `PARAMETERS`: `foreground`, `beta`, `beta_last`, and `stride`, None for `distance`.
+    From the run: `distance`, the least distance in slices between two candidates of `peaks`; `budget`, the number of
+    slices or volumes wanted; `progress`, from 0 in the first iteration to 1 in the last; `features`, (row, channel),
+    one row for each row of the table. From the strategy, see `PARAMETERS`: `foreground`, `beta`, `beta_last`, and
+    `stride`, where None stands for `distance`.
     """
 
     distance: int = 5
@@ -34,7 +35,7 @@ class Settings(NamedTuple):
 
 
 def peaks(table: pd.DataFrame, generator: np.random.Generator, settings: Settings) -> pd.DataFrame:
-    """Choose the largest of all volumes' local maxima, which stand `distance` slices apart (section II-D)."""
+    """Choose the largest local maxima of all volumes, which are at least `distance` slices apart (section II-D)."""
     return best_first(_candidates(table, settings))
 
 
@@ -44,31 +45,31 @@ def top(table: pd.DataFrame, generator: np.random.Generator, settings: Settings)
 
 
 def one_per_volume(table: pd.DataFrame, generator: np.random.Generator, settings: Settings) -> pd.DataFrame:
-    """Choose the largest scores, and of each volume no more than one slice in an iteration."""
+    """Choose the largest scores, at most one slice of each volume in an iteration."""
     return top(table, generator, settings).drop_duplicates("volume")
 
 
 def power(table: pd.DataFrame, generator: np.random.Generator, settings: Settings) -> pd.DataFrame:
-    """Choose at random, with chances as score to the power of β (Kirsch et al. 2021, arXiv:2106.12059, PowerBALD).
+    """Choose at random with probability proportional to score^β (Kirsch et al. 2021, arXiv:2106.12059, PowerBALD).
 
-    The largest of log score plus Gumbel noise of scale 1/β are such a draw without replacement. Scores of 0 come last.
+    Sorting log score plus Gumbel noise of scale 1/β gives such a draw without replacement. Scores of 0 come last.
     """
     left = table[~table["annotated"]]
     return noisy(left, _logarithm(left["score"]), generator, settings.beta)
 
 
 def softrank(table: pd.DataFrame, generator: np.random.Generator, settings: Settings) -> pd.DataFrame:
-    """Choose at random, with chances as 1/rank to the power of β (Kirsch et al. 2021, arXiv:2106.12059, softrank)."""
+    """Choose at random with probability proportional to rank^(−β) (Kirsch et al. 2021, arXiv:2106.12059, softrank)."""
     left = best_first(table[~table["annotated"]])
     return noisy(left, -np.log(np.arange(1, len(left) + 1)), generator, settings.beta)
 
 
 def stratified(table: pd.DataFrame, generator: np.random.Generator, settings: Settings) -> pd.DataFrame:
-    """Choose a share by the score over the structure, the rest by that over the slice, with noise that falls.
+    """Choose a share by the score over the structure and the rest by the score over the slice, with decaying noise.
 
-    As ClaSP PE (Lüth et al. 2026, arXiv:2601.13677): queries stratified by the predicted class, of which there is one
-    here, and power noise that decays over the iterations, here with β from `beta` in the first to `beta_last` in the
-    last iteration, in equal ratios.
+    This follows ClaSP PE (Lüth et al. 2026, arXiv:2601.13677): queries stratified by the predicted class, here a single
+    one, and power noise that decays over the iterations, here with β growing geometrically from `beta` in the first to
+    `beta_last` in the last iteration.
     """
     left = table[~table["annotated"]]
     beta = settings.beta * (settings.beta_last / settings.beta) ** settings.progress
@@ -80,10 +81,9 @@ def stratified(table: pd.DataFrame, generator: np.random.Generator, settings: Se
 
 
 def stochastic_batches(table: pd.DataFrame, generator: np.random.Generator, settings: Settings) -> pd.DataFrame:
-    """Cut the pool into random batches as large as the budget, and choose the one of the largest mean score.
+    """Divide the pool into random batches of the size of the budget, and choose the batch with the largest mean score.
 
-    Gaillochet et al. 2023 (arXiv:2301.07670). What is left of the pool after the last whole batch is no
-    batch of its own and comes last.
+    See Gaillochet et al. 2023 (arXiv:2301.07670). An incomplete batch comes last.
     """
     left = table[~table["annotated"]]
     drawn = left.iloc[generator.permutation(len(left))]
@@ -94,9 +94,9 @@ def stochastic_batches(table: pd.DataFrame, generator: np.random.Generator, sett
 
 
 def at_random(table: pd.DataFrame, generator: np.random.Generator, settings: Settings) -> pd.DataFrame:
-    """Choose at random, each with the same chance; a share from the slices in which the model sees the structure.
+    """Choose uniformly at random; take a share from the slices in which the model predicts the structure.
 
-    With a share it is the foreground-aware random choice of Lüth et al. 2025 (arXiv:2511.19183), here of slices.
+    With a share above 0 this is foreground-aware random sampling (Lüth et al. 2025, arXiv:2511.19183), here of slices.
     """
     left = table[~table["annotated"]]
     drawn = left.iloc[generator.permutation(len(left))]
@@ -104,15 +104,15 @@ def at_random(table: pd.DataFrame, generator: np.random.Generator, settings: Set
 
 
 def shuffled(table: pd.DataFrame, generator: np.random.Generator, settings: Settings) -> pd.DataFrame:
-    """Choose from the candidates of `peaks` at random: what the local maxima give without the ranking."""
+    """Choose from the candidates of `peaks` at random: the effect of local maxima without the ranking."""
     left = _candidates(table, settings)
     return left.iloc[generator.permutation(len(left))]
 
 
 def strided(table: pd.DataFrame, generator: np.random.Generator, settings: Settings) -> pd.DataFrame:
-    """Choose every `stride`-th slice of volumes in random order, from a random one of the first `stride` on.
+    """Choose every `stride`-th slice of volumes in random order, starting at a random one of the first `stride` slices.
 
-    Volumes of which nothing is annotated come first. When all have had their turn, the slices after those follow.
+    Volumes without annotated slices come first. After all volumes, the slices next to the chosen ones follow.
     """
     stride = settings.stride or settings.distance
     volumes = table.groupby("volume")["annotated"].any().rename("touched").to_frame()
@@ -124,7 +124,7 @@ def strided(table: pd.DataFrame, generator: np.random.Generator, settings: Setti
 
 
 def k_centre(table: pd.DataFrame, generator: np.random.Generator, settings: Settings) -> pd.DataFrame:
-    """Choose one after the other what is farthest in features from all that is annotated or chosen.
+    """Choose one by one what is farthest in feature space from everything annotated or chosen so far.
 
     The greedy core-set of Sener and Savarese 2018 (arXiv:1708.00489). A tie goes to the smaller (volume, slice).
     """
@@ -132,37 +132,37 @@ def k_centre(table: pd.DataFrame, generator: np.random.Generator, settings: Sett
 
 
 def k_means_pp(table: pd.DataFrame, generator: np.random.Generator, settings: Settings) -> pd.DataFrame:
-    """Choose one after the other at random, with chances as the squared distance in features to what is chosen.
+    """Choose one by one at random, with probability proportional to the squared feature distance to the nearest choice.
 
-    The seeding of k-means++ (Arthur and Vassilvitskii 2007), with what is annotated as the first centres.
+    This is the seeding of k-means++ (Arthur and Vassilvitskii 2007), with the annotated rows as the first centres.
     """
 
     def pick(squared: np.ndarray) -> int:
         total = squared.sum()
-        chances = squared / total if np.isfinite(total) and total > 0 else None  # None: all the same
+        chances = squared / total if np.isfinite(total) and total > 0 else None  # None: uniform
         return int(generator.choice(len(squared), p=chances))
 
     return _spread(table, settings, pick)
 
 
-# --- what they share ---------------------------------------------------------------------------------------------
+# --- helpers -----------------------------------------------------------------------------------------------------
 
 
 def best_first(table: pd.DataFrame, *keys: str) -> pd.DataFrame:
-    """Return rows from the largest `keys`, then scores, to the smallest; a tie goes to the smaller (volume, slice)."""
+    """Return rows sorted by `keys`, then score, in descending order; a tie goes to the smaller (volume, slice)."""
     down, up = [*keys, "score"], [name for name in ("volume", "slice") if name in table]
     return table.sort_values(down + up, ascending=[False] * len(down) + [True] * len(up))
 
 
 def noisy(table: pd.DataFrame, height: np.ndarray, generator: np.random.Generator, beta: float) -> pd.DataFrame:
-    """Return rows from the largest to the smallest sum of `height` and Gumbel noise of scale 1/`beta`."""
+    """Return rows sorted by the sum of `height` and Gumbel noise of scale 1/`beta`, in descending order."""
     return best_first(table.assign(noisy=height + generator.gumbel(size=len(table)) / beta), "noisy")
 
 
 def mixed(part: pd.DataFrame, whole: pd.DataFrame, share: float) -> pd.DataFrame:
-    """Return the rows of `whole`, a `share` of any first ones taken from `part`, each in its order.
+    """Return the rows of `whole` such that a `share` of any number of first rows is taken from `part`.
 
-    part: some of the rows of `whole`, in an order of their own. Where they have run out, the rest follows.
+    part: some of the rows of `whole`, in their own order. When they are used up, the rest follows in its order.
     """
     queues = {True: iter(part.index), False: iter(whole.index)}
     order: dict[Any, None] = {}
@@ -176,12 +176,12 @@ def mixed(part: pd.DataFrame, whole: pd.DataFrame, share: float) -> pd.DataFrame
 
 
 def _falls_to_part(place: int, share: float) -> bool:
-    """Return whether the choice at a place goes to the part that shall have a `share`: as evenly as whole ones can."""
+    """Return whether the row at `place` is taken from the part with this `share`; such places are evenly spaced."""
     return int((place + 1) * share) > int(place * share)
 
 
 def _sees(table: pd.DataFrame) -> pd.Series:
-    """Return for each row whether the previous model sees the structure there; nowhere where that was not asked for."""
+    """Return for each row whether the previous model predicts the structure there; False without that column."""
     if "structure_voxels" not in table:
         return pd.Series(False, index=table.index)
     return table["structure_voxels"] > 0
@@ -197,7 +197,7 @@ def _logarithm(scores: pd.Series) -> np.ndarray:
 
 
 def _spread(table: pd.DataFrame, settings: Settings, pick: Callable[[np.ndarray], int]) -> pd.DataFrame:
-    """Return `budget` rows chosen by `pick` from the squared distances to the nearest annotated or chosen row."""
+    """Return `budget` rows, chosen by `pick` from the squared distances to the nearest annotated or chosen row."""
     from scipy.spatial.distance import cdist  # takes a second, and few queries need it
 
     assert settings.features is not None
@@ -223,17 +223,17 @@ def _spread(table: pd.DataFrame, settings: Settings, pick: Callable[[np.ndarray]
 
 
 CENTRES_AT_ONCE = 256
-"""Annotated rows whose distances are held together: 150 MB for the 72 000 slices of the paper's data pool."""
+"""Annotated rows whose distances are in memory at once: 150 MB for the 72 000 slices of the paper's data pool."""
 
 
-# --- what there is -----------------------------------------------------------------------------------------------
+# --- registry ----------------------------------------------------------------------------------------------------
 
 
 class Parameter(NamedTuple):
-    """A number that a strategy gives its rule: what is accepted, in words and as a test."""
+    """A numerical parameter of a rule: the accepted values, in words and as a test."""
 
     accepted: str
-    sound: Callable[[float], bool]
+    accepts: Callable[[float], bool]
 
 
 PARAMETERS = {
@@ -242,19 +242,19 @@ PARAMETERS = {
     "foreground": Parameter("a number from 0 to 1", lambda value: 0 <= value <= 1),
     "stride": Parameter("a whole number from 1", lambda value: isinstance(value, int) and value >= 1),
 }
-"""`beta`: the smaller it is, the more random is the choice, which is that of `top` where it is infinite; `beta_last`:
-the same in the last iteration. `foreground`: the share of the choices from slices in which the previous model sees the
-structure; a column `structure_voxels` says in which. `stride`: of how many slices one is chosen."""
+"""`beta`: the inverse scale of the noise; the choice is more random for smaller values, and that of `top` for infinity.
+`beta_last`: the same in the last iteration. `foreground`: the share of the choices from slices in which the previous
+model predicts the structure, see the column `structure_voxels`. `stride`: one of how many slices is chosen."""
 
 
 class Rule(NamedTuple):
-    """A rule of choice, and what it needs.
+    """A selection rule and its requirements.
 
-    `parameters`: the `PARAMETERS` that it reads, and what they are where a strategy does not say. `measures`: it reads
-    a measure, which must be computed first. `regions`: what the measure may be taken over; none for a rule that reads
-    both, over the slice as `score` and over the structure as `structure_score`. `features`: it reads `features`.
-    `until_liver`: all that it returns is asked for, and the annotator stops when the budget of slices with liver is
-    reached.
+    `parameters`: the `PARAMETERS` that it reads, with their defaults. `measures`: whether it reads a measure, which
+    must be computed first. `regions`: the regions over which the measure may be averaged; empty for a rule that reads
+    both, over the slice as `score` and over the structure as `structure_score`. `features`: whether it reads
+    `features`. `until_liver`: whether the query holds all returned rows, and the annotator stops when the budget of
+    slices with liver is reached.
     """
 
     order: Callable[[pd.DataFrame, np.random.Generator, Settings], pd.DataFrame]

@@ -1,7 +1,7 @@
-"""The query strategies (section II-D): what should be annotated next.
+"""The query strategies (section II-D): what to annotate next.
 
-A strategy is put together from a unit, a measure of uncertainty, the region that the measure is taken over, and a rule
-of choice. The paper's four are the entries of `STRATEGIES`; a configuration adds its own under `custom_strategies`.
+A strategy consists of a unit, a measure of uncertainty, the region over which the measure is averaged, and a selection
+rule. `STRATEGIES` holds the paper's four; a configuration adds others under `custom_strategies`.
 """
 
 import logging
@@ -20,27 +20,27 @@ logger = logging.getLogger(__name__)
 QUERY = ["volume", "slice", "score", "rank"]
 
 MEASURES = ("predictive_entropy", "mutual_information", "variance")
-"""The measures of `learning.uncertainty`, which is not imported because a choice needs no network."""
+"""The measures of `learning.uncertainty`, which is not imported because a query needs no network."""
 
 ERROR = "error"
-"""The measure of an upper bound: the voxels of a slice in which the previous model differs from the reference."""
+"""The measure of an upper bound: the number of voxels of a slice in which the previous model is wrong."""
 
 UPPER_BOUND = "by_error"
-"""How the names of upper bounds begin, and of no other strategy: all that tables and figures know is the name."""
+"""Prefix of the names of upper bounds and of no other strategy, because tables and figures know only the name."""
 
 REGIONS = ("slice", "structure")
-"""What a measure is taken over: the whole slice, or the predicted structure, dilated."""
+"""The region over which a measure is averaged: the whole slice, or the dilated predicted structure."""
 
 WRONG = "wrong_voxels"
-"""The column of the voxels in which the previous model differs from the reference."""
+"""The column with the number of voxels in which the previous model differs from the reference."""
 
 
 class Strategy(NamedTuple):
-    """How a strategy chooses: all that configuration, rules, tables and figures know of it.
+    """The description of a strategy, on which configuration, rules, tables and figures rely.
 
-    `title`: its name in a sentence; its key, in capitals, is the short one. `unit`: slice or volume, what it chooses
-    and what its budget counts. `rule`: one of `RULES`. `measure`, `region`: what the rule reads; None where it reads
-    none. `parameters`: those of the rule that differ from what it has of its own.
+    `title`: its full name; its short name is its key in capitals. `unit`: slice or volume, which it chooses and its
+    budget counts. `rule`: one of `RULES`. `measure`, `region`: the rule's input; None if it reads none. `parameters`:
+    those of the rule that differ from their defaults.
     """
 
     title: str
@@ -56,12 +56,12 @@ class Strategy(NamedTuple):
 
     @property
     def upper_bound(self) -> bool:
-        """Whether it looks into the reference before it asks: what a perfect uncertainty could give, not for use."""
+        """Whether it reads the reference to choose. It shows the limit of a perfect uncertainty, and is not for use."""
         return self.measure == ERROR
 
     @property
     def uncertain(self) -> bool:
-        """Whether it ranks by uncertainty, rather than by chance, features or the reference."""
+        """Whether it ranks by uncertainty, rather than at random, by features or by the reference."""
         return self.how.measures and not self.how.until_liver and not self.upper_bound
 
     @property
@@ -76,17 +76,17 @@ class Strategy(NamedTuple):
 
     @property
     def scheduled(self) -> bool:
-        """Whether its choice depends on how many iterations there are."""
+        """Whether its choice depends on the number of iterations."""
         return "beta_last" in self.how.parameters
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The parameters of its rule, as it has them."""
+        """The values of all parameters of its rule."""
         return {**self.how.parameters, **self.parameters}
 
     @property
     def column(self) -> str:
-        """The column of the unit's uncertainty table that is its score."""
+        """The column of the unit's uncertainty table with its score."""
         if self.upper_bound:
             return WRONG
         selective = SELECTIVE if self.region == "structure" and self.rule != "mean" else ""
@@ -94,9 +94,9 @@ class Strategy(NamedTuple):
 
     @property
     def columns(self) -> dict[str, str]:
-        """What it reads of the previous model: the columns of its rule's table, and those of the uncertainty table.
+        """The uncertainty table's column for each column of the rule's table.
 
-        All that a query sees of that table. The errors are among them for an upper bound alone.
+        A query sees no other columns of the uncertainty table. Only an upper bound sees the errors.
         """
         read = {"score": self.column} if self.how.measures else {}
         if self.how.measures and not self.how.regions:
@@ -115,17 +115,17 @@ class Strategy(NamedTuple):
         progress: float = 0.0,
         features: np.ndarray | None = None,
     ) -> pd.DataFrame:
-        """Return the query: a table of (volume, slice, score, rank) in the order of annotation, rank 0 first.
+        """Return the query: a table of (volume, slice, score, rank), sorted by rank from 0, the order of annotation.
 
-        pool: a row for each slice, with `volume`, `slice`, and those of `columns` that it reads, for its unit; ledger:
-        (volume, slice), what is annotated; distance, progress: see `Settings`; features: (row, channel), a row for each
-        row of `pool`, needed only by rules that read them. If less than `budget` is left, all of it is asked for.
+        pool: a row for each slice, with `volume`, `slice` and the `columns` of its unit; ledger: the annotated (volume,
+        slice); distance, progress: see `Settings`; features: (row, channel), a row for each row of `pool`, only for
+        rules that read them. If less than `budget` is left, the query holds all of it.
         """
         table = pool.reset_index(drop=True).sort_values(["volume", "slice"])
         if features is not None:
             features = features[table.index]
         table = table[["volume", "slice", *self.columns]].reset_index(drop=True)
-        # An error that is not known, for want of a reference, counts as none.
+        # Without a reference the error is unknown, and counts as 0.
         table["score"] = table["score"].astype(float).fillna(0) if self.how.measures else np.nan
         table["annotated"] = pd.MultiIndex.from_frame(table[["volume", "slice"]]).isin(
             pd.MultiIndex.from_frame(ledger[["volume", "slice"]])
@@ -147,7 +147,7 @@ class Strategy(NamedTuple):
 
 
 def _volumes(slices: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each volume of a table of slices; a volume with any annotated slice counts as annotated."""
+    """Return a row for each volume; a volume with any annotated slice counts as annotated."""
     return slices.groupby("volume", as_index=False).agg(score=("score", "first"), annotated=("annotated", "any"))
 
 
@@ -157,13 +157,13 @@ STRATEGIES = {
     "uss": Strategy("uncertainty slice sampling", "slice", "peaks", "predictive_entropy", "slice"),
     "rss": Strategy("random slice sampling", "slice", "random"),
 }
-"""The paper's."""
+"""The paper's strategies."""
 
 UNCERTAIN = tuple(name for name, strategy in STRATEGIES.items() if strategy.uncertain)
 SLICED = tuple(name for name, strategy in STRATEGIES.items() if strategy.slices)
 
 NO_STRATEGIES = ("initial", "pool")
-"""What stands in a column `strategy` for the model before all strategies, and for that of the whole data pool."""
+"""The values of a column `strategy` for the initial model and for the model of the whole data pool."""
 
 
 def strategies_of(config: dict[str, Any]) -> dict[str, Strategy]:
@@ -188,14 +188,14 @@ def _custom(unit: str, rule: str, measure: str | None = None, region: str | None
 
 
 LONGEST_NAME = 12
-"""Letters of a strategy's name, at most, so that tables and legends of figures hold it."""
+"""The most characters of a strategy's name, so that it fits tables and legends."""
 
 KEYS = ("unit", "rule", "measure", "region", *PARAMETERS)
-"""What an entry of `custom_strategies` may say."""
+"""The keys that an entry of `custom_strategies` may have."""
 
 
 def custom_strategy_faults(name: str, given: Any) -> list[str]:
-    """Return a line for each fault of an entry of `custom_strategies`: its key, the value, and what is accepted."""
+    """Return a line for each fault of an entry of `custom_strategies`: the key, the value, and what is accepted."""
     key, taken = f"custom_strategies.{name}", (*STRATEGIES, *NO_STRATEGIES)
     if not re.fullmatch(f"[a-z][a-z0-9_]{{0,{LONGEST_NAME - 1}}}", str(name)) or name in taken:
         names = f"up to {LONGEST_NAME} lower-case letters, digits and _, a letter first, and none of {', '.join(taken)}"
@@ -210,15 +210,15 @@ def custom_strategy_faults(name: str, given: Any) -> list[str]:
     how = RULES[unit][rule]
     accepted: dict[str, tuple[str, ...]] = {"unit": (unit,), "rule": (rule,)}
     if how.measures:
-        # Errors are counted by slice, and not over a region.
+        # Errors are counted over the whole slice only.
         accepted["measure"] = (*MEASURES, ERROR) if unit == "slice" and how.regions else MEASURES
         if how.regions:
             accepted["region"] = REGIONS[:1] if given.get("measure") == ERROR else how.regions
     listed, faults = ", ".join([*accepted, *how.parameters]), []
     for part, value in given.items():
         if part in how.parameters:
-            sound = isinstance(value, int | float) and not isinstance(value, bool) and PARAMETERS[part].sound(value)
-            faults += [] if sound else [f"{key}.{part} is {value!r}; accepted: {PARAMETERS[part].accepted}"]
+            valid = isinstance(value, int | float) and not isinstance(value, bool) and PARAMETERS[part].accepts(value)
+            faults += [] if valid else [f"{key}.{part} is {value!r}; accepted: {PARAMETERS[part].accepted}"]
         elif part not in accepted:
             faults.append(f"{key}.{part} is no key of rule {rule}; accepted: {listed}")
         elif value not in accepted[part]:
@@ -230,19 +230,19 @@ def custom_strategy_faults(name: str, given: Any) -> list[str]:
 
 
 def is_upper_bound(strategy: str) -> bool:
-    """Return whether a strategy of that name is an upper bound, see `Strategy.upper_bound`."""
+    """Return whether the strategy of this name is an upper bound, see `Strategy.upper_bound`."""
     return strategy.startswith(UPPER_BOUND)
 
 
 def by_strategies(table: pd.DataFrame) -> pd.Series:
-    """Return for each row of a table whether its column `strategy` holds a strategy, rather than initial or pool."""
+    """Return for each row whether its column `strategy` holds a strategy, not one of `NO_STRATEGIES`."""
     return ~table["strategy"].isin(NO_STRATEGIES)
 
 
 def strategies_in(table: pd.DataFrame) -> list[str]:
-    """Return the strategies that a table's column `strategy` holds: the paper's in its order, then the others by name.
+    """Return the strategies in a table's column `strategy`: the paper's in its order, then the others by name.
 
-    Any strategy has the same place in all tables of a run, whatever the order of their rows.
+    The order does not depend on the order of the rows, so that it is the same in all tables of a run.
     """
     present = set(table.loc[by_strategies(table), "strategy"])
     return [name for name in STRATEGIES if name in present] + sorted(present - set(STRATEGIES))

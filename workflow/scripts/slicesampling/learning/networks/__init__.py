@@ -1,1 +1,1 @@
-"""The kinds of network that the loop can train, a module each, behind one interface."""
+"""The kinds of network that the loop can train, one module each, with a common interface."""

@@ -1,4 +1,4 @@
-"""The paper's network in the loop: its training on a task, its file, and its trained models."""
+"""The paper's network in the common model interface: training, model files, and trained models."""
 
 import inspect
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from .interface import Task
 
 
 class AuNet:
-    """A trained network, `window` (HU) of which its intensities were scaled from."""
+    """A trained network with the `window` (HU) from which its intensities are scaled."""
 
     def __init__(self, network: AnisotropicUNet, window: tuple[float, float], compute: Compute) -> None:
         self.network, self.window, self.compute = network.eval(), window, compute
@@ -47,12 +47,12 @@ class AuNet:
 
 
 def build_network(settings: dict[str, Any], device: torch.device) -> AnisotropicUNet:
-    """Return an untrained network for the `network` section of the configuration."""
+    """Return an untrained network for the section network.aunet of the configuration."""
     return AnisotropicUNet(settings["filters"], settings["in_plane_levels"], settings["dropout"]).to(device)
 
 
 def save_model(path: str | Path, settings: dict[str, Any], window: Sequence[float], run: Run) -> None:
-    """Write the best state of a training `run` with what is needed to use it, and how it was computed, by rename."""
+    """Write the best state of a training `run` with its settings, device and precision, by rename."""
     content = {"network": settings, "window": list(window), "best_step": run.best_step, "state": run.state}
     (best,) = (row for row in run.history if row["step"] == run.best_step)
     content |= {"device": best["device"], "precision": best["precision"]}
@@ -69,12 +69,12 @@ def load(content: dict[str, Any], compute: Compute) -> AuNet:
 
 
 def train(task: Task) -> list[dict[str, Any]]:
-    """Train a network; see `interface.train`. Several processes each run the script that calls it."""
+    """Train a network; see `interface.train`. With several processes, each runs the script that calls this."""
     launch(task.script, task.compute["training_processes"])
     compute = computing(task.compute)
     volumes = [load_preprocessed(task.folders[name]) for name in task.validation]
     belongs_to = fingerprint(
-        *(task.ledger, task.network, task.training),  # not its end: a longer one goes on where a shorter ended
+        *(task.ledger, task.network, task.training),  # without its end: a longer training continues a shorter one
         *(inspect.getsource(module) for module in (inference, unet, patches, training)),
         *(array for volume in task.annotated for array in (volume.image, volume.mask)),
         *(array for volume in volumes for array in (volume.image, volume.mask)),

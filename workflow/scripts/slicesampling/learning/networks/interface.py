@@ -1,4 +1,4 @@
-"""The common interface of all networks: a training task, and what a trained model predicts.
+"""The common model interface: a training task, and the predictions of a trained model.
 
 A kind of network is a module of this package with `train(task)` and `load(content, compute)`; `kinds.KINDS` lists them.
 """
@@ -28,31 +28,32 @@ class Trained(Protocol):
     """A trained model on its device."""
 
     def probability(self, image: np.ndarray | Tensor) -> Tensor:
-        """Return the probability of liver, float32 (z, y, x) on the device, in a volume of HU (z, y, x)."""
+        """Return the probability of liver, float32 (z, y, x) on the device, for a volume of HU (z, y, x)."""
         ...
 
     def sample(
         self, image: np.ndarray | Tensor, samples: int, key: Sequence[str | int], keep_mean: bool = False
     ) -> Sampled:
-        """Return what samples make of a volume of HU (z, y, x), on the device; with `keep_mean` their mean too.
+        """Return the measures of samples of a volume of HU (z, y, x), on the device; with `keep_mean` their mean too.
 
-        samples: how many are drawn, by `key`; an ensemble has its members instead.
+        samples: the number of samples, drawn by `key`; an ensemble uses its members instead.
         """
         ...
 
 
 class Task(NamedTuple):
-    """A training: of what, how, and where the next attempt finds what an interrupted one has kept.
+    """A training: its data, its settings, and its checkpoints.
 
-    network, compute: sections of the configuration; training, end: what the kind of network makes of the rest of it.
-    annotated: what is learnt from; ledger: the same as a table; validation: volumes whose masks are known.
+    network, compute: sections of the configuration; training, end: from the kind of network (see `kinds.Kind`).
+    annotated: the annotated volumes; ledger: the annotated set as text; validation: volumes with known masks.
     folders: volume → its preprocessed folder.
-    key: of all random numbers, the same for a converged model and for the model of the last iteration, which it carries
-    on.
-    checkpoint: a file, beside which others may begin with its name; begun_checkpoint: that of the model that it carries
-    on. For a model that carries on nothing, both are the same.
-    script: of the job; a kind of network may run it in several processes.
-    progress: is told how far what is kept has come.
+    key: the key of all random numbers; it is the same for a converged model and the model of the last iteration, whose
+    training it continues.
+    checkpoint: a file; others beside it may start with its name. begun_checkpoint: that of the model whose training
+    this one continues; the same as checkpoint if there is none.
+    model: the file to write.
+    script: the script of the job, which a kind of network may run in several processes.
+    progress: called with the progress of the training.
     """
 
     network: dict[str, Any]
@@ -72,10 +73,10 @@ class Task(NamedTuple):
 
 
 def train(task: Task) -> list[dict[str, Any]]:
-    """Train a model, write it to `task.model`, and return its history; where several processes train, one has it.
+    """Train a model, write it to `task.model`, and return its history; of several processes only one returns it.
 
-    A row for each validation: step, epoch, loss, validation_jaccard, validation_dice, device, precision, whether its
-    state was `chosen` for the model, and what else the kind of network knows.
+    The history has a row per validation: step, epoch, loss, validation_jaccard, validation_dice, device, precision,
+    whether its state was `chosen` for the model, and further columns of the kind of network.
     """
     history: list[dict[str, Any]] = _module(task.network["kind"]).train(task)
     return history

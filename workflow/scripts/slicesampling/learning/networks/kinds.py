@@ -1,6 +1,6 @@
-"""The kinds of network that the loop can train, by network.kind of the configuration; `interface` is what they do.
+"""The kinds of network that the loop can train, by network.kind of the configuration; see `interface`.
 
-Each has a section of its own under `network`; its keys but `training` are the settings that its models keep.
+Each has its own section under `network`. A model's file stores all keys of the section except `training`.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,11 +13,11 @@ class Kind(NamedTuple):
     """A kind of network; all functions take its section of the configuration.
 
     module: in this package, with the functions `train` and `load` (see `interface`).
-    training: returns what trainings of all lengths share, beside the settings of the network.
-    end: returns how long a training is, by `iteration` or `converged`.
-    samples: returns in words what an uncertainty is made of; also takes the number of samples that is configured.
-    epochs: returns how many epochs a training of an iteration has at most; None: no such limit.
-    features: whether its models give features of slices, by which some strategies choose.
+    training: returns the settings that trainings of all lengths share, beside those of the network.
+    end: returns the length of a training, by `iteration` or `converged`.
+    samples: returns a description of the samples behind the uncertainty; also takes the configured number of samples.
+    epochs: returns the most epochs of a training of an iteration; None: no such limit.
+    features: whether its models provide features of slices, which some strategies use.
     """
 
     module: str
@@ -53,7 +53,7 @@ KINDS = {
 
 
 class Network(NamedTuple):
-    """The network that a configuration chooses: its kind, what its models keep, and how they are trained."""
+    """The network of a configuration: its kind, the settings in a model's file, and those of its trainings."""
 
     kind: Kind
     settings: dict[str, Any]
@@ -64,7 +64,7 @@ class Network(NamedTuple):
 
 
 def network_of(config: Config) -> Network:
-    """Return the network that a checked configuration chooses."""
+    """Return the network of a checked configuration."""
     name = config["network"]["kind"]
     kind, own = KINDS[name], config["network"][name]
     return Network(

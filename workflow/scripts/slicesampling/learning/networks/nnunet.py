@@ -1,7 +1,7 @@
-"""nnU-Net (version 2) in the loop: an ensemble trained by nnU-Net itself, and what it says of a volume, in memory.
+"""nnU-Net (version 2) in the common model interface: an ensemble trained by nnU-Net, with predictions in memory.
 
-A data set of what is annotated (see `cohort.nnunet_dataset`) is prepared and trained on in processes of nnU-Net's own.
-All its folds hold the same split; their models differ by initial weights and by what they are shown.
+Separate processes of nnU-Net prepare a data set of the annotated slices (see `cohort.nnunet_dataset`) and train on it.
+All its folds have the same split; their models differ by initial weights and by the random patches.
 """
 
 import contextlib
@@ -42,27 +42,26 @@ logger = logging.getLogger(__name__)
 DATASET = dataset_name(NUMBER)
 FINAL = "checkpoint_final.pth"
 KEPT = (FINAL, "checkpoint_latest.pth", "checkpoint_best.pth")
-"""What nnU-Net goes on from, the first that is there."""
+"""The checkpoints from which nnU-Net continues; it uses the first one that exists."""
 PLANNED = "planned"
-"""File that holds the name of the plans once the data set is prepared."""
+"""The file that holds the name of the plans after the data set is prepared."""
 NUMPY_SCALARS: list[Any] = [
-    np.float32(0).__reduce__()[0],  # the function that makes a scalar
+    np.float32(0).__reduce__()[0],  # the function that creates a scalar
     np.dtype,
     *(type(np.dtype(name)) for name in ("float32", "float64", "int64", "bool")),
 ]
-"""What nnU-Net's checkpoints hold beside weights and plain numbers."""
+"""The types in nnU-Net's checkpoints beside weights and plain numbers."""
 SCORES = ("validation_jaccard", "validation_dice")
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 20
-"""That nnU-Net's processes have to end in, before they are killed."""
+"""The time that nnU-Net's processes have to end before they are killed."""
 
 
 def train(task: Task) -> list[dict[str, Any]]:
     """Train an ensemble with nnU-Net; see `interface.train`.
 
-    Its members are trained one after the other. The next attempt goes on with the first that is not trained, at
-    nnU-Net's last checkpoint of it. A converged model for which nnU-Net has the same trainer as for the last iteration
-    is that model.
+    Its members are trained one after the other. The next attempt continues the first unfinished member from nnU-Net's
+    last checkpoint. A converged model with the same trainer as the model of the last iteration reuses that model.
     """
     require_nnunet()
     compute = computing(task.compute)
@@ -86,31 +85,29 @@ def train(task: Task) -> list[dict[str, Any]]:
         shutil.rmtree(folder)
     with replacing(task.model) as temporary:
         link_or_copy(path, temporary)
-        os.utime(temporary)  # it is new to Snakemake
+        os.utime(temporary)  # Snakemake must see a new file
     history: list[dict[str, Any]] = content["history"]
     return history
 
 
 def require_nnunet() -> None:
-    """Raise UserError where nnU-Net is not installed."""
+    """Raise UserError if nnU-Net is not installed."""
     try:
         importlib.metadata.version("nnunetv2")
     except importlib.metadata.PackageNotFoundError:
-        raise UserError(
-            "network.kind is nnunet, but nnunetv2 is not installed here; envs/README.md says how to install it"
-        ) from None
+        raise UserError("network.kind is nnunet, but nnunetv2 is not installed here; see envs/README.md") from None
 
 
 def _trained(path: Path, identity: str) -> dict[str, Any] | None:
-    """Return a model that has been trained before, if it is this one."""
+    """Return the model in a checkpoint if it has this identity, else None."""
     content = readable(path)
     return content if content is not None and content.get("identity") == identity else None
 
 
 def readable(path: Path) -> dict[str, Any] | None:
-    """Return what torch has saved in a file; nothing where it is not there, or was cut off while it was written.
+    """Return the content of a file saved by torch; None if it does not exist or is truncated.
 
-    Raises UserError where it holds objects, which only running their code would bring back.
+    Raise UserError if it holds objects whose loading would run code.
     """
     try:
         with torch.serialization.safe_globals(NUMPY_SCALARS):
@@ -126,7 +123,7 @@ def readable(path: Path) -> dict[str, Any] | None:
 
 
 def _train_members(task: Task, identity: str, folder: Path, compute: Compute) -> dict[str, Any]:
-    """Prepare the data set in a folder, train all members, and return the model as it is written."""
+    """Prepare the data set in a folder, train all members, and return the content of the model's file."""
     network = task.network
     _write_dataset(task, identity, folder)
     spacing = json.loads((folder / "spacing").read_text(encoding="utf-8"))
@@ -144,7 +141,7 @@ def _train_members(task: Task, identity: str, folder: Path, compute: Compute) ->
         states = [
             _train_fold(task, number, results / f"fold_{number}", common, nnunet) for number in range(network["folds"])
         ]
-    # Says how many mini-batches an epoch had, among much else.
+    # The file holds the number of mini-batches per epoch, among other things.
     debug = json.loads((results / "fold_0/debug.json").read_text(encoding="utf-8"))
     iterations = int(debug["num_iterations_per_epoch"])
     history = mean_history([history_of(state["logging"], iterations, compute) for state in states])
@@ -154,7 +151,7 @@ def _train_members(task: Task, identity: str, folder: Path, compute: Compute) ->
 def ensemble(
     states: Sequence[dict[str, Any]], results: Path, network: dict[str, Any], spacing: Sequence[float]
 ) -> dict[str, Any]:
-    """Return what `NnUNet` needs of the states in which the trainings of `results` have ended."""
+    """Return the content of a model's file for `NnUNet` from the final states of the trainings in `results`."""
     axes = states[0]["inference_allowed_mirroring_axes"]
     return {
         "network": network,
@@ -168,12 +165,12 @@ def ensemble(
 
 
 def results_of(folder: Path, trainer: str, plans: str, network: dict[str, Any]) -> Path:
-    """Return the folder in which nnU-Net leaves what it has trained."""
+    """Return the folder of nnU-Net's trained models."""
     return folder / "nnUNet_results" / DATASET / f"{trainer}__{plans}__{network['configuration']}"
 
 
 def _write_dataset(task: Task, identity: str, folder: Path) -> None:
-    """Write the data set of a training into a folder, unless it is there."""
+    """Write the data set of a training into a folder, unless it exists."""
     same = folder / "identity"
     if same.exists() and same.read_text(encoding="utf-8") == identity:
         return
@@ -187,7 +184,7 @@ def _write_dataset(task: Task, identity: str, folder: Path) -> None:
     validation = (
         Labelled(name, task.folders[name], load_preprocessed(task.folders[name]).mask) for name in task.validation
     )
-    about = f"{STRUCTURE}, what is annotated for {task.model.parent.name}; all else carries the ignore label"
+    about = f"{STRUCTURE}, annotated slices of {task.model.parent.name}; all others carry the ignore label"
     with replacing(folder) as temporary:
         temporary.mkdir()
         spacing = write_dataset(temporary, DATASET, about, training, validation, {}, task.network["folds"])
@@ -196,7 +193,7 @@ def _write_dataset(task: Task, identity: str, folder: Path) -> None:
 
 
 def _train_fold(task: Task, number: int, fold: Path, common: Sequence[str], nnunet: "Processes") -> dict[str, Any]:
-    """Return the last state of a member, which is trained before unless it is there."""
+    """Return the last state of a member; train it first if it is not finished."""
     state = last_state(fold)
     if not (fold / FINAL).exists():
         started = time.time()
@@ -210,13 +207,13 @@ def _train_fold(task: Task, number: int, fold: Path, common: Sequence[str], nnun
         task.progress(Progress(number + 1, task.network["folds"], 0, 0.0, None))
         state = last_state(fold)
     if state is None or not (fold / FINAL).exists():
-        raise UserError(f"{fold / FINAL}: nnU-Net has not left it; the log says why")
+        raise UserError(f"{fold / FINAL}: nnU-Net has not written it; see the log")
     logger.info("fold %d is trained", number)
     return state
 
 
 def last_state(fold: Path) -> dict[str, Any] | None:
-    """Return the state from which nnU-Net would go on, after having removed what cannot be read before it."""
+    """Return the state from which nnU-Net continues; remove unreadable checkpoints that come before it."""
     for name in KEPT:
         state = readable(fold / name)
         if state is not None:
@@ -226,7 +223,7 @@ def last_state(fold: Path) -> dict[str, Any] | None:
 
 
 def history_of(logged: dict[str, list[Any]], iterations: int, compute: Compute) -> list[dict[str, Any]]:
-    """Return the history of a member: a row an epoch, with nnU-Net's Dice over patches of the validation volumes."""
+    """Return the history of a member: a row per epoch, with nnU-Net's Dice over patches of the validation volumes."""
     rows = []
     for epoch, (loss, dice) in enumerate(zip(logged["train_losses"], logged["mean_fg_dice"], strict=True)):
         begun, ended = logged["epoch_start_timestamps"][epoch], logged["epoch_end_timestamps"][epoch]
@@ -238,7 +235,7 @@ def history_of(logged: dict[str, list[Any]], iterations: int, compute: Compute) 
 
 
 def mean_history(histories: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return the members' histories in one: means over them, and the seconds of all. nnU-Net takes the last state."""
+    """Return the mean of the members' histories, with the sum of their seconds. nnU-Net uses the last state."""
     rows = []
     for of_epoch in zip(*histories, strict=True):
         means = {name: float(np.mean([row[name] for row in of_epoch])) for name in ("loss", *SCORES)}
@@ -249,7 +246,7 @@ def mean_history(histories: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str
 
 
 class Processes:
-    """Runs nnU-Net on a folder, with so many threads, until it ends or `termination` is asked for."""
+    """Runs nnU-Net on a folder with `threads` threads, until it ends or `termination` is requested."""
 
     def __init__(self, folder: Path, threads: int, termination: Termination) -> None:
         self._threads, self._termination = str(threads), termination
@@ -259,7 +256,7 @@ class Processes:
         self._environment = usual | os.environ | own | {"PYTHONPATH": os.pathsep.join(paths)}
 
     def run(self, work: str, *arguments: str) -> None:
-        """Raise UserError with its last line if it fails, Terminated if it was asked to end."""
+        """Run a process; raise UserError with its last line if it fails, Terminated if termination is requested."""
         with tempfile.TemporaryFile() as errors:
             process = subprocess.Popen(
                 [sys.executable, "-m", f"{__package__}.nnunet_process", work, "--threads", self._threads, *arguments],
@@ -268,7 +265,7 @@ class Processes:
                 stdout=sys.stdout,
                 stderr=errors,
                 start_new_session=True,
-                close_fds=False,  # what is left behind still owns the checkpoint
+                close_fds=False,  # surviving processes keep the lock on the checkpoint
             )
             try:
                 while process.returncode is None:
@@ -279,14 +276,14 @@ class Processes:
                 _end(process)
                 errors.seek(0)
                 said = errors.read().decode(errors="replace")
-                logger.info("nnU-Net on its second stream:\n%s", said)
+                logger.info("stderr of nnU-Net:\n%s", said)
         if process.returncode:
             lines = [line for line in said.splitlines() if line.strip()] or [f"exit status {process.returncode}"]
             raise UserError(f"nnU-Net could not {work}: {lines[-1].strip()}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it has started."""
+    """End a process and all processes that it has started."""
     for which in (signal.SIGTERM, signal.SIGKILL):
         if process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
@@ -294,7 +291,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(PATIENCE_SECONDS)
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # those that outlived it
+        os.killpg(process.pid, signal.SIGKILL)  # processes that outlived it
 
 
 def load(content: dict[str, Any], compute: Compute) -> "NnUNet":
@@ -304,7 +301,10 @@ def load(content: dict[str, Any], compute: Compute) -> "NnUNet":
 
 
 class NnUNet:
-    """An ensemble of nnU-Net's models: `content` as `train` wrote it. Raises UserError if its trainer is not known."""
+    """An ensemble of nnU-Net's models, with the `content` that `train` wrote.
+
+    Raise UserError if nnU-Net does not know its trainer.
+    """
 
     def __init__(self, content: dict[str, Any], compute: Compute) -> None:
         from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -331,18 +331,18 @@ class NnUNet:
         self._predictor.manual_initialization(
             network, plans, configuration, self._members, dataset, trainer, axes and tuple(axes)
         )
-        # nnU-Net counts the axes of what it has transposed, and those of a slice in 2d.
+        # nnU-Net numbers the axes after its transposition, and in 2d only those of a slice.
         left_out = 3 - len(configuration.patch_size)
         self._axes = [plans.transpose_forward[axis + left_out] for axis in axes or ()]
 
     def probability(self, image: np.ndarray | Tensor) -> Tensor:
-        """As nnU-Net predicts: the softmax of the mean scores of all members and, with mirroring, mirrored patches."""
+        """Return nnU-Net's prediction: the softmax of the mean scores of all members and, if set, mirrored patches."""
         return self._predict(self._members, _array(image), self._mirrors).to(self._device)
 
     def sample(
         self, image: np.ndarray | Tensor, samples: int, key: Sequence[str | int], keep_mean: bool = False
     ) -> Sampled:
-        """Members are the samples and, with mirroring, each on each mirrored volume. Nothing is drawn."""
+        """Use the members as samples, with mirroring each on each mirrored volume; `samples` and `key` are ignored."""
         found = sampled(self._maps(_array(image)), keep_mean)
         mean = found.mean_probability
         return Sampled(
@@ -352,7 +352,7 @@ class NnUNet:
         )
 
     def _maps(self, image: np.ndarray) -> Iterator[Tensor]:
-        """Yield the probability of liver (z, y, x) by each member, and on each mirrored volume."""
+        """Yield each member's probability of liver (z, y, x), with mirroring for each mirrored volume."""
         lengths = range(len(self._axes) + 1) if self._mirrors else (0,)
         mirrored = [axes for length in lengths for axes in itertools.combinations(self._axes, length)]
         for member in self._members:

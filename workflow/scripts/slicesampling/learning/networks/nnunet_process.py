@@ -1,6 +1,6 @@
-"""What `nnunet` runs in processes of its own: `python -m slicesampling.learning.networks.nnunet_process prepare|train`.
+"""Separate processes of `nnunet`: `python -m slicesampling.learning.networks.nnunet_process prepare|train|measure`.
 
-nnU-Net starts further processes, which import the main module of this one again; that must not be a job's script.
+nnU-Net starts further processes, which import the main module of this process; it must not be a job's script.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import torch
 from ...jobs.files import write_text
 
 TIMED_STEPS = 3
-"""Steps that are timed, after as many to warm up."""
+"""The number of timed steps, after as many to warm up."""
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def prepare(given: argparse.Namespace) -> None:
 
 
 def train(given: argparse.Namespace) -> None:
-    """Train one member of the ensemble, or go on where a checkpoint is."""
+    """Train one member of the ensemble, from its checkpoint if there is one."""
     from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint, run_training
 
     torch.manual_seed(given.seed)  # initial weights; nnU-Net draws patches and transformations without a seed
@@ -64,7 +64,7 @@ def train(given: argparse.Namespace) -> None:
 
 
 def measure(given: argparse.Namespace) -> None:
-    """Time a few steps of training and of validation, and write them to a file with the lengths of two trainings."""
+    """Time a few training and validation steps, and write the times and the lengths of trainings to a file."""
     from nnunetv2.run.run_training import get_trainer_from_args
 
     def trainer_called(name: str) -> Any:

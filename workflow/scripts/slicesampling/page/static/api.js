@@ -1,8 +1,8 @@
-// Talks to the server: requests that say in one line what went wrong, and planes in HU that are kept and fetched ahead.
+// Requests to the server, with errors in one line, and a cache of planes in HU that are fetched in advance.
 
-const PATIENCE = 15000; // ms until a request counts as lost
+const PATIENCE = 15000; // ms until a request times out
 const KEPT = 300e6; // bytes of planes
-const AHEAD = 3; // requests for planes that nobody waits for yet, at a time
+const AHEAD = 3; // simultaneous requests for planes in advance
 
 export class Refusal extends Error {
   // status 0: no connection.
@@ -11,7 +11,7 @@ export class Refusal extends Error {
     Object.assign(this, { status, reason });
   }
 
-  // Whether the same request may go well later.
+  // Whether the same request may succeed later.
   get passing() {
     return this.status === 0 || this.status >= 500 || this.reason === "token";
   }
@@ -36,7 +36,7 @@ export async function get(path, values) {
 
 export async function post(path, values, last = false) {
   const text = JSON.stringify(values);
-  // The browser sends what is small also after the page has gone.
+  // With keepalive, the browser sends a small request even after the page is closed.
   return body(await request(`/api/${path}`, { method: "POST", body: text, keepalive: last && text.length < 60000 }));
 }
 
@@ -55,14 +55,14 @@ export const thumbnail = (annotator, row) =>
 
 const keyOf = (volume, axis, index) => `${axis} ${index} ${volume}`;
 
-// Planes by volume, axis (or model) and index; the least recently used ones go first.
+// Planes by volume, axis (or model) and index; the least recently used ones are dropped first.
 export class Planes {
   constructor(path = "plane", axis = "axis", Values = Int16Array) {
     Object.assign(this, { path, axis, Values });
     this.kept = new Map();
     this.bytes = 0;
     this.wanted = [];
-    this.running = new Map(); // planes on their way that nobody waits for, by key, with what ends them
+    this.running = new Map(); // requests in advance by key, with their abort controllers
   }
 
   now(volume, axis, index) {
@@ -71,7 +71,7 @@ export class Planes {
   }
 
   async get(volume, axis, index) {
-    this.running.delete(keyOf(volume, axis, index)); // now somebody waits for it
+    this.running.delete(keyOf(volume, axis, index)); // no longer a request in advance
     return this.#get([volume, axis, index]);
   }
 
@@ -90,7 +90,7 @@ export class Planes {
   async #fetch(key, values, signal) {
     try {
       const answer = await request(`/api/${this.path}?${new URLSearchParams(values)}`, {}, signal);
-      if (answer.status === 202) throw new Refusal("the server is still at work on it", 202, "unready");
+      if (answer.status === 202) throw new Refusal("the server is still computing it", 202, "unready");
       const plane = new this.Values(await answer.arrayBuffer());
       this.kept.set(key, plane);
       this.bytes += plane.byteLength;
@@ -104,7 +104,7 @@ export class Planes {
     }
   }
 
-  // Fetch these [volume, axis, index] next, in this order; what was wanted before is forgotten, and not waited for.
+  // Fetch these [volume, axis, index] in advance, in this order; earlier requests in advance are cancelled.
   ahead(wanted) {
     const keys = new Set(wanted.map((which) => keyOf(...which)));
     for (const [key, end] of this.running) if (!keys.has(key)) end.abort(), this.kept.delete(key);

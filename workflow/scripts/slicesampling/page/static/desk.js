@@ -1,4 +1,4 @@
-// What the page is at, which all its parts share, and how it is told what goes well and what does not.
+// The state of the page, shared by all its parts, and its messages.
 
 import { Refusal } from "./api.js";
 
@@ -7,11 +7,11 @@ export const $ = (id) => document.getElementById(id);
 export const desk = {
   me: localStorage.getItem("slicesampling annotator") ?? "",
   round: null, // as the server last told it
-  open: null, // the slice in work: what the server sent, `keeper`, `clock`
+  open: null, // the current slice: the server's data, `keeper`, `clock`
   at: 0, // the slice shown, of the same volume
   through: [0, 0], // column and row of the glances
-  busy: false, // an answer is on its way
-  noneAsked: 0, // how often "no liver" was said of a slice on which something is drawn
+  busy: false, // an answer is being sent
+  noneAsked: 0, // how often "no liver" was chosen on a slice with a drawing
 };
 
 export const same = (a, b) => Boolean(a && b && a.volume === b.volume && a.slice === b.slice);
@@ -27,7 +27,7 @@ export function hint(text) {
   hintTimer = setTimeout(() => ($("hint").hidden = true), 2600);
 }
 
-// Try until the server can be reached.
+// Try until the server is reachable.
 export async function persist(what) {
   for (let wait = 1000; ; wait = Math.min(wait * 1.6, 5000)) {
     try {
@@ -42,7 +42,7 @@ export async function persist(what) {
   }
 }
 
-// What becomes of what is drawn.
+// Show the state of the drawing.
 export function tell(what, error) {
   const texts = { new: "", changed: "Saving…", kept: "Draft saved", answered: "Answered" };
   $("saved").textContent = texts[what] ?? "Not saved";
@@ -60,7 +60,7 @@ export function trouble(error) {
   $("trouble").hidden = false;
 }
 
-// What is asked of the server for a person who waits, one at a time.
+// Requests to the server by an annotator who waits, one at a time.
 export const guarded = (what) => async (...values) => {
   if (moving) return undefined;
   moving = true;

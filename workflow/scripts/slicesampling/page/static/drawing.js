@@ -1,4 +1,4 @@
-// What is drawn on one slice: a mask of 0 and 1, row by row, the tools that change it, and every change to go back.
+// The drawing on one slice: a mask of 0 and 1, row by row, the tools that change it, and the history of changes.
 // Pure logic on arrays. Points are (x, y) in pixels from the upper left corner: a pixel's centre lies at a half.
 // A box is [left, top, right, bottom] in pixels, without the right column and the lower row; null: nothing changed.
 
@@ -8,19 +8,19 @@ export class Drawing {
     this.columns = columns;
     this.mask = new Uint8Array(rows * columns);
     this.start = "empty";
-    this.past = []; // changes, each with the runs of pixels that it toggled: to toggle them again undoes it
+    this.past = []; // changes, each with the runs of pixels that it toggled; toggling them again undoes it
     this.future = [];
     this.before = null; // the mask before the change in progress
     this.box = null;
   }
 
-  // Begin a change; what follows until `commit` is undone at once.
+  // Begin a change; everything until `commit` is undone together.
   begin() {
     this.before = this.mask.slice();
     this.box = null;
   }
 
-  // End a change, and say whether it changed anything.
+  // End a change; return whether it changed anything.
   commit(start = this.start) {
     const runs = this.box ? toggledRuns(this.before, this.mask, this.columns, this.box) : [];
     const changed = runs.length > 0 || start !== this.start;
@@ -33,7 +33,7 @@ export class Drawing {
     return changed;
   }
 
-  // Take back the change in progress; returns the box that it had reached.
+  // Revert the change in progress; return its box.
   cancel() {
     const box = this.box;
     if (this.before) this.mask.set(this.before);
@@ -62,7 +62,7 @@ export class Drawing {
   }
 
   // Set all pixels whose centres are within `radius` of the line between two points, and the pixel at its end.
-  // `allowed(index)`: whether a pixel may be changed. Returns the box that was drawn on.
+  // `allowed(index)`: whether a pixel may be changed. Return the box of the change.
   line(x0, y0, x1, y1, radius, value, allowed = null) {
     const box = this.#clipped([
       Math.floor(Math.min(x0, x1) - radius), Math.floor(Math.min(y0, y1) - radius),
@@ -83,7 +83,7 @@ export class Drawing {
     return this.#touch(box);
   }
 
-  // Set all pixels whose centres a closed line goes around, however often it crosses itself (non-zero winding).
+  // Set all pixels with centres inside a closed line, by the non-zero winding rule.
   polygon(points, value) {
     if (points.length < 3) return null;
     const xs = points.map((p) => p[0]), ys = points.map((p) => p[1]);
@@ -109,7 +109,7 @@ export class Drawing {
     return this.#touch(box);
   }
 
-  // Fill every hole: background from which no way leads to the border, along rows and columns.
+  // Fill all holes: background that is not connected to the border along rows and columns.
   fillHoles() {
     const outside = new Uint8Array(this.mask.length), stack = [];
     const visit = (i) => {
@@ -124,7 +124,7 @@ export class Drawing {
     return this.replace(outside.map((value) => 1 - value));
   }
 
-  // Keep the largest part; pixels that touch at a corner belong together.
+  // Keep the largest part, with 8-connectivity.
   keepLargest() {
     const parts = new Int32Array(this.mask.length);
     let best = 0, most = 0;
@@ -147,7 +147,7 @@ export class Drawing {
     return this.replace(Uint8Array.from(parts, (part) => (part === best && best ? 1 : 0)));
   }
 
-  // Put another mask in the place of this one.
+  // Replace the mask.
   replace(mask) {
     this.mask.set(mask);
     return this.#touch([0, 0, this.columns, this.rows]);
@@ -196,7 +196,7 @@ export function joined(a, b) {
   return [Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[2], b[2]), Math.max(a[3], b[3])];
 }
 
-// Runs of a mask as the server has them: lengths of background and structure in turn; none where all is background.
+// Run lengths of a mask in the server's format: background and structure in turn; empty if all is background.
 export function toRuns(mask) {
   const runs = [];
   let value = 0, length = 0;

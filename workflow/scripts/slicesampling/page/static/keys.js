@@ -1,4 +1,4 @@
-// What keys do, and the card that says so.
+// Actions of keys, and the card that lists them.
 
 import { $, desk } from "./desk.js";
 import { element } from "./list.js";
@@ -26,9 +26,9 @@ const KEYS = {
   "Pen and touch": [["Zoom and move", "two fingers"], ["With a pen", "fingers move, the pen draws"]],
 };
 
-const ONCE = ["Enter", "n", "v", "s", "h", "PageDown", "PageUp"]; // what a key that is held must not do again
+const ONCE = ["Enter", "n", "v", "s", "h", "PageDown", "PageUp"]; // actions that a held key must not repeat
 
-// actions: what is done by the name of a key, as browsers have it, in lower case where it is a letter.
+// actions: functions by the browser's name of a key, letters in lower case.
 export function bindKeys(actions, tools, history) {
   window.addEventListener("keydown", (event) => {
     desk.open?.clock?.input();

@@ -1,14 +1,14 @@
-// The list of a round: thumbnails, uncertainty, who has done what; and the summary at its end.
+// The list of a round: thumbnails, uncertainty and annotators; and its summary.
 
 import { thumbnail } from "./api.js";
 
 const WORDS = {
-  open: "open", begun: "begun", answered: "answered by you", taken: "in work", done: "done",
+  open: "open", begun: "begun", answered: "answered by you", taken: "reserved", done: "done",
 };
 
 export const SAID = { mask: "drawn", "no structure": "no liver", "cannot tell": "cannot tell" };
 
-// properties: of the element, or its text.
+// properties: those of the element, or its text.
 export function element(name, properties = {}, ...children) {
   const made = document.createElement(name);
   Object.assign(made, typeof properties === "string" ? { textContent: properties } : properties);
@@ -25,7 +25,7 @@ export const finished = (row) => row.by.length >= row.people;
 
 export const title = (state) => (state.number ? `Round ${state.number}` : "First round");
 
-// Cards of all slices, and of earlier ones that can be corrected; `take(row)` opens one.
+// Cards of all slices, and of earlier ones for correction; `take(row)` opens one.
 export function fillList(body, state, annotator, current, take) {
   const top = Math.max(...state.items.map((row) => row.score), 1e-9);
   const grid = (rows) => {
@@ -36,7 +36,7 @@ export function fillList(body, state, annotator, current, take) {
   if (state.earlier.length) body.append(element("h3", "Earlier rounds"), grid(state.earlier));
 }
 
-const pictures = new Map(); // by address, so that a list that is filled again loads none again
+const pictures = new Map(); // by address, so that a refilled list does not load them again
 
 function card(row, top, annotator, current, take) {
   const source = thumbnail(annotator, row);
@@ -66,15 +66,15 @@ function card(row, top, annotator, current, take) {
   return made;
 }
 
-// Who has answered how much in which time.
+// Answers and times of each annotator.
 function peopleTable(state) {
   const line = (kind, cells) => element("tr", {}, ...cells.map((cell) => element(kind, String(cell))));
   const rows = Object.entries(state.people).map(([name, { answers, timed, seconds }]) =>
-    line("td", [name, answers, ...(timed ? [minutes(seconds), minutes(seconds / timed)] : ["not known", ""])]));
+    line("td", [name, answers, ...(timed ? [minutes(seconds), minutes(seconds / timed)] : ["unknown", ""])]));
   return element("table", {}, line("th", ["", "answers", "at work", "an answer"]), ...rows);
 }
 
-// What ending the round now would leave out.
+// The slices that are left out if the round ends now.
 export function leftOut(state) {
   const left = state.items.filter((row) => !row.by.length).length;
   const second = state.items.filter((row) => row.by.length && !finished(row)).length;
@@ -82,20 +82,20 @@ export function leftOut(state) {
   const parts = [
     `No answer yet: ${left} of ${state.items.length} slices.`,
     second ? `One answer where two people were asked: ${second}.` : "",
-    begun ? `In work, which does not count: ${begun}.` : "",
-    "This ends the round for everybody. The next model is trained on what has been answered.",
+    begun ? `Unfinished drawings, which do not count: ${begun}.` : "",
+    "This ends the round for everybody. The next model is trained on the answers so far.",
   ];
   return parts.filter(Boolean).join(" ");
 }
 
-// How far the round is, for an annotator: paragraphs and a table.
+// The progress of the round for an annotator: paragraphs and a table.
 export function summary(state, annotator) {
   const left = state.items.filter((row) => !finished(row));
   const count = state.items.length, made = [];
   if (!state.open) {
     const all = left.length ? `The round has ended with ${count - left.length} of ${count} slices.`
       : `All that was asked for is in: ${count} slices.`;
-    made.push(`${all} To go on, run the same snakemake command again; this page then shows the next round.`);
+    made.push(`${all} To continue, run the same snakemake command again; this page then shows the next round.`);
   } else if (state.items.some((row) => ["open", "begun"].includes(row.state))) {
     made.push(`${count - left.length} of ${count} slices are answered. The most uncertain come first; the bar is the ` +
       "model's uncertainty.");
@@ -104,8 +104,8 @@ export function summary(state, annotator) {
     const taken = left.filter((row) => row.state === "taken").length;
     const one = (count, text, more) => count && `${count} ${count === 1 ? text : more}`;
     const parts = [one(second, "waits for a second person", "wait for a second person"),
-      one(taken, "is in work by somebody else", "are in work by others")];
-    made.push(`You have done all that you can. Slices left: ${left.length}; ${parts.filter(Boolean).join(", ")}.`);
+      one(taken, "is reserved by another annotator", "are reserved by others")];
+    made.push(`You have done all your slices. Slices left: ${left.length}; ${parts.filter(Boolean).join(", ")}.`);
   }
   const both = state.items.filter((row) => row.agreement !== null);
   if (both.length) {

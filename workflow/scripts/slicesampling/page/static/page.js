@@ -1,4 +1,4 @@
-// The page on which one slice after another is annotated: puts view, tools, drawing, list and server together.
+// The annotation page: connects view, tools, drawing, list and server.
 
 import { get, post } from "./api.js";
 import { $, desk, guarded, hint, persist, same, tell, trouble } from "./desk.js";
@@ -10,9 +10,9 @@ import {
 } from "./slice.js";
 import { PRESETS } from "./view.js";
 
-const POLL = 10000; // ms between two looks at what the others do
+const POLL = 10000; // polling interval for the state of the round, in ms
 
-let trail = [], spot = -1; // slices in the order in which they were opened, and which of them is in work
+let trail = [], spot = -1; // slices in the order of opening, and the index of the current one
 
 // -- the round --------------------------------------------------------------------------------------------------------
 
@@ -34,7 +34,7 @@ function showList() {
   fillList($("cards"), desk.round, desk.me, current(), guarded(async (row) => {
     if (await take(row)) return $("overview").close();
     await refresh();
-    return hint("Somebody else has just taken it");
+    return hint("Another annotator has just taken it");
   }));
   $("enough").hidden = !desk.round.open || !desk.round.items.some((row) => row.by.length);
   if (!$("overview").open) $("overview").showModal();
@@ -47,7 +47,7 @@ async function endRound() {
   return $("end").showModal();
 }
 
-// By the list as it was last told, which is told anew where that does not do.
+// By the last list; the list is requested again if needed.
 async function goOn() {
   const known = desk.round?.open && nextFree();
   if (known && (await take(known))) return void refresh().catch(() => {});
@@ -62,7 +62,7 @@ async function goOn() {
   }
 }
 
-// Open a slice; false if somebody else was faster.
+// Open a slice; false if another annotator was faster.
 async function take(row, back = false) {
   if (same(row, desk.open?.item) && !desk.open.answered) return true;
   onlyThis(row);
@@ -87,7 +87,7 @@ async function leave() {
   if (!desk.open || desk.open.answered || desk.open.read_only) return;
   const { keeper } = desk.open;
   await keeper.flush();
-  if (!keeper.revision) post("leave", { ...keeper.which }).catch(() => {}); // else it comes back later
+  if (!keeper.revision) post("leave", { ...keeper.which }).catch(() => {}); // otherwise its reservation expires later
 }
 
 function close() {
@@ -152,7 +152,7 @@ function previous() {
   return guarded(take)(trail[to], true);
 }
 
-// -- what is pressed --------------------------------------------------------------------------------------------------
+// -- buttons and keys -------------------------------------------------------------------------------------------------
 
 const step = (what) => () => {
   if (!host.editable()) return host.refused();
@@ -179,7 +179,7 @@ function switchStart() {
   drawing.begin();
   host.redraw(drawing.replace(to === "proposal" ? desk.open.startMask : new Uint8Array(drawing.mask.length)));
   if (drawing.commit(to)) host.changed();
-  return hint(to === "proposal" ? "From the model's mask" : "From nothing");
+  return hint(to === "proposal" ? "From the model's mask" : "From an empty mask");
 }
 
 function unsure() {
@@ -214,7 +214,7 @@ const ACTIONS = {
   b: () => tools.choose("brush"), e: () => tools.choose("eraser"), c: () => tools.choose("contour"),
   p: () => tools.choose("polygon"), w: () => tools.choose("window"), m: () => tools.choose("pan"),
   "[": () => tools.resize(1 / 1.2), "]": () => tools.resize(1.2), h: limit,
-  ",": () => tools.resize(1 / 1.2), ".": () => tools.resize(1.2), // where brackets need a further key
+  ",": () => tools.resize(1 / 1.2), ".": () => tools.resize(1.2), // for keyboards on which brackets need a modifier
   f: whole("fillHoles"), l: whole("keepLargest"),
   s: switchStart, z: step("undo"), y: step("redo"), v: () => hideMask(view.layers[0]?.shown), g: glanceHere,
   q: home, Home: home, ArrowUp: () => scroll(1), ArrowDown: () => scroll(-1),
@@ -324,9 +324,9 @@ setInterval(() => {
   if (!desk.me || document.hidden || desk.busy) return;
   const shown = desk.round?.round;
   refresh().then(() => {
-    // The next round has come.
+    // The next round is open.
     if (!desk.open && desk.round.open && desk.round.round !== shown) $("overview").close(), guarded(goOn)();
-  }).catch(() => {}); // whoever draws is told so by the drafts
+  }).catch(() => {}); // drafts report errors to the annotator
 }, POLL);
 
 tools.choose("brush");

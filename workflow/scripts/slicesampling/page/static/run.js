@@ -1,4 +1,4 @@
-// The page over a run that has ended: one volume at a time, with masks, the slices that were asked for, and uncertainty.
+// The page of a finished run: one volume at a time, with masks, queried slices, and uncertainty.
 
 import { Planes, get } from "./api.js";
 import { $ } from "./desk.js";
@@ -9,13 +9,13 @@ import { Glance, Heat, Layer, PRESETS, View } from "./view.js";
 const COLOURS = [[255, 196, 61], [98, 168, 255], [95, 201, 139], [255, 123, 114], [180, 140, 255], [86, 211, 220], [240, 136, 200]];
 const AHEAD = 5; // slices on either side
 
-const POLL = 500; // ms between two questions whether a map is ready
+const POLL = 500; // polling interval for a map, in ms
 
 const planes = new Planes(), maps = new Planes("entropy", "model", Uint8Array);
 const view = new View($("slice"), $("above"), () => false);
 const glances = { coronal: new Glance($("coronal"), view.lookup), sagittal: new Glance($("sagittal"), view.lookup) };
-const shown = new Map([["reference", null]]); // masks that are switched on, and their runs
-const colours = new Map([["reference", 0]]); // of masks that are switched on: none twice while there are enough
+const shown = new Map([["reference", null]]); // visible masks, and their runs
+const colours = new Map([["reference", 0]]); // of visible masks; no colour is used twice while there are enough
 const state = { name: "", volume: null, at: 0, profile: [], poll: 0 };
 window.viewing = { view, state, shown }; // for tests
 
@@ -52,7 +52,7 @@ const goTo = guarded(async (slice) => {
   const { name, volume } = state, [slices, rows, columns] = volume.shape;
   const at = (state.at = Math.min(Math.max(slice, 0), slices - 1));
   const [values, entropy] = await Promise.all([planes.get(name, "axial", at), entropyOf(name, at)]);
-  if (state.name !== name || state.at !== at) return; // another one is wanted meanwhile
+  if (state.name !== name || state.at !== at) return; // another slice has been chosen meanwhile
   view.layers = volume.masks.flatMap((mask) => {
     const runs = shown.get(mask)?.[at];
     if (!runs) return [];
@@ -131,7 +131,7 @@ function fill(select, values, text) {
 }
 
 // The slices from the feet at the bottom to the head at the top: uncertainty as a profile from the left, and for each
-// strategy a column of the slices that it asked for, the earlier the brighter.
+// strategy a column of the slices that it asked for; earlier ones are brighter.
 function drawBar() {
   const canvas = $("slices"), ratio = window.devicePixelRatio || 1, box = canvas.getBoundingClientRect();
   const context = canvas.getContext("2d"), { volume, at } = state;

@@ -1,11 +1,11 @@
-// Keeps what is drawn with the server, within two seconds and until it has it; and counts the seconds at work.
+// Stores the drawing on the server within two seconds, with retries; and measures the seconds at work.
 
 import { Refusal, post } from "./api.js";
 
-const SOON = 600, LATEST = 1500; // ms after the last stroke, and after the first that is not kept
-const PAUSE = 30; // seconds without input after which nobody is at work
+const SOON = 600, LATEST = 1500; // ms after the last stroke, and after the first unsaved one
+const PAUSE = 30; // seconds without input after which the clock stops
 
-// The drawing of one slice. `which`: annotator, tab, round, volume, slice; `state()` gives what is to be kept.
+// The drawing of one slice. `which`: annotator, tab, round, volume, slice; `state()` returns the state to store.
 export class Keeper {
   constructor(which, opened, state, revision, tell) {
     Object.assign(this, { which, opened, state, revision, tell, dirty: 0, timer: null, sending: null, wait: 1000 });
@@ -13,7 +13,7 @@ export class Keeper {
     this.stopped = false;
   }
 
-  // What a browser has kept of a slice that the server has not got, if it is newer than what that has.
+  // The state of a slice in the browser's storage, if it is newer than the server's.
   static left(which, opened, draft) {
     const key = `slicesampling ${JSON.stringify([which.annotator, which.round, which.volume, which.slice])}`;
     const left = JSON.parse(localStorage.getItem(key) ?? "null");
@@ -29,12 +29,12 @@ export class Keeper {
     this.timer = setTimeout(() => this.send(), Math.max(Math.min(SOON, this.dirty + LATEST - Date.now()), 0));
   }
 
-  // Send what is new; resolves when there is nothing that the server has not got, or it refuses to take it.
+  // Send unsaved changes; resolves when all are saved, or the server refuses them.
   async send(last = false) {
     clearTimeout(this.timer);
     if (this.stopped || !this.dirty) return;
     if (this.sending && !last) {
-      await this.sending.catch(() => {}); // whoever sent it has seen to it
+      await this.sending.catch(() => {}); // the sender handles errors
       return this.send();
     }
     const state = { ...this.state(), revision: this.revision };
@@ -42,7 +42,7 @@ export class Keeper {
     try {
       localStorage.setItem(this.key, JSON.stringify({ opened: this.opened, state }));
     } catch {
-      // Full: the server's copy has to do.
+      // The storage is full: rely on the server's copy.
     }
     this.dirty = 0;
     this.sending = post("draft", { ...this.which, opened: this.opened, state }, last);
@@ -66,7 +66,7 @@ export class Keeper {
     }
   }
 
-  // Send what is new, again and again until the server has got it or refuses it.
+  // Send unsaved changes until the server accepts or refuses them.
   async flush() {
     while (this.dirty && !this.stopped) {
       await this.send();
@@ -86,7 +86,7 @@ export class Keeper {
   }
 }
 
-// Seconds at work: each input counts from the one before, but for no more than a pause.
+// Seconds at work: the time since the previous input counts, up to the length of a pause.
 export class Clock {
   constructor(seconds = 0, now = () => performance.now() / 1000) {
     Object.assign(this, { seconds, now, last: now() });

@@ -1,4 +1,4 @@
-// One slice on the page: image, neighbours, glances, what is drawn on it so far, and all that is said beside it.
+// One slice on the page: image, neighbours, glances, drawing, and the text beside it.
 
 import { Planes } from "./api.js";
 import { $, desk, hint, same, tell, trouble, volume } from "./desk.js";
@@ -9,17 +9,17 @@ import { Tools } from "./tools.js";
 import { Glance, Layer, PRESETS, View } from "./view.js";
 
 const MINE = [255, 196, 61], OTHERS = [[98, 168, 255], [180, 140, 255]];
-const AHEAD_MM = 15; // of neighbours on either side, fetched before they are looked at
+const AHEAD_MM = 15; // of neighbours on either side that are fetched in advance
 const BAR_MM = 50;
 
 const planes = new Planes();
 let zoomShown = null;
-// Of the page in this tab; a slice is drawn on in one tab alone.
+// The identity of this tab; a slice can be drawn on in one tab only.
 export const tab = Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => (byte % 36).toString(36)).join("");
 
 const mayDraw = () => Boolean(desk.open && !desk.open.read_only && !desk.open.answered && !desk.busy);
 
-// What tools may ask for, see tools.js.
+// The interface for tools, see tools.js.
 export const host = {
   drawing: new Drawing(1, 1), layer: new Layer(1, 1, MINE), values: null,
   editable: () => mayDraw() && desk.at === desk.open.item.slice && Boolean(host.values),
@@ -35,7 +35,7 @@ export const host = {
   },
   refused() {
     if (!desk.open || desk.busy) return;
-    if (desk.open.read_only) hint("Only to look at");
+    if (desk.open.read_only) hint("Read only");
     else hint(desk.at === desk.open.item.slice ? "Loading…" : "A neighbour, only to look at. Q: back to the slice");
   },
   scroll,
@@ -48,7 +48,7 @@ export const tools = new Tools(view, $("above"), host);
 const glances = { coronal: new Glance($("coronal"), view.lookup), sagittal: new Glance($("sagittal"), view.lookup) };
 window.annotating = { view, tools, host, Drawing, desk }; // for tests
 
-// The next slice that is free for me, after the one in work; none: null.
+// The next free slice after the current one; null if there is none.
 export function nextFree() {
   const from = desk.round.items.findIndex((row) => same(row, desk.open?.item)) + 1;
   const turned = [...desk.round.items.slice(from), ...desk.round.items.slice(0, from)];
@@ -146,10 +146,10 @@ export async function goTo(slice) {
   }
 }
 
-// Let nothing that nobody waits for stand in the way of the image that somebody is about to open.
+// Cancel requests in advance, so that they do not delay the image that is about to be opened.
 export const onlyThis = (row) => planes.ahead([[row.volume, "axial", row.slice]]);
 
-// Neighbours from the nearest on, then what comes next.
+// Neighbours, the nearest first, then the next slice.
 function fetchAhead() {
   const { item } = desk.open, { shape, spacing } = volume(), wanted = [];
   const far = Math.ceil(AHEAD_MM / spacing[0]);
@@ -192,7 +192,7 @@ for (const [name, glance] of Object.entries(glances)) {
 }
 new ResizeObserver(() => Object.values(glances).forEach((glance) => glance.draw())).observe($("coronal"));
 
-// -- what is shown beside the slice -----------------------------------------------------------------------------------
+// -- display beside the slice -----------------------------------------------------------------------------------------
 
 export function showButtons() {
   const { drawing } = host, can = mayDraw();

@@ -1,7 +1,7 @@
-// What pointer, wheel and keys of the drawing surface do: with the chosen tool to the drawing, or to the view.
+// Pointer, wheel and keys on the drawing surface: changes of the drawing by the chosen tool, or of the view.
 
-const NEAR = 9; // CSS pixels within which a point of a polygon is meant
-const PEN_ERASER = 5; // the button of a pointer event that a pen has at its other end
+const NEAR = 9; // CSS pixels within which a point of a polygon is hit
+const PEN_ERASER = 5; // the button of a pointer event for the other end of a pen
 const MINE = "#ffc43d", AWAY = "#ff6b6b";
 
 export class Tools {
@@ -43,7 +43,7 @@ export class Tools {
     this.view.redecorate();
   }
 
-  // Nothing of another slice goes on here.
+  // Discard the state of another slice.
   reset(points = []) {
     this.points = points;
     this.closed = false;
@@ -52,7 +52,7 @@ export class Tools {
   }
 
   place(event) {
-    this.box ??= this.surface.getBoundingClientRect(); // asked for seldom: it makes the browser lay out the page
+    this.box ??= this.surface.getBoundingClientRect(); // cached, because it forces a layout
     return [event.clientX - this.box.left, event.clientY - this.box.top];
   }
 
@@ -65,7 +65,7 @@ export class Tools {
     try {
       this.surface.setPointerCapture(event.pointerId);
     } catch {
-      // It has already gone up.
+      // The pointer is already up.
     }
     if (this.pointers.size === 2) return this.pinch();
     if (this.action) return;
@@ -76,7 +76,7 @@ export class Tools {
     } else if (event.button === 0 || event.button === PEN_ERASER) this.begin(event, at);
   }
 
-  // A second finger: whatever the first one has begun to draw was not meant.
+  // A second finger: discard what the first one has begun to draw.
   pinch() {
     if (this.action?.kind === "brush") this.host.redraw(this.host.drawing.cancel());
     if (this.action?.kind === "contour") this.line = null;
@@ -88,7 +88,7 @@ export class Tools {
   begin(event, at) {
     if (!this.host.editable()) return this.host.refused();
     const point = this.view.toSlice(...at);
-    // With its other end a pen erases, whatever the tool.
+    // The other end of a pen erases with any tool.
     this.shift = event.button === PEN_ERASER ? this.tool !== "eraser" : event.shiftKey;
     if (this.tool === "brush" || this.tool === "eraser") {
       const value = (this.tool === "brush") !== this.shift ? 1 : 0;
@@ -129,7 +129,7 @@ export class Tools {
       const step = Math.max(action.width / 350, 0.3) * 1.2;
       this.host.window(action.level + (at[1] - action.at[1]) * step, action.width + (at[0] - action.at[0]) * step);
     } else {
-      // The browser joins what happens between two frames; a fast stroke needs it all.
+      // The browser joins events between two frames; a fast stroke needs all of them.
       const events = event.getCoalescedEvents?.() ?? [];
       for (const each of events.length ? events : [event]) {
         const point = this.view.toSlice(...this.place(each));
@@ -199,7 +199,7 @@ export class Tools {
   }
 
   close(subtract = this.subtract) {
-    // A double click has put two points in one place.
+    // A double click has added the same point twice.
     this.points = this.points.filter((p, k, all) => !k || p[0] !== all[k - 1][0] || p[1] !== all[k - 1][1]);
     if (this.points.length < 3) return;
     this.subtract = subtract;
@@ -208,7 +208,7 @@ export class Tools {
     this.view.redecorate();
   }
 
-  // Fill the polygon and be done with it.
+  // Fill and close the polygon.
   apply() {
     const points = this.points;
     if (!points.length) return false;
@@ -220,7 +220,7 @@ export class Tools {
     return true;
   }
 
-  // Take the last point back; says whether there was one.
+  // Remove the last point; return whether there was one.
   back() {
     if (!this.points.length) return false;
     if (this.closed) this.closed = false;
@@ -249,7 +249,7 @@ export class Tools {
     this.view.redecorate();
   }
 
-  // Draw the brush's circle, a contour in progress, the polygon; says whether anything was drawn.
+  // Draw the brush's circle, a contour in progress, and the polygon; return whether anything was drawn.
   decorate(context) {
     const { view, cursor } = this, ratio = view.ratio;
     this.host.hovered(cursor && view.toSlice(...cursor));

@@ -1,5 +1,5 @@
-// How a slice is shown: Hounsfield units to grey, zoom, masks above it, and the two glances along other planes.
-// Only what has changed is drawn again, once a frame. Knows nothing of tools or of the server.
+// Display of a slice: Hounsfield units as grey, zoom, masks above it, and two glances along other planes.
+// Only changes are redrawn, once per frame. It does not depend on tools or the server.
 
 import { joined } from "./drawing.js";
 
@@ -31,7 +31,7 @@ export class Lookup {
   }
 }
 
-// A mask above a slice: a tint, and an outline along the edges of pixels that is as thin at every zoom.
+// A mask above a slice: a tint, and an outline along the edges of pixels with the same width at every zoom.
 export class Layer {
   constructor(rows, columns, colour) {
     Object.assign(this, { rows, columns, colour, shown: true, hidden: false, tint: 0.14, changed: null });
@@ -41,14 +41,14 @@ export class Layer {
     this.down = Array.from({ length: rows }, () => []); // and the places of edges between its pixels
   }
 
-  // Take a mask of 0 and 1 for this layer's, which was empty before.
+  // Set the mask of 0 and 1 of this layer, which was empty before.
   take(mask) {
     this.mask = mask;
     const { columns } = this, first = mask.indexOf(1), last = mask.lastIndexOf(1);
     if (first >= 0) this.change([0, Math.floor(first / columns), columns, Math.floor(last / columns) + 1]);
   }
 
-  // Say that the mask has changed within a box.
+  // Update the layer after a change of the mask within a box.
   change(box) {
     this.changed = joined(this.changed, box);
   }
@@ -138,7 +138,7 @@ export class Heat {
 }
 
 export class View {
-  // `decorate(context, view)` draws what lies above everything: cursor, lines in progress.
+  // `decorate(context, view)` draws on top of everything: cursor, lines in progress.
   constructor(canvas, above, decorate) {
     Object.assign(this, { canvas, above, decorate, layers: [], rows: 1, columns: 1, values: null });
     this.lookup = new Lookup();
@@ -199,7 +199,7 @@ export class View {
   place(scale, ox, oy) {
     this.scale = scale;
     [this.kx, this.ky] = [scale * this.aspect[0], scale * this.aspect[1]];
-    // Some of the slice always stays in sight.
+    // Part of the slice always stays visible.
     const { width, height } = this.canvas, margin = 60 * this.ratio;
     this.ox = Math.min(Math.max(ox, margin - this.columns * this.kx), width - margin);
     this.oy = Math.min(Math.max(oy, margin - this.rows * this.ky), height - margin);
@@ -227,7 +227,7 @@ export class View {
     return [(this.ox + x * this.kx) / this.ratio, (this.oy + y * this.ky) / this.ratio];
   }
 
-  // Draw a box of the slice again in the next frame, or everything; `decorations`: only what lies above.
+  // Redraw a box of the slice, or everything, in the next frame; `decorations`: only the top layer.
   draw(box = [-1e9, -1e9, 1e9, 1e9]) {
     this.dirty = joined(this.dirty, box);
     this.redecorate();
@@ -273,7 +273,7 @@ export class View {
   }
 }
 
-// The box around whatever is denser than air and lung; null where there is nothing.
+// The box around everything denser than air and lung; null if there is nothing.
 function bodyOf(values, rows, columns) {
   let box = null;
   for (let y = 0; y < rows; y++) {
@@ -313,7 +313,7 @@ export class Glance {
     this.draw();
   }
 
-  // Which row a click at a height in CSS pixels means.
+  // Return the row of a click at a height in CSS pixels.
   rowAt(y) {
     return Math.floor(this.rows - (y * (window.devicePixelRatio || 1) - this.oy) / this.ky);
   }
