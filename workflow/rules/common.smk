@@ -116,7 +116,7 @@ def before_jobs_start():
         wait_for_earlier_jobs(Path.cwd(), logger.warning)
 
 
-IN_MODULE = workflow.modifier.is_module
+IN_MODULE = workflow.modifier.parent_modifier is not None
 
 
 def before_the_first_job(wildcards):
