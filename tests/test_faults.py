@@ -48,7 +48,7 @@ def test_faults_of_the_table_are_listed_before_anything_runs(run: Path, tmp_path
         "row 2, column image, '/nowhere/ct.nii.gz': there is no such file",
         "row 3, column split, 'training': unknown split; accepted are pool, val, test",
         "column volume, 'lits/p001'",
-        "column patient, 'lits-v001': the patient stands in split",
+        "column patient, 'lits-v001': the patient is in split",
         "pool volumes are too few: 9 for the initial set",
     ):
         assert fault in output

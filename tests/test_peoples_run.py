@@ -156,7 +156,7 @@ def test_people_begin_without_any_mask_of_the_pool_and_end_when_they_like(tmp_pa
     settings = {"cohort": "cohort.tsv", "annotator": "people", "initial_volumes": 2}
     arguments = overlay(tmp_path, **settings, people={"initial_slices": 6, "twice": 0.5})
     output = snakemake(tmp_path, *arguments)
-    assert "First round: 6 slices of 2 volumes wait for annotation: make annotate." in output
+    assert "First round: 6 slices of 2 volumes wait for annotation. Run make annotate" in output
     assert "train" not in job_counts(output)
     lists, answers = tmp_path / "results/work_lists", Answers(tmp_path / "annotations")
     asked = read_table(lists / "initial.tsv")
@@ -181,4 +181,4 @@ def test_people_begin_without_any_mask_of_the_pool_and_end_when_they_like(tmp_pa
     assert len(list(tmp_path.glob("results/segmentations/seed1/initial-converged/shard*/*.nii.gz"))) == 4
     assert set(read_table(tmp_path / "results/review.tsv")["volume"]) == {"v0", "v1", "v2", "v3"}
     assert "people have ended the loop" in command(tmp_path, "status")
-    assert "delete this file to go on" in command(tmp_path, "close", code=1)
+    assert "delete this file to continue" in command(tmp_path, "close", code=1)

@@ -125,7 +125,7 @@ def test_masks_to_draw_on_hold_the_ensembles_on_picked_slices_alone(tmp_path: Pa
     folder = write(tmp_path / "maps", kind)
     given: list[object] = ["--slices", 6, "--export", tmp_path / "draw"]
     if kind == ".npz":
-        assert "--images FOLDER does" in pick(folder, *given, code=1)[1]
+        assert "by --images FOLDER" in pick(folder, *given, code=1)[1]
         assert not (tmp_path / "draw").exists()
         (tmp_path / "images").mkdir()
         for volume in VOLUMES:
@@ -148,7 +148,7 @@ def test_masks_to_draw_on_hold_the_ensembles_on_picked_slices_alone(tmp_path: Pa
     (lambda maps: [(maps / f"fold_{k}").rename(maps.parent / f"f{k}") for k in (1, 2)], ["--slices", 2],
      "has 1 folders with maps"),
     (lambda maps: write_nifti(maps / "fold_1/case_b.nii", np.zeros(SHAPE, np.float32), GRID), ["--slices", 2],
-     "case_b.nii is there as well; accepted is one map a volume"),
+     "case_b.nii exists as well; accepted is one map per volume"),
     (lambda maps: write_nifti(maps / "fold_1/case_b.nii.gz", np.full(SHAPE, 1.5, np.float32), GRID), ["--slices", 2],
      "holds 1.5 to 1.5; accepted are probabilities"),
     (lambda maps: write_nifti(maps / "fold_1/case_b.nii.gz", np.zeros((3, 4, 5), np.float32), GRID), ["--slices", 2],
@@ -160,7 +160,7 @@ def test_masks_to_draw_on_hold_the_ensembles_on_picked_slices_alone(tmp_path: Pa
     (lambda maps: None, ["--slices", 2, "--strategy", "{unit: slice, rule: k_centre}"], "features of a network"),
     (lambda maps: None, ["--slices", 2, "--distance", 0], "--distance 0, --dilation 11: accepted are"),
     (lambda maps: None, ["--slices", 2, "--dilation", 4], "--distance 5, --dilation 4: accepted are"),
-    (lambda maps: None, ["--slices", 2, "--annotated", "tests"], "--ignore says which value"),
+    (lambda maps: None, ["--slices", 2, "--annotated", "tests"], "masks need --ignore"),
     (lambda maps: None, ["--slices", 2, "--annotated", "README.md"], "volume and slice"),
     (lambda maps: None, ["--slices", 2, "--annotated", "nowhere.tsv"], "nowhere.tsv: No such file"),
 ])  # fmt: skip

@@ -79,7 +79,7 @@ def test_the_page_says_what_cannot_be_told() -> None:
     alone = page(**none, rounds=ROUNDS.head(1))
     assert "none of them with a Dice of 1.</li>" in alone
     assert "no interval with fewer than two volumes" in page(ratio=Ratio(0.4, np.nan, np.nan, 1, 20))
-    assert "have not become better" in page(estimate=Estimate(0.7, 0.6, 0.8, -0.1))
+    assert "have not improved" in page(estimate=Estimate(0.7, 0.6, 0.8, -0.1))
 
 
 def test_times_that_nobody_measured_are_left_out_and_said_to_be() -> None:

@@ -85,7 +85,7 @@ def test_the_limit_of_the_grid_is_a_last_row_that_changes_no_other(make):
 
 def test_a_run_that_mixes_devices_or_precisions_says_so():
     metrics = experiment()
-    assert "trained alike" not in metric_table(metrics, "dice").note
+    assert "trained differently" not in metric_table(metrics, "dice").note
     metrics.loc[metrics["model"] == "uss-2", "precision"] = "bfloat16"
     said = "The models were trained differently: CPU in bfloat16, CPU in float32."
     assert said in metric_table(metrics, "dice").note

@@ -101,7 +101,7 @@ def test_fault_8_the_disk_is_full(folder: Path, undisturbed: Path, record: Note)
         subprocess.run(["mount", "-o", "remount,size=64m", models], check=True)
         run = start(folder)
         run.wait()
-        assert "this training had ended already" in run.log()
+        assert "this training had already ended" in run.log()
         same_model(folder, undisturbed)
     finally:
         subprocess.run(["umount", models], check=True)

@@ -104,6 +104,6 @@ def test_fault_7_snakemake_is_killed(folder: Path, undisturbed: Path, record: No
     let_go(training_process(first))
     run.wait()
     seconds = time.monotonic() - started
-    assert "this training had ended already" in run.log()
+    assert "this training had already ended" in run.log()
     same_model(folder, undisturbed)
     record("7b kill -9 of Snakemake", seconds, run)
