@@ -10,6 +10,7 @@ from slicesampling.learning.prefetch import read_ahead
 from slicesampling.query.features import write_features
 
 start(snakemake)
+# Neither an input nor a parameter on purpose: another way to compute does not repeat the job.
 compute = computing(snakemake.config["compute"])
 model = load_model(snakemake.input.model, compute)
 folders = volume_folders(snakemake.input.volumes)

@@ -14,6 +14,7 @@ from slicesampling.learning.networks.interface import load_model
 from slicesampling.learning.prefetch import read_ahead
 
 start(snakemake)
+# Neither an input nor a parameter on purpose: another way to compute does not repeat the job.
 compute = computing(snakemake.config["compute"])
 model = load_model(snakemake.input.model, compute)
 folders = volume_folders(snakemake.input.volumes)

@@ -20,6 +20,7 @@ metrics = read_table(snakemake.input.metrics)
 rows = metrics[(metrics["seed"] == params.seed) & (metrics["model"] == params.model)]
 name = rows.sort_values(["dice", "volume"])["volume"].iloc[0]
 volume = load_preprocessed(volume_folders(snakemake.input.volumes)[name])
+# Neither an input nor a parameter on purpose: another way to compute does not repeat the job.
 compute = computing(snakemake.config["compute"])
 model = load_model(snakemake.input.model, compute)
 key = (params.seed, params.model, name, "uncertainty")

@@ -8,6 +8,7 @@ from slicesampling.learning.compute import computing
 from slicesampling.learning.networks.interface import load_model, write_proposals
 
 start(snakemake)
+# Neither an input nor a parameter on purpose: another way to compute does not repeat the job.
 compute = computing(snakemake.config["compute"])
 model = load_model(snakemake.input.model, compute)
 asked = read_table(snakemake.input.work_list)

@@ -16,6 +16,7 @@ from slicesampling.learning.uncertainty import slice_profiles, structure_region,
 
 start(snakemake)
 params, wildcards = snakemake.params, snakemake.wildcards
+# Neither an input nor a parameter on purpose: another way to compute does not repeat the job.
 compute = computing(snakemake.config["compute"])
 model = load_model(snakemake.input.model, compute)
 folders = volume_folders([snakemake.input.volumes])

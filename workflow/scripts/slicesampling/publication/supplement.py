@@ -108,8 +108,8 @@ def comparisons_table(metrics: pd.DataFrame) -> Table:
         note=join(
             "First minus second. Tail: the 5th percentile of the Dice, the 95th of the errors. Effect: matched-pairs "
             "rank-biserial correlation, from −1 to 1. p: two-sided Wilcoxon signed-rank test of patients' mean "
-            "differences; p (Holm): corrected for all tests of this table. The pairs are fixed beforehand, unlike those of "
-            "tables 4 to 8, whose reference, the best of the row, is selected by the data.",
+            "differences; p (Holm): corrected for all tests of this table. The pairs are fixed beforehand, unlike "
+            "those of tables 4 to 8, whose reference, the best of the row, is selected by the data.",
             *(_about_comparisons(frame) if len(frame) else []),
             about_bootstrap(shown),
             about_cases(shown),
