@@ -29,13 +29,13 @@ PACKAGES = (
 )
 """Whatever a part may import; torch, numpy and pandas are needed by all."""
 ROW_SHARE = 0.6
-"""Of the time of its part that a row may take before it counts as hanging, where there are others."""
+"""Share of the time of a part after which a row counts as hanging, if the part has other rows."""
 MEASURED_SHARE = 0.3
-"""Of the time of its part in which steps are timed, in all rows; the rest is for starting, warming up, compiling."""
+"""Share of the time of a part in which steps are timed, in all rows; the rest is for start, warm-up and compilation."""
 REHEARSED_SECONDS = 0.1
-"""For which a row is measured in a rehearsal."""
+"""Seconds for which a row is measured in a rehearsal."""
 LOOK = 0.05
-"""Seconds between two looks at what a part has noted."""
+"""Polling interval of the notes of a part, seconds."""
 
 
 class Part(NamedTuple):

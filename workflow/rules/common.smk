@@ -40,9 +40,9 @@ def more_each_attempt(amount):
     return lambda wildcards, attempt: attempt * amount
 
 
-# Of a job that lays out numbers or draws a figure.
+# Resources of a job that lays out numbers or draws a figure.
 LIGHT = {"mem_mb": more_each_attempt(4000), "runtime": more_each_attempt(60)}
-# Of a job that applies a model. It takes 3.7 GB without a GPU, where feature maps are in the same memory, and 7.6 GB if
+# Resources of a job that applies a model. It takes 3.7 GB without a GPU, where feature maps are in the same memory, and 7.6 GB if
 # it samples. Its time on a GPU has not been measured; `snakemake plan` does that on yours.
 APPLIES = {"gpu": GPU, "mem_mb": more_each_attempt(16000)}
 

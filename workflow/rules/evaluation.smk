@@ -146,7 +146,7 @@ rule annotation_summary:
 
 
 rule composition:
-    """Find out of what each annotated set consists after the last iteration: patients, sites, hard cases, ends of the organ."""
+    """Count patients, sites, hard cases and ends of the organ in each annotated set after the last iteration."""
     input:
         ledgers=expand(
             "results/annotations/seed{seed}/{ledger}.tsv",

@@ -45,12 +45,12 @@ rule query:
     priority: AT_ONCE
     params:
         strategy=lambda wildcards: EXPERIMENT.strategies[wildcards.strategy]._asdict(),
-        # The answers of people: nobody is asked again, also where nobody could tell.
+        # The answers of people: no slice is queried again, also where people could not tell the structure.
         answers=config["people"]["answers"],
         closed=lambda wildcards: EXPERIMENT.closed_round(asked_model(wildcards)),
         volumes=config["volumes_per_iteration"],
         candidate_distance=config["uncertainty"]["candidate_distance"],
-        # Of no other strategy, so that a further iteration leaves the queries before it as they are.
+        # Only for strategies that use it, so that a further iteration leaves earlier queries unchanged.
         iterations=lambda wildcards: (
             config["iterations"]
             if EXPERIMENT.strategies[wildcards.strategy].scheduled
