@@ -1,7 +1,6 @@
 """What is released: files without a repository, which install and plan a run by themselves."""
 
 import re
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from checkouts import checkout
 from conftest import ROOT, job_counts
 from slicesampling import VERSION
 
@@ -44,11 +44,7 @@ def test_the_catalog_finds_what_it_asks_for() -> None:
 @pytest.mark.slow
 def test_a_release_plans_the_demo_without_a_repository(tmp_path: Path) -> None:
     """The files of the repository alone, in an environment that has the packages, but not the library."""
-    release = tmp_path / "a release"
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in filter(None, listed.split("\0")):
-        (release / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, release / name)
+    release = checkout(tmp_path / "a release")
     venv.create(release / ".venv", symlinks=True)
     python = release / ".venv/bin/python"
     packages = sysconfig.get_path("purelib", vars={"base": str(release / ".venv")})
@@ -64,8 +60,8 @@ def test_a_release_plans_the_demo_without_a_repository(tmp_path: Path) -> None:
     assert run("-c", "import slicesampling; print(slicesampling.__file__)").startswith(str(release))
     planned = run("-m", "snakemake", "--profile", "demo", "--dry-run", "--quiet", "rules")
     here = [sys.executable, "-m", "snakemake", "--profile", "demo", "--dry-run", "--quiet", "rules"]
-    checkout = subprocess.run(
+    there = subprocess.run(
         [*here, "--directory", str(tmp_path / "checkout")], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert job_counts(planned) == job_counts(checkout.stdout + checkout.stderr)
+    assert job_counts(planned) == job_counts(there.stdout + there.stderr)
     assert "slicesampling" in run(".venv/bin/slicesampling", "--help")

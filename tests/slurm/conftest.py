@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from runs import LONG, MODEL, SMALLEST, Note, Run, checkout
+from checkouts import checkout
+from runs import LONG, MODEL, SMALLEST, Note, Run
 
 SCRIPT = Path(__file__).with_name("cluster.sh")
 FAULTS: list[dict[str, str]] = []

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,25 +13,12 @@ import pandas as pd
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[2]
 SMALLEST, LONG = "tests/smallest.yaml", "tests/slurm/long.yaml"
 MODEL = "results/models/seed1/initial/model.pt"
 LOG = "results/logs/models/seed1/initial.log"
 CHECKPOINT = "results/checkpoints/seed1/initial.pt"
 HANGS = 3600
 """Seconds after which a test gives up; nothing that goes well takes a quarter of that, also on a busy machine."""
-
-
-def checkout(folder: Path) -> Path:
-    """Copy the files of this repository into `folder`, as a clone would."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True
-    )
-    for name in listed.stdout.decode().splitlines():
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    return folder
 
 
 class Run:

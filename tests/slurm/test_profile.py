@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from checkouts import checkout
 from runs import (
     HANGS,
     LOG,
@@ -14,7 +15,6 @@ from runs import (
     SMALLEST,
     Note,
     Run,
-    checkout,
     is_to_end,
     jobs,
     let_go,
